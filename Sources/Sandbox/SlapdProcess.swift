@@ -174,7 +174,7 @@ final class Lifeline: Sendable {
 
     init() throws(SandboxError) {
         do {
-            (reader, writer) = try Self.pipe()
+            (reader, writer) = try FileDescriptor.pipe(options: .closeOnExec)
         } catch {
             throw SandboxError(.serverFailed, "cannot make a pipe: \(error)", hint: "allow more open files (ulimit -n)")
         }
@@ -189,11 +189,6 @@ final class Lifeline: Sendable {
                 assertionFailure("a lifeline cannot be closed: \(error)")
             }
         }
-    }
-
-    private static func pipe() throws -> (FileDescriptor, FileDescriptor) {
-        let ends = try FileDescriptor.pipe(options: .closeOnExec)
-        return (ends.readEnd, ends.writeEnd)
     }
 }
 

@@ -172,10 +172,7 @@ final class BackupHarness: Sendable {
     private func snapshots(of uid: String) async throws -> SnapshotDirectory {
         let account = try BackupAccount(
             reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
-        guard let home = try configuration.places.home(of: account) else {
-            throw BackupRefusal(account: uid, reason: "it has no home", hint: "")
-        }
-        return try #require(try SnapshotDirectory.open(in: home))
+        return try #require(try SnapshotDirectory.open(for: account, configuration))
     }
 
     // MARK: Backups
@@ -198,7 +195,7 @@ final class BackupHarness: Sendable {
     func backup(
         _ level: SnapshotLevel, _ uid: String, _ change: (inout BackupJobsConfiguration) -> Void = { _ in }
     ) async throws -> JobOutcome {
-        let request = try #require(await jobs(change).requests(of: level, accounts: [uid], isForced: true).first)
+        let request = try #require(await jobs(change).requests(of: level, accounts: [uid], isForced: true).jobs.first)
         return try await attempt(request)
     }
 
@@ -209,7 +206,7 @@ final class BackupHarness: Sendable {
         let jobs = BackupJobs(
             engine: engine, configuration: changed(snapshots, confinement), jobs: Self.jobSettings)
         return try await attempt(
-            try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).first))
+            try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).jobs.first))
     }
 
     /// The inspection of `accounts explain`.

@@ -110,7 +110,7 @@ struct BackupJobTests {
             let last = try await harness.values("sstBackupLastSuccessfulBackup", of: first)
             let slow = try Self.slowRsync(harness, of: first)
             let request = try #require(
-                await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).first)
+                await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).jobs.first)
             async let ended = harness.attempt(request)
             let child = try await Self.pid(in: slow)
             #expect(kill(child, SIGKILL) == 0)
@@ -132,7 +132,7 @@ struct BackupJobTests {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
             let slow = try Self.slowRsync(harness, of: first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
             let clock = ManualSteadyClock()
             async let ended = harness.attempt(request, scripts: ScriptRunner(clock: clock))
             _ = try await Self.pid(in: slow)
@@ -168,7 +168,7 @@ struct BackupJobTests {
             var jobs = harness.jobs()
             jobs.steadyClock = clock
             harness.after(step: step) { clock.advance(by: .seconds(120)) }
-            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
+            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).jobs.first)
             let outcome = try await harness.attempt(request)
             harness.after(step: step, nil)
             let isCopied = ["inspect", "rotate", "clean up"].contains(step)
@@ -205,7 +205,7 @@ struct BackupJobTests {
             var jobs = harness.jobs()
             jobs.steadyClock = clock
             harness.after(step: "account") { clock.advance(by: .seconds(120)) }
-            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
+            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).jobs.first)
             let outcome = try await harness.attempt(request)
             harness.after(step: "account", nil)
             #expect(outcome.result == .failed && outcome.message.contains("raise TIMEOUT"), "\(outcome)")
@@ -369,7 +369,7 @@ struct BackupJobTests {
             let clock = ManualSteadyClock()
             var jobs = harness.jobs()
             jobs.steadyClock = clock
-            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
+            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).jobs.first)
             async let ended = harness.attempt(request)
             _ = try await Self.pid(in: script)
             clock.advance(by: .seconds(120))
@@ -617,7 +617,7 @@ struct BackupJobTests {
             for name in ["entryUUID", "entryCSN"] as [AttributeName] { copy[name] = [] }
             try await harness.manager.add(copy)
             var requests: [JobRequest] = []
-            try await harness.jobs().all(of: .daily) { if case .job(let request) = $0 { requests.append(request) } }
+            try await harness.jobs().all(of: .daily) { requests += [$0].compactMap(\.self) }
             #expect(requests.count == 2)
             var outcomes: [JobOutcome] = []
             for request in requests { outcomes.append(try await harness.attempt(request)) }
@@ -626,7 +626,7 @@ struct BackupJobTests {
             #expect(warning.contains("\(copy.dn)") && warning.contains("uid=\(first),"), "\(warning)")
             #expect(outcomes.contains { $0.message.contains("nothing to do: ") })
             #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0"])
-            #expect(try await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).count == 1)
+            #expect(try await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).jobs.count == 1)
         }
     }
 
@@ -634,7 +634,7 @@ struct BackupJobTests {
     func repeatedAfterAnother() async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
             var job: Job?
             #expect(try await harness.attempt(request) { job = $0 } == .success)
             #expect(try await harness.backup(.daily, first) == .success)
@@ -650,7 +650,7 @@ struct BackupJobTests {
     func cutOffForLong() async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
             func ended(attemptHoursAgo hours: Int64) async throws -> JobOutcome {
                 var job = Job(
                     id: JobID(700), type: .backup, name: "daily", level: "daily", subject: request.subject,
@@ -698,7 +698,7 @@ struct BackupJobTests {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
             let slow = try Self.slowRsync(harness, of: first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
             async let ended = harness.attempt(request)
             _ = try await Self.pid(in: slow)
             try await harness.manager.delete(BackupHarness.dn(first))

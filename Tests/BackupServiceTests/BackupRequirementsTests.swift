@@ -11,7 +11,7 @@ import Testing
         let directory = try TestDirectory()
         let configuration = try directory.configuration { $0.homeScript = shippedScript }
         let before = try directory.listing()
-        let findings = await BackupRequirements(configuration).findings()
+        let findings = await configuration.requirements()
         #expect(findings.filter { !$0.isMet } == [])
         #expect(findings.contains { $0.subject == "RSNAPSHOT" && $0.finding.contains("1.") })
         #expect(try directory.listing() == before)
@@ -30,7 +30,7 @@ import Testing
             $0.quota = .setquota
             $0.programDirectories = [absent]
         }
-        let unmet = await BackupRequirements(configuration).findings().filter { !$0.isMet }
+        let unmet = await configuration.requirements().filter { !$0.isMet }
         #expect(
             Set(unmet.map(\.subject)) == [
                 "HOME_ROOTS", "QUOTA", "HOME_SCRIPT", "rsync", "setquota", "bwrap", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
@@ -45,7 +45,7 @@ import Testing
     func version(text: String, isMet: Bool) async throws {
         let directory = try TestDirectory()
         let program = try directory.write("#!/bin/sh\necho rsnapshot \(text)-1\n", to: "rsnapshot", mode: 0o755)
-        let findings = await BackupRequirements(try directory.configuration { $0.rsnapshot = program }).findings()
+        let findings = await (try directory.configuration { $0.rsnapshot = program }).requirements()
         #expect(findings.first { $0.subject == "RSNAPSHOT" }?.isMet == isMet)
     }
 
@@ -59,7 +59,7 @@ import Testing
             let configuration = try directory.configuration {
                 ($0.programDirectories, $0.confinement) = ([directory.path], confinement)
             }
-            let finding = await BackupRequirements(configuration).findings().first { $0.subject == "rsync" }
+            let finding = await configuration.requirements().first { $0.subject == "rsync" }
             #expect(
                 finding?.isMet == (isMet || confinement == .on) && finding?.isNote == (!isMet && confinement == .on))
         }
@@ -73,7 +73,7 @@ import Testing
         ])
     func enforcement(mount: String, system: String, isMet: Bool) throws {
         let table = MountTable(parsing: "31 27 8:1 / /var/backup \(mount) - ext4 /dev/sda1 \(system)\n")
-        #expect(BackupRequirements.enforcement(on: try #require(table.mounts.first)).isMet == isMet)
+        #expect(BackupConfiguration.enforcement(on: try #require(table.mounts.first)).isMet == isMet)
     }
 
     @Test("QUOTA = btrfs on a volume with another file system is reported")
@@ -81,7 +81,7 @@ import Testing
         let directory = try TestDirectory()
         let mount = isRoot ? try TestMount(at: directory.homes) : nil
         let configuration = try directory.configuration { $0.quota = .btrfs }
-        let findings = await BackupRequirements(configuration).findings()
+        let findings = await configuration.requirements()
         let unmet = findings.filter { $0.subject == "QUOTA" && !$0.isMet }
         #expect(unmet.count == 1)
         #expect(unmet.first?.finding.contains("not btrfs") == true)
@@ -97,7 +97,7 @@ import Testing
         try await mountBtrfs(in: directory)
         let configuration = try directory.configuration { $0.quota = .btrfs }
         func finding() async -> Requirement? {
-            await BackupRequirements(configuration).findings().first { $0.subject == "QUOTA" }
+            await configuration.requirements().first { $0.subject == "QUOTA" }
         }
         #expect(await finding()?.hint?.contains("btrfs quota enable") == true)
         try await runTool("/usr/bin/btrfs", "quota", "enable", directory.homes.string)
@@ -110,7 +110,7 @@ import Testing
             -> Requirement?
         {
             let table = MountTable(parsing: "31 27 8:1 / \(point) \(options) - ext4 /dev/sda1 rw\n")
-            return BackupRequirements.restriction(
+            return BackupConfiguration.restriction(
                 of: try #require(table.mounts.first), mayHoldDevices: mayHoldDevices)
         }
         #expect(try found("rw,nosuid,nodev") == nil)
@@ -129,7 +129,7 @@ import Testing
         let directory = try TestDirectory()
         let configuration = try directory.configuration()
         func found() async -> [Requirement] {
-            await BackupRequirements(configuration).findings().filter { $0.subject == "HOME_ROOTS" }
+            await configuration.requirements().filter { $0.subject == "HOME_ROOTS" }
         }
         #expect(await found().map(\.isWarning) == [false])
         #expect(chmod(directory.homes.string, 0o2755) == 0)
@@ -151,7 +151,7 @@ import Testing
         let directory = try TestDirectory()
         let template = try directory.write(text(shippedTemplate) + "sync_first\t1\n", to: "bad.template")
         let configuration = try directory.configuration { $0.template = template }
-        let finding = await BackupRequirements(configuration).findings().first { $0.subject == "RSNAPSHOT_TEMPLATE" }
+        let finding = await configuration.requirements().first { $0.subject == "RSNAPSHOT_TEMPLATE" }
         #expect(finding?.isMet == false)
         #expect(finding?.finding.contains("bad.template:") == true && finding?.finding.contains("sync_first") == true)
     }
@@ -160,7 +160,7 @@ import Testing
     func script() async throws {
         let directory = try TestDirectory()
         let script = try directory.script("exit 0", mode: 0o777)
-        let findings = await BackupRequirements(try directory.configuration { $0.homeScript = script }).findings()
+        let findings = await (try directory.configuration { $0.homeScript = script }).requirements()
         #expect(findings.first { $0.subject == "HOME_SCRIPT" }?.hint?.isEmpty == false)
     }
 }

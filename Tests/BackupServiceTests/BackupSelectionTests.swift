@@ -31,21 +31,21 @@ import Testing
             try await harness.add("4000030", host: "backup1")
 
             var selected: [String] = []
-            var refused: [BackupRefusal] = []
-            try await harness.jobs().all(of: .daily) { account in
-                switch account {
-                case .job(let request):
-                    selected.append(request.client)
-                    #expect(request.type == .backup && request.name == "daily" && request.level == "daily")
-                    let entry = try #require(try await harness.entry(request.client))
+            try await harness.jobs().all(of: .daily) { request in
+                let request = try #require(request, "none has a snapshot")
+                selected.append(request.client)
+                #expect(request.type == .backup && request.name == "daily" && request.level == "daily")
+                let entry = try #require(try await harness.entry(request.client))
+                if request.client == "4000030" {
+                    #expect(request.subject == JobSubject("backup of \(entry.dn)"))
+                    let outcome = try await harness.attempt(request)
+                    #expect(outcome.result == .wrongConfiguration && outcome.failureClass == .configuration)
+                    #expect(outcome.message.contains("rsnapshot.d/4000030.conf does not exist"), "\(outcome)")
+                } else {
                     #expect(request.subject == JobSubject(try #require(entry.text("entryUUID"))))
-                case .refused(let refusal): refused.append(refusal)
-                case .recent: Issue.record("none has a snapshot")
                 }
             }
-            #expect(selected.sorted() == ["4000000", "4000001", "4000002", "4000003"])
-            #expect(refused.map(\.account) == ["4000030"])
-            #expect(refused.first?.reason.contains("rsnapshot.d/4000030.conf does not exist") == true)
+            #expect(selected.sorted() == ["4000000", "4000001", "4000002", "4000003", "4000030"])
         }
     }
 
@@ -65,7 +65,7 @@ import Testing
             try await harness.add("4000031", host: "backup1")
             try harness.directory.write("", to: FilePath("rsnapshot.d/4000031.conf"))
             let jobs = harness.jobs()
-            let good = try await jobs.requests(of: .daily, accounts: ["4000031", "4000031"])
+            let good = try await jobs.requests(of: .daily, accounts: ["4000031", "4000031"]).jobs
             #expect(good.map(\.client) == ["4000031"])
             let expected = [
                 ("4000020", "it is not active; set its sstIsActive to TRUE"),
@@ -75,11 +75,8 @@ import Testing
                 ("4999999", "LDAP has no such account"), ("*", "this is not a uid"),
                 ("", "this is not a uid"),
             ]
-            let error = await #expect(throws: BackupRefusals.self) {
-                try await jobs.requests(of: .daily, accounts: ["4000031"] + expected.map(\.0))
-            }
-            let refusals = try #require(error).refusals
-            #expect(refusals.count == expected.count)
+            let (made, refusals) = try await jobs.requests(of: .daily, accounts: ["4000031"] + expected.map(\.0))
+            #expect(made.isEmpty && refusals.count == expected.count)
             for (refusal, (uid, words)) in zip(refusals, expected) {
                 #expect("\(refusal)".contains(words), "\(refusal)")
                 #expect(refusal.account.contains(uid) || uid.isEmpty)
@@ -98,30 +95,25 @@ import Testing
             state.record(success: .daily, at: success)
             try await harness.record(state, of: uid)
             let jobs = harness.jobs()
-            let error = await #expect(throws: BackupRefusals.self) {
-                try await jobs.requests(of: .daily, accounts: [uid])
-            }
-            let refusal = try #require(error?.refusals.first)
+            let (made, refusals) = try await jobs.requests(of: .daily, accounts: [uid])
+            let refusal = try #require(refusals.first)
+            #expect(made.isEmpty)
             #expect(refusal.account == uid && refusal.reason.contains("\(success.text)"))
             #expect(refusal.hint.contains("--force"))
-            #expect(try await jobs.requests(of: .daily, accounts: [uid], isForced: true).count == 1)
-            #expect(try await jobs.requests(of: .weekly, accounts: [uid]).count == 1)
+            #expect(try await jobs.requests(of: .daily, accounts: [uid], isForced: true).jobs.count == 1)
+            #expect(try await jobs.requests(of: .weekly, accounts: [uid]).jobs.count == 1)
             for (isForced, expected) in [(false, ["3723708"]), (true, [uid, "3723708"])] {
                 var selected: [String] = []
                 var recent = 0
-                try await jobs.all(of: .daily, isForced: isForced) { account in
-                    switch account {
-                    case .job(let request): selected.append(request.client)
-                    case .recent: recent += 1
-                    case .refused(let refusal): Issue.record("\(refusal)")
-                    }
+                try await jobs.all(of: .daily, isForced: isForced) { request in
+                    if let request { selected.append(request.client) } else { recent += 1 }
                 }
                 #expect(selected.sorted() == expected && recent == 2 - expected.count)
             }
             // Times recorded with a wrong clock delay no account.
             state.record(success: .daily, at: SystemWallClock().now + .seconds(86_400))
             try await harness.record(state, of: uid)
-            #expect(try await jobs.requests(of: .daily, accounts: [uid]).count == 1)
+            #expect(try await jobs.requests(of: .daily, accounts: [uid]).jobs.count == 1)
         }
     }
 
@@ -131,7 +123,7 @@ import Testing
             try await harness.addProvisioned(uid)
             let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
             let whole = try text(file)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).jobs.first)
             func outcome(_ text: String, mode: mode_t = 0o640) async throws -> JobOutcome {
                 try harness.directory.write(text, to: FilePath("rsnapshot.d/\(uid).conf"), mode: mode)
                 return try await harness.attempt(request)
@@ -166,7 +158,7 @@ import Testing
     func ceased() async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(uid)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).jobs.first)
             try await harness.manager.modify(BackupHarness.dn(uid), [.replace("sstIsActive", "FALSE")])
             let outcome = try await harness.attempt(request)
             #expect(outcome.result == .aborted && outcome.message.contains("is not active"), "\(outcome)")

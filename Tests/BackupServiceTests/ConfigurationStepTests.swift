@@ -52,13 +52,14 @@ import Testing
     @Test("a template is kept until it changes, and then read again")
     func changedTemplate() throws {
         let directory = try TestDirectory()
-        func write(_ value: String) throws -> FilePath {
-            try directory.write("verbose\t\(value)\n", to: "some.template")
+        let shipped = try text(shippedTemplate)
+        func write(_ line: String) throws -> FilePath {
+            try directory.write("\(line)\n\(shipped)", to: "some.template")
         }
-        let template = TemplateFile(try write("1"), restlessTime: .zero)
-        for value in ["1", "22", "333"] {
-            _ = try write(value)
-            for _ in 1...2 { #expect(try template.template().text == "verbose\t\(value)\n") }
+        let template = TemplateFile(try write("# 1"), restlessTime: .zero)
+        for line in ["# 1", "# 22", "# 333"] {
+            _ = try write(line)
+            for _ in 1...2 { #expect(try template.template().text == "\(line)\n\(shipped)") }
         }
         _ = try write("%HOUSE%")
         for _ in 1...2 {
@@ -70,7 +71,8 @@ import Testing
     @Test("a template that others could change is refused, also when it was read before, and with it the request")
     func openTemplate() async throws {
         let directory = try TestDirectory()
-        let path = try directory.write("verbose\t1\n", to: "some.template")
+        let shipped = try text(shippedTemplate)
+        let path = try directory.write(shipped, to: "some.template")
         let template = TemplateFile(path, restlessTime: .zero)
         for _ in 1...2 { _ = try template.template() }
         for (place, mode, usual) in [(path, 0o666, 0o644), (directory.path, 0o777, 0o755)]
@@ -81,7 +83,7 @@ import Testing
             #expect(failure?.code == .cannotCreateRsnapshotConfiguration)
             #expect(failure?.hint == "chmod go-w \(place)")
             #expect(chmod(place.string, usual) == 0)
-            #expect(try template.template().text == "verbose\t1\n")
+            #expect(try template.template().text == shipped)
         }
     }
 

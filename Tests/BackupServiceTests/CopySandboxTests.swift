@@ -124,7 +124,7 @@ struct CopySandboxTests {
             let outcome = try await harness.backup(.daily, uid)
             #expect(outcome.result == .failed && outcome.message.contains("no namespaces here"), "\(outcome)")
             #expect(try harness.snapshots(of: uid).isEmpty)
-            let findings = await BackupRequirements(harness.changed.withLock(\.self)).findings()
+            let findings = await harness.changed.withLock(\.self).requirements()
             #expect(findings.first { $0.subject == "BACKUP_SANDBOX" }?.isMet == false)
         }
     }
@@ -133,7 +133,7 @@ struct CopySandboxTests {
     func trial(confinement: CopyConfinement) async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration { $0.confinement = confinement }
-        let finding = await BackupRequirements(configuration).findings().first { $0.subject == "BACKUP_SANDBOX" }
+        let finding = await configuration.requirements().first { $0.subject == "BACKUP_SANDBOX" }
         #expect(finding?.isMet == true, "\(finding?.finding ?? "no finding")")
     }
 

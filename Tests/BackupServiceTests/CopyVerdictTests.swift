@@ -8,32 +8,34 @@ import Testing
     private func verdict(
         _ reports: String, _ said: String = "", _ cause: ScriptResult.Cause = .itself,
         _ termination: TerminationStatus = .exited(code: 0)
-    ) -> CopyVerdict {
+    ) -> Result<SnapshotState.End, JobOutcome> {
         var output = RsyncOutput()
         output.read(Array(said.utf8))
         output.end()
-        return CopyVerdict(
-            ScriptResult(termination: termination, cause: cause), CopyReports(Array(reports.utf8)), output,
-            command: "/usr/bin/bwrap")
+        return Result { [output] () throws(JobOutcome) in
+            try SnapshotState.End(
+                ScriptResult(termination: termination, cause: cause), CopyReports(Array(reports.utf8)), output,
+                command: "/usr/bin/bwrap")
+        }
     }
 
-    private func isWhole(_ verdict: CopyVerdict) -> Bool { if case .whole = verdict { true } else { false } }
-    private func isPartial(_ verdict: CopyVerdict) -> Bool { if case .partial = verdict { true } else { false } }
-    private func isFailed(_ verdict: CopyVerdict) -> Bool {
-        if case .failed(let outcome) = verdict { outcome.result == .failed } else { false }
+    private func isWhole(_ verdict: Result<SnapshotState.End, JobOutcome>) -> Bool {
+        (try? verdict.get())?.isWhole == true
+    }
+    private func isPartial(_ verdict: Result<SnapshotState.End, JobOutcome>) -> Bool {
+        (try? verdict.get())?.isWhole == false
+    }
+    private func isFailed(_ verdict: Result<SnapshotState.End, JobOutcome>) -> Bool {
+        if case .failure(let outcome) = verdict { outcome.result == .failed } else { false }
     }
 
     @Test("rsync's 0 is a whole copy, and its 24 one from which files vanished, if it names some")
     func whole() {
-        #expect(verdict("entered\nrsync exited 0\n") == .whole(note: ""))
+        #expect(verdict("entered\nrsync exited 0\n") == .success(.init(isWhole: true)))
         let vanished = verdict(
             "entered\nrsync exited 24\n",
             "file has vanished: \"/home/a\"\nrsync warning: some files vanished (code 24)\n")
-        guard case .whole(let note) = vanished else {
-            Issue.record("\(vanished)")
-            return
-        }
-        #expect(note.contains("/home/a"))
+        #expect(isWhole(vanished) && (try? vanished.get())?.note.contains("/home/a") == true, "\(vanished)")
         #expect(isFailed(verdict("entered\nrsync exited 24\n")))
     }
 
@@ -71,7 +73,7 @@ import Testing
     @Test("the hint depends on the system's error, not on a name, and the reason after a long name is kept")
     func hints() {
         func message(_ line: String) -> String {
-            guard case .failed(let outcome) = verdict("entered\nrsync exited 11\n", line + "\n") else { return "" }
+            guard case .failure(let outcome) = verdict("entered\nrsync exited 11\n", line + "\n") else { return "" }
             return outcome.message
         }
         let name = "/h/" + String(repeating: "photo (28) ", count: 60)
@@ -83,11 +85,12 @@ import Testing
     @Test("a file name cannot forge a reason, neither at its end nor by line feeds")
     func forged() {
         #expect(
-            RsyncOutput.kind(of: "rsync: [receiver] chmod \"/h/chown \" failed: Operation not permitted (1)") == .error)
+            RsyncOutput.kind(of: "rsync: [receiver] chmod \"/h/chown \" failed: Operation not permitted (1)")
+                == \.errors)
         #expect(
             RsyncOutput.kind(of: "rsync: [receiver] mkstemp \"/h/x (2)\" failed: No space left on device (28)")
-                == .error)
-        #expect(RsyncOutput.kind(of: "rsync: something without a number: (2)\"") == .error)
+                == \.errors)
+        #expect(RsyncOutput.kind(of: "rsync: something without a number: (2)\"") == \.errors)
     }
 
     @Test("23 without a reason, an unknown code, a signal, a time limit and silence are failures")

@@ -62,7 +62,7 @@ import Testing
             #expect(Self.group(home.pushing(FilePath(name))) == Self.new, "\(name)")
         }
         // With SNAPSHOTS = own they are moved back into the home afterwards.
-        #expect(Self.group(home.pushing(FilePath("\(HomeDirectory.snapshots)/daily.0/incoming/file"))) == Self.new)
+        #expect(Self.group(home.pushing(FilePath("\(HomePath.snapshotsName)/daily.0/incoming/file"))) == Self.new)
         #expect(status(home.pushing("incoming/suid")).map { $0.st_mode & 0o7777 } == 0o6755, "modes stay")
         #expect(Self.group(home.pushing("incoming/others")) == Self.old)
         #expect(Self.group(home.pushing("incoming/shared")) == 65_534)

@@ -205,21 +205,18 @@ struct StandingClock: WallClock {
         try directory.makeDirectory("homes/.deleted", mode: 0o700)
         let names = ["3723707-20130101T000000Z", "3723708-20130101T000000Z"]
         for name in names { try directory.makeDirectory(FilePath("homes/.deleted/\(name)/incoming")) }
-        let late = try await ArchivePurge(directory.configuration { $0.timeLimit = .zero }).run(now: now)
-        #expect(late.purged == [])
+        let late = try await ArchivePurge.run(directory.configuration { $0.timeLimit = .zero }, now: now)
+        #expect(late.purged.isEmpty)
         #expect(late.problems.count == names.count)
         for (problem, name) in zip(late.problems, names) {
             #expect(problem.contains("/\(name) could not be removed within TIMEOUT"), "\(problem)")
         }
-        let next = try await ArchivePurge(directory.configuration()).run(now: now)
+        let next = try await ArchivePurge.run(directory.configuration(), now: now)
         #expect(next.problems == [] && next.purged.map(\.uid) == ["3723707", "3723708"])
     }
 
     @Test("a purge removes homes older than the days they are kept, and only names that archiving has made")
     func due() {
-        var configuration = BackupConfiguration()
-        configuration.purgeAfterDays = 30
-        let purge = ArchivePurge(configuration)
         let names = [
             "3723707-20130720T123455Z", "3723707-20130720T123455Z-2", "3723707-20130720T123456Z",
             "3723707-20130819T123456Z",
@@ -227,7 +224,8 @@ struct StandingClock: WallClock {
             "372370-20130720T123455Z", "lost+found", "3723707-20130720T123455Z-2-3", "03723707-20130720T123455Z",
             "3723707-20991231T000000Z",
         ]
-        #expect(purge.due(names, now: now).map(\.text) == ["3723707-20130720T123455Z", "3723707-20130720T123455Z-2"])
+        let due = ArchivePurge.due(names, after: 30, now: now)
+        #expect(due.map(\.text) == ["3723707-20130720T123455Z", "3723707-20130720T123455Z-2"])
     }
 
     @Test(
@@ -246,16 +244,15 @@ struct StandingClock: WallClock {
         }
         let path = directory.path.pushing(FilePath(place))
         #expect(chmod(path.string, 0o777) == 0)
-        let (purge, views) = (ArchivePurge(configuration), SnapshotViews(configuration))
-        let purged = try await purge.run(now: now)
-        let looked = try await views.look()
+        let purged = try await ArchivePurge.run(configuration, now: now)
+        let looked = try await SnapshotViews.look(configuration)
         #expect(purged.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".store"))
         #expect(looked.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".deleted"))
         #expect(purged.purged.isEmpty != place.hasSuffix(".store"))
         #expect(looked.unassigned.isEmpty != place.hasSuffix(".deleted"))
         #expect(chmod(path.string, 0o755) == 0)
-        #expect(try await purge.run(now: now).problems == [])
-        #expect(try await views.look().problems == [])
+        #expect(try await ArchivePurge.run(configuration, now: now).problems == [])
+        #expect(try await SnapshotViews.look(configuration).problems == [])
     }
 
     @Test("a purge removes old homes on every volume and says which")
@@ -272,7 +269,7 @@ struct StandingClock: WallClock {
                 roots: [directory.homes],
                 configuredPools: [Pool(name: "test", volumes: [directory.homes.appending("disk")])])
         }
-        let report = try await ArchivePurge(configuration).run(now: now)
+        let report = try await ArchivePurge.run(configuration, now: now)
         #expect(report.problems == [])
         #expect(report.purged.map(\.uid) == ["3723707", "3723707"])
         for base in [directory.homes, directory.homes.appending("disk")] {

@@ -6,7 +6,7 @@ import Testing
 
 /// The requirements on disks and kernel.
 @Suite struct MachineRequirementsTests {
-    private typealias Room = MachineRequirements.Room
+    private typealias Room = Requirement.Room
 
     @Test("a hundredth of a file system must be free, but never more than 1 GiB, and never less than 16 MiB")
     func bytes() {
@@ -34,10 +34,10 @@ import Testing
         let small = try directory.makeDirectory("small disk")
         let mount = try TestMount(at: small, options: "mode=0755,size=20m,nr_inodes=2k")
         func findings() -> [Requirement] {
-            MachineRequirements(places: [
+            Requirement.ofMachine(places: [
                 ("STATE_DIRECTORY", directory.path.appending("absent")), ("homes", small),
                 ("homes", small.appending("more").appending("absent")), ("X", directory.path),
-            ]).findings().filter { $0.subject.hasPrefix("room") }
+            ]).filter { $0.subject.hasPrefix("room") }
         }
         #expect(findings().map(\.subject) == ["room (STATE_DIRECTORY, X)", "room (homes)"])
         #expect(findings().map(\.isMet) == [true, true])
@@ -56,10 +56,10 @@ import Testing
 
     @Test("an unsynchronized clock is reported; in a container, or if unknown, it is a note")
     func clock() {
-        #expect(MachineRequirements.clock(.synchronized).isMet && !MachineRequirements.clock(.synchronized).isNote)
-        #expect(MachineRequirements.clock(.unsynchronized).hint?.isEmpty == false)
+        #expect(Requirement.clock(.synchronized).isMet && !Requirement.clock(.synchronized).isNote)
+        #expect(Requirement.clock(.unsynchronized).hint?.isEmpty == false)
         #expect(
-            MachineRequirements.clock(.container).isNote && MachineRequirements.clock(.unknown(.notPermitted)).isNote)
+            Requirement.clock(.container).isNote && Requirement.clock(.unknown(.notPermitted)).isNote)
     }
 
     @Test(
@@ -69,7 +69,7 @@ import Testing
         let directory = try TestDirectory()
         try directory.makeDirectory("sys/fs")
         if let value { try directory.write(value, to: "sys/fs/protected_hardlinks") }
-        let findings = MachineRequirements(places: [], kernelSettings: directory.path.appending("sys")).findings()
+        let findings = Requirement.ofMachine(places: [], kernelSettings: directory.path.appending("sys"))
         let finding = try #require(findings.first { $0.subject == "fs.protected_hardlinks" })
         #expect(finding.isMet == isMet)
         #expect(finding.isNote == (value == nil))
@@ -77,6 +77,6 @@ import Testing
 
     @Test("this machine's clock and kernel can be examined")
     func real() {
-        #expect(MachineRequirements(places: []).findings().count == 2)
+        #expect(Requirement.ofMachine(places: []).count == 2)
     }
 }

@@ -12,7 +12,7 @@ import Testing
     private let uid = "3723707"
 
     private final class Offers: Sendable {
-        let all = Mutex<[VolumeChoice]>([])
+        let all = Mutex<[Pool]>([])
     }
 
     @Test(
@@ -36,14 +36,14 @@ import Testing
         func service(choosing volume: FilePath?) -> BackupRsnapshotService {
             BackupRsnapshotService(
                 configuration: configuration,
-                chooseVolume: { _, choice in
-                    offered.all.withLock { $0.append(choice) }
+                chooseVolume: { _, pool in
+                    offered.all.withLock { $0.append(pool) }
                     return volume
                 })
         }
         let entry = accountEntry(home: "/ignored", uid: uid)
         try await service(choosing: nil).carryOut(.add, entry)
-        #expect(offered.all.withLock(\.self) == [VolumeChoice(pool: pools[0], volumes: [large, small])])
+        #expect(offered.all.withLock(\.self) == [Pool(name: "one", volumes: [large, small])])
         #expect(exists(large.pushing("7/707/723/3723707/incoming")))
         let places = configuration.places
         #expect(places.volume(ofAccount: uid) == large && places.volume(ofAccount: "3729999") == small)

@@ -14,29 +14,25 @@ import Testing
         }
     }
 
-    private func render(_ template: String) throws -> String {
+    private func render(
+        _ template: String, account: FilePath = "/var/backup/3723707",
+        _ values: (RsnapshotTemplate.Placeholder) -> String = value
+    ) throws -> String {
         try RsnapshotTemplate(parsing: template)
-            .render(retention: Retention([.daily: 7, .weekly: 4, .hourly: 0]), values: Self.value)
-    }
-
-    private func check(_ text: String, allowed: Set<String>? = nil) throws -> [RsnapshotLine] {
-        try RsnapshotLine.all(
-            in: text, allowed: allowed, account: "/var/backup/3723707", values: Self.value)
+            .render(retention: Retention([.daily: 7, .weekly: 4, .hourly: 0]), account: account, values: values)
     }
 
     @Test("the shipped template gives a valid file")
     func shipped() throws {
-        let template = try text(shippedTemplate)
-        let rendered = try render(template)
-        let directives = try RsnapshotTemplate(parsing: template).directives
+        let rendered = try render(try text(shippedTemplate))
+        let lines = rendered.split(separator: "\n").filter { line in
+            ["retain", "snapshot_root", "backup"].contains { line.hasPrefix($0 + "\t") }
+        }
         #expect(
-            try check(rendered, allowed: directives).filter { ["retain", "snapshot_root", "backup"].contains($0.name) }
-                .map {
-                    $0.fields
-                } == [
-                    ["/var/backup/3723707/.snapshots/"], ["daily", "7"], ["weekly", "4"],
-                    ["/var/backup/3723707/incoming/", "./"],
-                ])
+            lines == [
+                "snapshot_root\t/var/backup/3723707/.snapshots/", "retain\tdaily\t7", "retain\tweekly\t4",
+                "backup\t/var/backup/3723707/incoming/\t./",
+            ])
         #expect(!rendered.contains("%"))
     }
 
@@ -55,20 +51,34 @@ import Testing
         #expect(!error.hint.isEmpty)
     }
 
-    @Test("nothing is replaced inside comments")
-    func comments() throws {
-        #expect(try render("# 100% of %HOUSE%\nexclude\t%UID%\n") == "# 100% of %HOUSE%\nexclude\t3723707\n")
-    }
-
     private static let good = [
-        "config_version\t1.2", "snapshot_root\t/var/backup/3723707/.snapshots/", "no_create_root\t1",
-        "cmd_rsync\t/usr/bin/rsync", "retain\tdaily\t7", "rsync_long_args\t--delete --numeric-ids",
-        "backup\t/var/backup/3723707/incoming/\t./", "link_dest\t1", "lockfile\t/run/x/rsnapshot-3723707.pid",
+        "config_version\t1.2", "snapshot_root\t%SNAPSHOT_ROOT%/", "no_create_root\t1", "cmd_rsync\t%RSYNC%", "%RETAIN%",
+        "rsync_long_args\t--delete --numeric-ids", "backup\t%HOME%/incoming/\t./", "link_dest\t1",
+        "lockfile\t%LOCKFILE%",
     ]
-    private static let allowed: Set<String> = [
-        "config_version", "snapshot_root", "no_create_root", "cmd_rsync", "retain", "rsync_long_args",
-        "rsync_short_args", "backup", "link_dest", "lockfile",
-    ]
+    private static let goodText = good.joined(separator: "\n") + "\n"
+
+    @Test("comments, empty lines and lines without placeholders are kept, and nothing is replaced inside comments")
+    func comments() throws {
+        #expect(
+            try render("# 100% of %HOUSE%\n\n" + Self.goodText + "exclude\t%UID%")
+                == """
+                # 100% of %HOUSE%
+
+                config_version\t1.2
+                snapshot_root\t/var/backup/3723707/.snapshots/
+                no_create_root\t1
+                cmd_rsync\t/usr/bin/rsync
+                retain\tdaily\t7
+                retain\tweekly\t4
+                rsync_long_args\t--delete --numeric-ids
+                backup\t/var/backup/3723707/incoming/\t./
+                link_dest\t1
+                lockfile\t/run/x/rsnapshot-3723707.pid
+                exclude\t3723707
+
+                """)
+    }
 
     @Test(
         "each rule is held",
@@ -80,21 +90,20 @@ import Testing
             (3, "", "no line cmd_rsync"), (3, "cmd_rsync /usr/bin/rsync", "no TAB"), (4, "", "no line retain"),
             (5, "", "no line rsync_long_args"), (5, "rsync_long_args\t--delete --relative", "--relative"),
             (5, "rsync_long_args\t--delete\nrsync_short_args\t-aR", "-R is refused"), (6, "", "no line backup"),
-            (6, "backup\t/var/backup/3723707/incoming/\t./\n\tand\tmore", "begins with white space"),
-            (6, "backup\t/var/backup/3723707/incoming/\t./\ncmd_preexec\t/bin/sh", "no directive cmd_preexec"),
-            (6, "backup\t/var/backup/3723707/incoming/\t./\nexclude\tx", "no directive exclude"),
-            (6, "backup\t /var/backup/3723707/incoming/\t./", "blank"),
+            (6, "backup\t%HOME%/incoming/\t./\n\tand\tmore", "begins with white space"),
+            (6, "backup\t%HOME%/incoming/\t./\ncmd_preexec\t/bin/sh", "cmd_preexec is refused"),
+            (6, "# A comment.\r\ncmd_preexec\t/bin/sh", "cmd_preexec is refused"),
+            (6, "backup\t %HOME%/incoming/\t./", "blank"),
             (6, "backup\t/nonexistent/\t./", "may only be"),
             (6, "backup\t/x\u{1b}\t./", "control characters"),
-            (6, "backup\t/x\r\t./", "control characters"), (4, "retain\tdaily\t7\nno_create_root\t1", "twice"),
+            (6, "backup\t/x\r\t./", "control characters"), (4, "%RETAIN%\nno_create_root\t1", "twice"),
             (7, "", "no line link_dest"), (8, "", "no line lockfile"), (8, "lockfile\t/tmp/x.pid", "may only be"),
         ])
     func rule(index: Int, line: String, reason: String) throws {
         var lines = Self.good
-        #expect(throws: Never.self) { try check(lines.joined(separator: "\n"), allowed: Self.allowed) }
         lines[index] = line
         let error = try #require(throws: RsnapshotSyntaxError.self) {
-            try check(lines.joined(separator: "\n"), allowed: Self.allowed)
+            try RsnapshotTemplate(parsing: lines.joined(separator: "\n"))
         }
         #expect(error.reason.contains(reason), "\(error)")
         #expect(!error.hint.isEmpty)
@@ -102,20 +111,44 @@ import Testing
 
     @Test("snapshot_root must be inside the account for every value of the placeholder")
     func outside() {
-        #expect(throws: RsnapshotSyntaxError.self) {
-            try RsnapshotLine.all(
-                in: Self.good.joined(separator: "\n"), account: "/var/backup/3723707/.snapshots",
-                values: Self.value)
+        for account: FilePath in ["/var/backup/3723707/.snapshots", "/var/backup/4000001"] {
+            #expect(throws: RsnapshotSyntaxError.self) { try render(Self.goodText, account: account) }
         }
+    }
+
+    @Test(
+        "a value cannot bring in another line, field or path",
+        arguments: [
+            (RsnapshotTemplate.Placeholder.rsync, "/usr/bin/rsync\ncmd_preexec\t/bin/sh", "control characters"),
+            (.rsync, "/usr/bin/rsync\tx", "one field"), (.lockFile, "/run/x\r", "control characters"),
+            (.home, "/var/backup/3723707/incoming/\t./\nexclude\tx", "control characters"),
+            (.snapshotRoot, "/var/backup/3723707/../4000001/.snapshots", "does not lie inside"),
+            (.uid, "3723707 --rsh=/bin/sh", "more than one word"),
+        ])
+    func injected(placeholder: RsnapshotTemplate.Placeholder, value: String, reason: String) throws {
+        let error = try #require(throws: RsnapshotSyntaxError.self) {
+            try render(Self.goodText + "exclude\t%UID%\n") { $0 == placeholder ? value : Self.value($0) }
+        }
+        #expect(error.reason.contains(reason) && error.line > 1, "\(error)")
+    }
+
+    @Test("a file of patterns in the account is refused")
+    func patterns() throws {
+        #expect(throws: Never.self) { try render(Self.goodText + "exclude_file\t/etc/patterns\n") }
+        let error = try #require(throws: RsnapshotSyntaxError.self) {
+            try render(Self.goodText + "exclude_file\t/var/backup/3723707/incoming/patterns\n")
+        }
+        #expect(error.line == 10 && error.reason.contains("outside the account"))
     }
 
     @Test("snapshot_root must be above backup")
     func order() throws {
         var lines = Self.good
         lines.swapAt(1, 6)
-        #expect(throws: RsnapshotSyntaxError.self) {
-            try check(lines.joined(separator: "\n"), allowed: Self.allowed)
+        let error = try #require(throws: RsnapshotSyntaxError.self) {
+            try RsnapshotTemplate(parsing: lines.joined(separator: "\n"))
         }
+        #expect(error.line == 2)
     }
 
     @Test("a difference shows removed, added and kept lines")

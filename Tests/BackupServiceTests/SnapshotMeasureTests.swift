@@ -14,8 +14,8 @@ import Testing
     /// With an empty record.
     private func measure(_ directory: FilePath) throws -> (total: UInt64, increment: UInt64) {
         var record = SizeRecord()
-        let measure = SnapshotMeasure(try HeldDirectory(configured: directory), isCancelled: { false })
-        return (try measure.check(&record).total, record.increment)
+        let total = try record.verify(in: HeldDirectory(configured: directory), isCancelled: { false }).total
+        return (total, record.increment)
     }
 
     @Test(

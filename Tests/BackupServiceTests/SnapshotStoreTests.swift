@@ -273,7 +273,7 @@ struct SnapshotStoreTests {
         for _ in 1...2 { try await account.provision(.readonly, .delete, disposal: .keep) }
         #expect(account.storedFile == "precious" && exists(account.home.path))
         #expect(try account.mounts == [])
-        let report = try await SnapshotViews(account.configuration(.readonly)).restore()
+        let report = try await SnapshotViews.restore(account.configuration(.readonly))
         #expect(report.unassigned == [account.home.store] && report.accounts == 0)
         #expect(try account.mounts == [])
         try await account.provision(.readonly, .add)
@@ -339,18 +339,18 @@ struct SnapshotStoreTests {
         }
         #expect(try Set(shown()) == points)
         files.unmountAll()
-        #expect(try await SnapshotViews(configuration).look().changed.count == uids.count)
-        let unmet = try await BackupRequirements(configuration).snapshotViews().filter { !$0.isMet }
+        #expect(try await SnapshotViews.look(configuration).changed.count == uids.count)
+        let unmet = try await configuration.snapshotRequirements().filter { !$0.isMet }
         #expect(unmet.map(\.subject) == ["SNAPSHOTS"])
-        async let first = SnapshotViews(configuration).restore()
-        async let second = SnapshotViews(configuration).restore()
+        async let first = SnapshotViews.restore(configuration)
+        async let second = SnapshotViews.restore(configuration)
         #expect(try await [first, second].allSatisfy { $0.accounts == uids.count && $0.problems == [] })
         #expect(try shown().count == uids.count && Set(shown()) == points)
-        #expect(try await SnapshotViews(configuration).restore().changed == [])
-        #expect(try await BackupRequirements(configuration).snapshotViews().map(\.isMet) == [true])
+        #expect(try await SnapshotViews.restore(configuration).changed == [])
+        #expect(try await configuration.snapshotRequirements().map(\.isMet) == [true])
 
         let hidden = try files.configuration { $0.snapshots = .hidden }
-        #expect(try await SnapshotViews(hidden).restore().changed.count == uids.count)
+        #expect(try await SnapshotViews.restore(hidden).changed.count == uids.count)
         #expect(try shown() == [])
     }
 }

@@ -106,15 +106,6 @@ struct BackupRecord: Sendable {
 
     static let attributes = [BackupAttribute.size, BackupAttribute.increment, BackupAttribute.lastSuccess]
 
-    /// When a host made its last copy, as the entry says; nil: never. Host names are compared without regard to case (caseIgnoreMatch).
-    static func lastSuccess(in entry: Entry, host: String) -> Timestamp? {
-        let prefix = host.lowercased() + ":"
-        return entry[BackupAttribute.lastSuccess].compactMap { value in
-            guard let text = value.text, text.lowercased().hasPrefix(prefix) else { return nil }
-            return Timestamp(text: String(text.dropFirst(prefix.count)))
-        }.max()
-    }
-
     /// The changes that bring the entry to this record; none when it is up to date.
     ///
     /// Sizes are replaced. Of the times, only this host's values and `0` for "never" are removed, one by one; those of other hosts stay.

@@ -46,9 +46,13 @@ extension BackupJobs {
     /// The attribute that ``lastCopy(in:host:)`` reads.
     package static let lastCopyAttribute = BackupAttribute.lastSuccess
 
-    /// When a host last made a copy for an account, by its entry; nil: never.
+    /// When a host last made a copy for an account, by its entry; nil: never. Names of hosts are compared without regard to case (caseIgnoreMatch).
     package static func lastCopy(in entry: Entry, host: String) -> Timestamp? {
-        BackupRecord.lastSuccess(in: entry, host: host)
+        let prefix = host.lowercased() + ":"
+        return entry[BackupAttribute.lastSuccess].compactMap { value in
+            guard let text = value.text, text.lowercased().hasPrefix(prefix) else { return nil }
+            return Timestamp(text: String(text.dropFirst(prefix.count)))
+        }.max()
     }
 
     /// Inspects an account's backups without changing anything. It reads the disk.
@@ -58,12 +62,12 @@ extension BackupJobs {
     package static func inspection(
         of account: Account, configuration: BackupConfiguration, host: String
     ) -> BackupInspection {
-        let inspector = BackupInspector(account: account, configuration: configuration)
-        inspector.found.lastCopy = lastCopy(in: account.entry, host: host)
-        inspector.found.size = account.entry.text(BackupAttribute.size).flatMap(EntryReader.decimal)
-        inspector.found.increment = account.entry.text(BackupAttribute.increment).flatMap(EntryReader.decimal)
-        inspector.inspect()
-        return inspector.found
+        var found = BackupInspection()
+        found.lastCopy = lastCopy(in: account.entry, host: host)
+        found.size = account.entry.text(BackupAttribute.size).flatMap(EntryReader.decimal)
+        found.increment = account.entry.text(BackupAttribute.increment).flatMap(EntryReader.decimal)
+        found.inspect(account, configuration)
+        return found
     }
 
     /// Accepts that an account has far less data than before: its newest copy becomes the one with which later ones are compared
@@ -82,8 +86,8 @@ extension BackupJobs {
         do {
             let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
             let file = ConfigurationFile(of: described.uid, configuration)
-            guard let home = try configuration.places.home(of: described),
-                let snapshots = try SnapshotDirectory.open(in: home), let text = try file.trustedText()
+            guard let snapshots = try SnapshotDirectory.open(for: described, configuration),
+                let text = try file.trustedText()
             else {
                 throw refusal(
                     "the account has no home with snapshots, or no \(file.path)", ConfiguredSnapshots.provisionAgain)
@@ -98,9 +102,8 @@ extension BackupJobs {
         } catch var failure as ProvisioningFailure {
             failure.failureClass = .permanent
             throw failure
-        } catch let held as AccountLock.Held {
-            throw refusal(
-                "a backup of the account runs: \(held.file) is held by \(held.holder)", "wait for its end", .retryable)
+        } catch let held as JobOutcome {
+            throw refusal("a backup of the account runs: \(held.message)", "wait for its end", .retryable)
         } catch let error as HeldDirectory.Failure {
             throw refusal(
                 "\(error)", error.cause.isShortage ? "see the disk and the kernel's log" : "run this command as root")
@@ -110,41 +113,33 @@ extension BackupJobs {
     }
 }
 
-/// Collects the results of an inspection; a failure does not prevent the rest of it.
-private final class BackupInspector {
-    let account: Account
-    let configuration: BackupConfiguration
-    var found = BackupInspection()
-
-    init(account: Account, configuration: BackupConfiguration) {
-        self.account = account
-        self.configuration = configuration
-    }
-
-    func inspect() {
+extension BackupInspection {
+    fileprivate mutating func inspect(_ account: Account, _ configuration: BackupConfiguration) {
         let retained = Dictionary(
             uniqueKeysWithValues: SnapshotLevel.allCases.map { level in
                 let number = account.entry.text(level.intervalAttribute).flatMap(EntryReader.decimal)
                 return (level, number.flatMap { Int(exactly: $0) } ?? 0)
             })
         let first = SnapshotLevel.allCases.first { (retained[$0] ?? 0) > 0 } ?? .daily
-        if let refusal = first.refusal(of: account) { found.obstacles.append("\(refusal.reason); \(refusal.hint)") }
+        if let refusal = first.refusal(of: account) { obstacles.append("\(refusal.reason); \(refusal.hint)") }
         var snapshots: [Snapshot] = []
         var state: SnapshotState?
-        attempt {
+        attempt { found in
             let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
-            guard let home = try home(of: described) else { return }
-            inspectConfiguration(of: described, home, levels: retained.filter { $0.value > 0 }.map(\.key))
-            attempt { found.notices += try SnapshotStore(home).notices(configuration.snapshots) }
+            guard let home = try found.home(of: described, configuration) else { return }
+            found.inspectConfiguration(
+                ConfigurationFile(of: described.uid, configuration), home,
+                levels: retained.filter { $0.value > 0 }.map(\.key))
+            found.attempt { $0.notices += try SnapshotStore(home).notices(configuration.snapshots) }
             guard let directory = try SnapshotDirectory.open(in: home) else { return }
-            attempt { snapshots = try directory.snapshots() }
-            attempt {
+            found.attempt { _ in snapshots = try directory.snapshots() }
+            found.attempt {
                 state = try directory.state()
-                found.isStateKnown = true
+                $0.isStateKnown = true
             }
         }
-        found.lastAttempt = state?.lastAttempt
-        found.levels = SnapshotLevel.allCases.compactMap { level in
+        lastAttempt = state?.lastAttempt
+        levels = SnapshotLevel.allCases.compactMap { level in
             let own = snapshots.filter { $0.level == level }.sorted { $0.index < $1.index }
             let retain = retained[level] ?? 0
             guard retain > 0 || !own.isEmpty else { return nil }
@@ -154,33 +149,34 @@ private final class BackupInspector {
         }
     }
 
-    private func home(of account: BackupAccount) throws -> HomePath? {
+    private mutating func home(
+        of account: BackupAccount, _ configuration: BackupConfiguration
+    ) throws -> HomePath? {
         guard let home = try configuration.places.home(of: account) else {
-            found.obstacles.append("there is no home yet; \(ConfiguredSnapshots.provisionAgain)")
+            obstacles.append("there is no home yet; \(ConfiguredSnapshots.provisionAgain)")
             return nil
         }
         switch try HomeWalk(to: home).condition(ownership: configuration.ownership) {
         case .whole: break
         case .absent:
             let missing = HomePath.missing(at: "\(home.path)")
-            found.obstacles.append("\(missing.reason); \(missing.hint)")
+            obstacles.append("\(missing.reason); \(missing.hint)")
             return nil
         case .unfinished(let objection):
-            found.obstacles.append("\(home.path) \(objection); \(ConfiguredSnapshots.provisionAgain)")
+            obstacles.append("\(home.path) \(objection); \(ConfiguredSnapshots.provisionAgain)")
         }
         return home
     }
 
-    private func inspectConfiguration(of account: BackupAccount, _ home: HomePath, levels: [SnapshotLevel]) {
-        let file = ConfigurationFile(of: account.uid, configuration)
-        attempt {
+    private mutating func inspectConfiguration(_ file: ConfigurationFile, _ home: HomePath, levels: [SnapshotLevel]) {
+        attempt { found in
             guard try file.exists() else {
                 found.obstacles.append("\(file.path) does not exist; \(ConfiguredSnapshots.provisionAgain)")
                 return
             }
             guard let text = try file.trustedText() else { return }
             let configured = ConfiguredSnapshots(parsing: text)
-            for level in levels { attempt { try configured.demand(level, in: home, of: file) } }
+            for level in levels { found.attempt { _ in try configured.demand(level, in: home, of: file) } }
             if let lock = configured.lockFile, let holder = AccountLock.holder(of: lock) {
                 found.obstacles.append("the account's lock \(lock) is held by \(holder); wait for its end")
             }
@@ -188,25 +184,25 @@ private final class BackupInspector {
     }
 
     /// Runs a part of the inspection and reports its failure.
-    private func attempt(_ body: () throws -> Void) {
+    private mutating func attempt(_ body: (inout BackupInspection) throws -> Void) {
         do {
-            try body()
+            try body(&self)
         } catch let failure as ProvisioningFailure {
             // A failure of root's prevents a backup too; one of another user does not. Levels share the faults of their file.
             let text = "\(failure.reason); \(failure.hint)"
             if geteuid() == 0 {
-                if !found.obstacles.contains(text) { found.obstacles.append(text) }
+                if !obstacles.contains(text) { obstacles.append(text) }
             } else {
                 let text = "\(text); or run this command as root"
-                if !found.unknown.contains(text) { found.unknown.append(text) }
+                if !unknown.contains(text) { unknown.append(text) }
             }
         } catch let failure as HeldDirectory.Failure {
             let isRefused = failure.cause == .permissionDenied || failure.cause == .notPermitted
-            found.unknown.append(
+            unknown.append(
                 "\(failure.path) cannot be read (\(failure.cause))"
                     + (isRefused ? "; only root can: run this command as root" : "; check the disk with dmesg and df"))
         } catch {
-            found.unknown.append("the state file of the snapshots is damaged: \(error); the next backup replaces it")
+            unknown.append("the state file of the snapshots is damaged: \(error); the next backup replaces it")
         }
     }
 }

@@ -7,15 +7,6 @@ package import Provisioning
 ///
 /// The subject of a job is the account's entryUUID, as for provisioning, so that the two never run together.
 package struct BackupJobs: Sendable {
-    /// The result for an account of a backup of all accounts.
-    package enum Selected: Sendable {
-        case job(JobRequest)
-        /// It should get a backup and cannot.
-        case refused(BackupRefusal)
-        /// Its last snapshot is too new.
-        case recent
-    }
-
     let engine: Engine
     let configuration: BackupConfiguration
     let jobs: BackupJobsConfiguration
@@ -35,40 +26,45 @@ package struct BackupJobs: Sendable {
 
     // MARK: - All accounts
 
-    /// Calls a body for every account that gets a backup of the level; few accounts are in memory at a time.
+    /// Calls a body for every account that gets a backup of the level, with the job; few accounts are in memory at a time.
     ///
-    /// If LDAP refuses to list the accounts, the last call gets a job that fails for that reason, so that it is reported like any failed
-    /// backup.
-    /// - Parameter isForced: whether accounts with a recent snapshot get a backup as well.
+    /// For an account that should get a backup and cannot, and last if LDAP refuses to list the accounts, the job fails with the reason, so that
+    /// it is reported like any failed backup.
+    /// - Parameters:
+    ///   - isForced: whether accounts with a recent snapshot get a backup as well.
+    ///   - body: gets nil for an account whose last snapshot is too new.
     /// - Throws: the error of the body, or `CancellationError`.
     package func all(
         of level: SnapshotLevel, isForced: Bool = false, isolation: isolated (any Actor)? = #isolation,
-        _ body: (Selected) async throws -> Void
+        _ body: (JobRequest?) async throws -> Void
     ) async throws {
         var isFromBody = false
         do {
             try await accounts(of: [level]) { account in
                 let success = isForced ? nil : await recentSuccess(level, account)
-                let selected = success == nil ? try await select(level, account) : .recent
+                let request = success == nil ? try await select(level, account) : nil
                 do {
-                    try await body(selected)
+                    try await body(request)
                 } catch {
                     isFromBody = true
                     throw error
                 }
             }
         } catch let error where !isFromBody && !(error is CancellationError) {
-            try await body(.job(failedListing(level, error)))
+            try await body(
+                Self.failing(
+                    level, "backup \(level) of all accounts", client: "all accounts", .failed,
+                    "the accounts cannot be listed, and accounts after this point get no backup: \(error)"))
         }
     }
 
-    private func failedListing(_ level: SnapshotLevel, _ error: any Error) -> JobRequest {
-        let outcome = JobOutcome(
-            .failed, failureClass: .configuration,
-            message: "the accounts cannot be listed, and accounts after this point get no backup: \(error)")
+    /// A job that fails.
+    private static func failing(
+        _ level: SnapshotLevel, _ subject: String, client: String, _ result: JobResult, _ message: String
+    ) -> JobRequest {
+        let outcome = JobOutcome(result, failureClass: .configuration, message: message)
         return JobRequest(
-            type: .backup, name: level.rawValue, level: level.rawValue,
-            subject: JobSubject("backup \(level) of all accounts"), client: "all accounts",
+            type: .backup, name: level.rawValue, level: level.rawValue, subject: JobSubject(subject), client: client,
             retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero), work: { _ in outcome })
     }
 
@@ -94,18 +90,19 @@ package struct BackupJobs: Sendable {
         try await engine.account(key, attributes: BackupAttribute.all)
     }
 
-    /// The levels of which an account gets backups, by its entry; the first is the one that copies.
+    /// The levels of which an account gets backups, by its entry; the first is the one that copies. No text is made, since a run asks this of
+    /// every account.
     package static func levels(of account: Account) -> [SnapshotLevel] {
-        SnapshotLevel.kept(by: account)
+        SnapshotLevel.obstacle(of: account) == nil ? SnapshotLevel.allCases.filter { $0.isKept(by: account) } : []
     }
 
-    /// The result of a level's schedule for an account; nil: it is not due.
+    /// The job of a level's schedule for an account; nil: it is not due.
     /// - Parameters:
     ///   - failed: when the newest failed job of the level was requested; nil: none failed.
     ///   - since: an account without recorded times is due if a time of the schedule is after it; nil: always.
     package func due(
         _ level: SnapshotLevel, _ account: Account, failed: Timestamp?, since: Timestamp?
-    ) async throws -> Selected? {
+    ) async throws -> JobRequest? {
         let isDue = LevelTiming(level, jobs).isDue(
             await state(of: account) ?? SnapshotState(), failed: failed,
             provisioned: Timestamp(text: account.status.state), since: since, now: clock.now)
@@ -118,8 +115,7 @@ package struct BackupJobs: Sendable {
         return await BlockingWork.run {
             do {
                 let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
-                guard let home = try configuration.places.home(of: described) else { return SnapshotState() }
-                return try SnapshotDirectory.open(in: home)?.state() ?? SnapshotState()
+                return try SnapshotDirectory.open(for: described, configuration)?.state() ?? SnapshotState()
             } catch {
                 return nil
             }
@@ -135,11 +131,12 @@ package struct BackupJobs: Sendable {
     /// - Parameters:
     ///   - uids: one that occurs twice counts once.
     ///   - isForced: whether accounts with a recent snapshot get a backup as well.
-    /// - Throws: ``BackupRefusals`` if any of them gets no backup, `CancellationError`, or `LDAPError`.
+    /// - Returns: no job if any of them gets no backup.
+    /// - Throws: `CancellationError`, or `LDAPError`.
     package func requests(
         of level: SnapshotLevel, accounts uids: [String], isForced: Bool = false
-    ) async throws -> [JobRequest] {
-        var requests: [JobRequest] = []
+    ) async throws -> (jobs: [JobRequest], refusals: [BackupRefusal]) {
+        var jobs: [JobRequest] = []
         var refusals: [BackupRefusal] = []
         var named: Set<String> = []
         for uid in uids where named.insert(uid).inserted {
@@ -151,13 +148,12 @@ package struct BackupJobs: Sendable {
                         "its last \(level) snapshot was made at \(success.text), less than half a period ago",
                         "give --force to make another one all the same")
                 }
-                requests.append(request(level, account))
+                jobs.append(request(level, account))
             } catch let refusal as BackupRefusal {
                 refusals.append(refusal)
             }
         }
-        guard refusals.isEmpty else { throw BackupRefusals(refusals: refusals) }
-        return requests
+        return (refusals.isEmpty ? jobs : [], refusals)
     }
 
     private func account(_ uid: String, for level: SnapshotLevel) async throws -> Account {
@@ -194,9 +190,10 @@ package struct BackupJobs: Sendable {
 
     // MARK: - One account
 
-    private func select(_ level: SnapshotLevel, _ account: Account) async throws -> Selected {
-        if let refusal = try await missingConfiguration(of: account) { return .refused(refusal) }
-        return .job(request(level, account))
+    private func select(_ level: SnapshotLevel, _ account: Account) async throws -> JobRequest {
+        guard let refusal = try await missingConfiguration(of: account) else { return request(level, account) }
+        return Self.failing(
+            level, "backup of \(account.key.dn)", client: refusal.account, .wrongConfiguration, refusal.description)
     }
 
     private func request(_ level: SnapshotLevel, _ account: Account) -> JobRequest {
@@ -251,33 +248,15 @@ extension BackupRefusal {
     }
 }
 
-/// Some of the named accounts get no backup, so no job was made.
-package struct BackupRefusals: Error, Hashable, Sendable, CustomStringConvertible {
-    /// In the order in which the accounts were named.
-    var refusals: [BackupRefusal]
-
-    /// One line for each.
-    package var description: String { refusals.map(\.description).joined(separator: "\n") }
-}
-
 extension SnapshotLevel {
     /// Why an account gets no backup of the level, by its entry; nil: it gets one.
     ///
     /// Backed up are active accounts that were added, are not being deleted, and keep snapshots of the level. A request `modify` does not
     /// prevent a backup, since it may wait for its day for weeks; the scheduler runs one job for each account at a time.
     func refusal(of account: Account) -> BackupRefusal? {
-        let mode = account.status.mode
-        switch Obstacle(of: account) {
-        case .deleted: return BackupRefusal(of: account, "it has been deleted", "add it again if it is still wanted")
-        case .toBeDeleted:
-            return BackupRefusal(
-                of: account, "it is to be deleted (\(mode))", "write another request if it is still wanted")
-        case .notAdded:
-            return BackupRefusal(
-                of: account, "it has not been added yet (\(mode))", "see accounts explain, and wait until it is added")
-        case .inactive:
-            return BackupRefusal(of: account, "it is not active", "set its \(BackupAttribute.isActive) to TRUE")
-        case nil: break
+        if let obstacle = Self.obstacle(of: account) {
+            let mode = obstacle.namesMode ? " (\(account.status.mode))" : ""
+            return BackupRefusal(of: account, obstacle.reason + mode, obstacle.hint)
         }
         guard !isKept(by: account) else { return nil }
         let name = intervalAttribute
@@ -287,28 +266,19 @@ extension SnapshotLevel {
             "write how many are to be kept into \(name), and request modify")
     }
 
-    /// The levels without a refusal. No text is made, since a run asks this of every account.
-    fileprivate static func kept(by account: Account) -> [SnapshotLevel] {
-        Obstacle(of: account) == nil ? allCases.filter { $0.isKept(by: account) } : []
-    }
-
-    private func isKept(by account: Account) -> Bool {
+    fileprivate func isKept(by account: Account) -> Bool {
         account.entry.text(intervalAttribute).flatMap(EntryReader.decimal) ?? 0 > 0
     }
 
     /// What prevents backups of every level.
-    private enum Obstacle {
-        case deleted, toBeDeleted, notAdded, inactive
-
-        init?(of account: Account) {
-            switch (account.status.mode.operation, account.status.mode.stage) {
-            case (.delete, .done): self = .deleted
-            case (.delete, _): self = .toBeDeleted
-            case (.add, .requested), (.add, .claimed): self = .notAdded
-            case (.add, .done), (.modify, _):
-                guard !account.status.isActive else { return nil }
-                self = .inactive
-            }
+    fileprivate static func obstacle(of account: Account) -> (reason: String, namesMode: Bool, hint: String)? {
+        switch (account.status.mode.operation, account.status.mode.stage) {
+        case (.delete, .done): ("it has been deleted", false, "add it again if it is still wanted")
+        case (.delete, _): ("it is to be deleted", true, "write another request if it is still wanted")
+        case (.add, .requested), (.add, .claimed):
+            ("it has not been added yet", true, "see accounts explain, and wait until it is added")
+        case (.add, .done), (.modify, _):
+            account.status.isActive ? nil : ("it is not active", false, "set its sstIsActive to TRUE")
         }
     }
 

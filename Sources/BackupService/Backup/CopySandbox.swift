@@ -26,19 +26,16 @@ struct CopySandbox: Sendable {
     var home: FilePath
     /// The directory of the snapshots, in the home or outside.
     var snapshots: FilePath
-    var programs: Programs
+    /// nil: there is no sandbox.
+    var bubblewrap: FilePath?
+    var confine: FilePath
+    var rsnapshot: FilePath
+    /// Run by `prov-backup-confine`.
+    var rsync: FilePath
     /// The most address space of each process, in bytes; 0: no limit.
     var memory: UInt64
     /// Other files that rsync reads.
     var files: [FilePath] = []
-
-    struct Programs: Sendable {
-        /// nil: there is no sandbox.
-        var bubblewrap: FilePath?
-        var confine: FilePath
-        var rsnapshot: FilePath
-        var rsync: FilePath
-    }
 
     static let helper = "prov-backup-confine"
 
@@ -61,13 +58,13 @@ struct CopySandbox: Sendable {
     static func isConfined(_ confinement: CopyConfinement) -> Bool { confinement != .off && geteuid() == 0 }
 
     /// The program that rsnapshot runs as rsync.
-    var rsync: FilePath { programs.bubblewrap != nil ? Self.confineInside : programs.confine }
+    var rsyncOfRsnapshot: FilePath { bubblewrap != nil ? Self.confineInside : confine }
 
     /// Runs `rsnapshot sync`.
     /// - Parameter configuration: the configuration of the run, in the directory of the snapshots.
     func invocation(copyingBy configuration: FilePath, timeLimit: Duration, grace: Duration) -> ScriptInvocation {
         invocation(
-            of: [programs.rsnapshot.string, "-c", configuration.string, "sync"], timeLimit: timeLimit, grace: grace)
+            of: [rsnapshot.string, "-c", configuration.string, "sync"], timeLimit: timeLimit, grace: grace)
     }
 
     /// Runs `true`, to test the sandbox on this machine.
@@ -75,16 +72,16 @@ struct CopySandbox: Sendable {
 
     private func invocation(of command: [String], timeLimit: Duration, grace: Duration) -> ScriptInvocation {
         var environment = Self.environment
-        environment["PROV_RSYNC"] = programs.rsync.string
-        let ids = confinement == .on && programs.bubblewrap != nil ? account ?? (0, 0) : nil
-        let confine = [ids.map { "\($0.uid)" } ?? "-", ids.map { "\($0.gid)" } ?? "-", "\(memory)", "\(Self.nice)"]
+        environment["PROV_RSYNC"] = rsync.string
+        let ids = confinement == .on && bubblewrap != nil ? account ?? (0, 0) : nil
+        let limits = [ids.map { "\($0.uid)" } ?? "-", ids.map { "\($0.gid)" } ?? "-", "\(memory)", "\(Self.nice)"]
         var invocation = ScriptInvocation(
-            executable: programs.confine, arguments: confine + command, environment: environment, timeLimit: timeLimit,
+            executable: confine, arguments: limits + command, environment: environment, timeLimit: timeLimit,
             grace: grace, hasReports: true)
-        if let bubblewrap = programs.bubblewrap {
+        if let bubblewrap {
             invocation.executable = bubblewrap
             invocation.arguments =
-                namespaces + files(environment) + ["--", Self.confineInside.string] + confine + command
+                namespaces + files(environment) + ["--", Self.confineInside.string] + limits + command
             // --die-with-parent refers to the thread that starts bubblewrap.
             invocation.isTiedToProcess = true
         } else if let account, geteuid() == 0 {
@@ -119,8 +116,8 @@ struct CopySandbox: Sendable {
         for path in [home] + (snapshots.starts(with: home) ? [] : [snapshots]) {
             arguments += ["--dir", path.string, "--bind", path.string, path.string]
         }
-        arguments += show(programs.confine, as: Self.confineInside)
-        for path in [programs.rsnapshot, programs.rsync] + files where !path.starts(with: "/usr") {
+        arguments += show(confine, as: Self.confineInside)
+        for path in [rsnapshot, rsync] + files where !path.starts(with: "/usr") {
             arguments += show(path)
         }
         return arguments + ["--remount-ro", "/", "--chdir", "/"]
@@ -128,6 +125,7 @@ struct CopySandbox: Sendable {
 }
 
 extension CopySandbox {
+    /// For a copy.
     /// - Throws: code 3 if a program is missing, if others could change it or a file that rsync reads, or if the copy cannot reach the snapshots.
     init(
         _ configuration: BackupConfiguration, account: BackupAccount, home: HomePath, snapshots: FilePath,
@@ -143,20 +141,17 @@ extension CopySandbox {
             try FileTrust.demand(
                 file, as: .file, setting: TrustedPath.patternFile, code: .runtimeRequirementNotSatisfied)
         }
-        self.init(
-            confinement: configuration.confinement,
-            account: configuration.ownership == .account
-                ? (account.uidNumber, account.gidNumber) : nil,
-            home: home.path, snapshots: snapshots,
-            programs: try Programs(configuration, rsync: configured.rsync), memory: memory,
-            files: configured.patternFiles)
+        try self.init(
+            configuration, account: (account.uidNumber, account.gidNumber), home: home.path, snapshots: snapshots,
+            rsync: configured.rsync, memory: memory, files: configured.patternFiles)
     }
-}
 
-extension CopySandbox.Programs {
     /// - Parameter rsync: of the account's configuration; nil: the first of the directories of the settings.
     /// - Throws: code 3 if a program is missing, or if others could change it.
-    init(_ configuration: BackupConfiguration, rsync: FilePath? = nil) throws(ProvisioningFailure) {
+    init(
+        _ configuration: BackupConfiguration, account: (uid: UInt32, gid: UInt32), home: FilePath, snapshots: FilePath,
+        rsync: FilePath? = nil, memory: UInt64 = 0, files: [FilePath] = []
+    ) throws(ProvisioningFailure) {
         guard Program.isExecutable(configuration.confine) else {
             throw ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, .configuration, reason: "\(configuration.confine) is not there",
@@ -166,8 +161,11 @@ extension CopySandbox.Programs {
         let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }
         try FileTrust.demand(found, setting: TrustedPath.configuredRsync, code: .runtimeRequirementNotSatisfied)
         self.init(
+            confinement: configuration.confinement,
+            account: configuration.ownership == .account ? account : nil, home: home, snapshots: snapshots,
             bubblewrap: CopySandbox.isConfined(configuration.confinement)
-                ? try Program.bwrap.find(configuration) : nil, confine: configuration.confine,
-            rsnapshot: configuration.rsnapshot, rsync: found)
+                ? try Program.bwrap.find(configuration) : nil,
+            confine: configuration.confine, rsnapshot: configuration.rsnapshot, rsync: found, memory: memory,
+            files: files)
     }
 }

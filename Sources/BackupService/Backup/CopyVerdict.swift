@@ -2,59 +2,50 @@ import EventLoop
 import Glibc
 import JobCore
 
-/// Whether the copy of a run of `rsnapshot sync` may become a snapshot.
-///
-/// rsnapshot's exit status is not reliable here; rsync's is used: 0 is a whole copy, 24 one during which files vanished. 23 may become a snapshot
-/// only if no later attempt could change any of its reasons; never after an error of disk, quota or memory. Source: rsync(1), EXIT
-/// VALUES; specification: snapshots.md#inspection.
-enum CopyVerdict: Hashable, Sendable {
-    /// All files were copied.
-    case whole(note: String)
-    /// Only files that this account cannot copy are missing.
-    case partial(warning: String)
-    /// The copy must not become a snapshot.
-    case failed(JobOutcome)
-
-    init(_ result: ScriptResult, _ reports: CopyReports, _ output: RsyncOutput, command: String) {
-        func failed(_ reason: String, _ hint: String) -> CopyVerdict {
-            .failed(
-                JobOutcome(
-                    .failed, failureClass: .permanent, message: "\(reason); \(hint)", termination: result.termination))
+extension SnapshotState.End {
+    /// Whether the copy of a run of `rsnapshot sync` may become a snapshot, and how its job ends then.
+    ///
+    /// rsnapshot's exit status is not reliable here; rsync's is used: 0 is a whole copy, 24 one during which files vanished. 23 may become a
+    /// snapshot only if no later attempt could change any of its reasons; never after an error of disk, quota or memory. Source: rsync(1), EXIT
+    /// VALUES; specification: snapshots.md#inspection.
+    /// - Throws: the failed outcome of a copy that must not become a snapshot.
+    init(_ result: ScriptResult, _ reports: CopyReports, _ output: RsyncOutput, command: String) throws(JobOutcome) {
+        func failed(_ reason: String, _ hint: String) -> JobOutcome {
+            JobOutcome(
+                .failed, failureClass: .permanent, message: "\(reason); \(hint)", termination: result.termination)
         }
         if result.cause == .timeLimit {
-            self = failed(
+            throw failed(
                 "the copy reached TIMEOUT and was stopped",
                 "the next run continues it after all others; if it never ends, raise TIMEOUT in [Backup Jobs]")
-            return
         }
         let fault = reports.faults.first ?? Self.lastLine(of: result)
         guard reports.hasEntered else {
-            self = failed(
+            throw failed(
                 "the copy could not be started (\(command)): \(fault)",
                 "run: prov-backup-rsnapshot check; if it finds nothing, see the warnings that the daemon logged at its "
                     + "start (its unit may forbid namespaces)")
-            return
         }
         guard let end = reports.rsync, reports.faults.isEmpty else {
-            self = failed("rsnapshot did not run rsync to its end (\(result.termination)): \(fault)", Self.hint(output))
-            return
+            throw failed("rsnapshot did not run rsync to its end (\(result.termination)): \(fault)", Self.hint(output))
         }
         switch end {
         case .exited(code: 0) where output.errors.count == 0:
-            self = .whole(note: "")
+            self.init(isWhole: true)
         case .exited(code: 24)
         where output.vanished.count > 0 && output.errors.count == 0 && output.uncopied.count == 0:
-            self = .whole(note: "files vanished while they were copied: \(output.vanished.text)")
+            self.init(isWhole: true, note: "files vanished while they were copied: \(output.vanished.text)")
         case .exited(code: 23) where output.uncopied.count > 0 && output.errors.count == 0:
-            self = .partial(
+            self.init(
+                isWhole: false,
                 warning: "not everything could be copied: \(output.uncopied.text); "
                     + "check their owners and the length of their names")
         case .exited(let code):
             let reason = output.errors.count > 0 ? output.errors.text : output.uncopied.text
-            self = failed(
+            throw failed(
                 "rsync ended with code \(code): \(reason.isEmpty ? "it gave no reason" : reason)", Self.hint(output))
         case .signaled(let signal):
-            self = failed(
+            throw failed(
                 "rsync was killed by signal \(signal)",
                 "if the kernel's log shows out of memory, raise MEMORY in [Backup Jobs]")
         }
@@ -145,11 +136,11 @@ struct RsyncOutput: Sendable {
     private static let longestKept = 300
 
     /// Files that vanished before they were copied.
-    private(set) var vanished = Lines()
+    var vanished = Lines()
     /// Files that this account can never copy: unreadable, too long a name, another owner.
-    private(set) var uncopied = Lines()
+    var uncopied = Lines()
     /// All other errors: disk, quota, memory, unknown.
-    private(set) var errors = Lines()
+    var errors = Lines()
     /// Names in the copy, by rsync's own count (`--stats`); nil: unknown.
     private(set) var names: UInt64?
 
@@ -171,11 +162,10 @@ struct RsyncOutput: Sendable {
         guard !line.isEmpty else { return }
         let text = String(decoding: line, as: UTF8.self)
         let number = Self.errno(of: text)
-        switch Self.kind(of: text) {
-        case .vanished: vanished.add(text, number)
-        case .uncopied: uncopied.add(text, number)
-        case .error: errors.add(text, number)
-        case .other: if let count = Self.count(in: text) { names = (names ?? 0) &+ count }
+        if let kind = Self.kind(of: text) {
+            self[keyPath: kind].add(text, number)
+        } else if let count = Self.count(in: text) {
+            names = (names ?? 0) &+ count
         }
     }
 
@@ -193,23 +183,21 @@ struct RsyncOutput: Sendable {
         return "\(line.prefix(longestKept / 2))…\(line.suffix(longestKept / 2))"
     }
 
-    enum Kind { case vanished, uncopied, error, other }
-
-    static func kind(of line: String) -> Kind {
-        if line.hasPrefix("file has vanished: ") || line.hasPrefix("directory has vanished: ") { return .vanished }
-        if ["ERROR: ", "could not make way for "].contains(where: line.hasPrefix) { return .error }
+    /// Where a line counts; nil: it is no error.
+    static func kind(of line: String) -> WritableKeyPath<Self, Lines>? {
+        if line.hasPrefix("file has vanished: ") || line.hasPrefix("directory has vanished: ") { return \.vanished }
+        if ["ERROR: ", "could not make way for "].contains(where: line.hasPrefix) { return \.errors }
         // The whole path is longer than PATH_MAX.
         let tooLong = [
             "filename overflows max-path len by ", "cannot send long-named file ", "skipping overly long name: ",
         ]
-        if tooLong.contains(where: line.hasPrefix) { return .uncopied }
-        guard line.hasPrefix("rsync: ") else { return .other }
-        guard let number = errno(of: line) else { return .error }
-        switch number {
-        case ENOENT, EACCES, ENAMETOOLONG, ELOOP: return .uncopied
+        if tooLong.contains(where: line.hasPrefix) { return \.uncopied }
+        guard line.hasPrefix("rsync: ") else { return nil }
+        switch errno(of: line) {
+        case ENOENT, EACCES, ENAMETOOLONG, ELOOP: return \.uncopied
         // EINVAL: an unknown owner.
-        case EPERM where isOwnership(line), EINVAL where isOwnership(line): return .uncopied
-        default: return .error
+        case EPERM where isOwnership(line), EINVAL where isOwnership(line): return \.uncopied
+        default: return \.errors
         }
     }
 

@@ -24,8 +24,8 @@ struct PreparedBackup: Sendable {
         try Program.demandRsnapshot(configuration)
         switch try configuration.places.place(of: account) {
         case .given(let place): home = place
-        case .new(let choice):
-            throw HomePath.missing(at: choice.volumes.map { "\($0)" }.joined(separator: " or "))
+        case .new(let pool):
+            throw HomePath.missing(at: pool.volumes.map { "\($0)" }.joined(separator: " or "))
         }
         switch try HomeWalk(to: home).condition(ownership: configuration.ownership) {
         case .whole: break
@@ -74,11 +74,9 @@ struct PreparedBackup: Sendable {
                 try work.makeRoom(isCancelled: isCancelled)
                 return try AccountLock(file)
             }
-        } catch let held as AccountLock.Held {
-            throw JobOutcome(
-                .failed, failureClass: .retryable,
-                message:
-                    "rsnapshot already runs for the account: \(held.file) is held by \(held.holder); wait for its end")
+        } catch var held as JobOutcome {
+            held.message = "rsnapshot already runs for the account: \(held.message); wait for its end"
+            throw held
         } catch let error as Errno {
             throw JobOutcome(
                 .failed, message: "the lock file \(file) could not be made: \(error); check the directory and the disk")
@@ -87,6 +85,6 @@ struct PreparedBackup: Sendable {
 
     /// Whether there are files to copy.
     func hasUploads() throws -> Bool {
-        try HomeWalk(to: home).directory?.directory(HomeDirectory.incoming)?.isEmpty() == false
+        try HomeWalk(to: home).directory?.directory(HomePath.incomingName)?.isEmpty() == false
     }
 }

@@ -19,11 +19,6 @@ import SystemPackage
     /// For TIMEOUT.
     let steadyClock: any SteadyClock
 
-    /// The copy reached TIMEOUT; the next run continues it.
-    private struct Unfinished: Error {
-        var outcome: JobOutcome
-    }
-
     /// A job whose attempts are interrupted or fail is repeated for so long after its request.
     private nonisolated static let longestRepetition = Duration.seconds(86_400)
     /// The progress after the copy; none is known while it runs.
@@ -142,7 +137,6 @@ import SystemPackage
         var (state, warnings) = (begun.state, begun.warnings + prepared.warnings)
         for warning in warnings { attempt.write(warning) }
         var outcome: JobOutcome
-        var isUnfinished = false
         do {
             let end = try await snapshot(level, prepared, &state, after: begun.previous, attempt)
             outcome = JobOutcome(.success, message: end.note)
@@ -151,9 +145,6 @@ import SystemPackage
                 attempt.progress(Self.percentCopied)
                 warnings += try await finish(level, prepared, &state, end, attempt)
             }
-        } catch let unfinished as Unfinished {
-            outcome = unfinished.outcome
-            isUnfinished = true
         } catch let failed as JobOutcome {
             outcome = failed
         } catch {
@@ -164,7 +155,7 @@ import SystemPackage
             outcome = JobOutcome(
                 .warnings, message: (warnings + [outcome.message].filter { !$0.isEmpty }).joined(separator: "; "))
         }
-        if isUnfinished || prepared.deadline.hasPassed {
+        if prepared.deadline.hasPassed {
             state.copyHitTimeLimit = true
         } else if outcome.result.isSuccess, work.configured.copies(level) {
             state.copyHitTimeLimit = nil
@@ -226,13 +217,8 @@ import SystemPackage
                 + "\(attempt.number - 1) attempts has finished a copy; see the job's output for what ended them")
     }
 
-    /// A copy that may become a snapshot.
-    private struct Copied: Sendable {
-        var end: SnapshotState.End
-        var hadUploads: Bool
-        /// Names in it, counted by rsync.
-        var names: UInt64?
-    }
+    /// A copy that may become a snapshot. Names in it are counted by rsync.
+    private typealias Copied = (end: SnapshotState.End, hadUploads: Bool, names: UInt64?)
 
     private func copy(
         _ prepared: PreparedBackup, _ state: inout SnapshotState, _ attempt: RunningAttempt
@@ -265,14 +251,16 @@ import SystemPackage
                 return output
             }
             let reports = CopyReports(result.reports)
-            switch CopyVerdict(result, reports, output, command: "\(invocation.executable)") {
-            case .whole(let note):
-                return Copied(end: .init(isWhole: true, note: note), hadUploads: hadUploads, names: output.names)
-            case .partial(let warning):
-                return Copied(end: .init(isWhole: false, warning: warning), hadUploads: hadUploads, names: output.names)
-            case .failed(let outcome):
-                if result.cause == .timeLimit { throw Unfinished(outcome: outcome) }
-                throw output.hasLackedRoom ? try await discardCopy(prepared, &state, after: outcome) : outcome
+            do throws(JobOutcome) {
+                let end = try SnapshotState.End(result, reports, output, command: "\(invocation.executable)")
+                return (end, hadUploads, output.names)
+            } catch {
+                if result.cause == .timeLimit {
+                    // The next run continues it.
+                    state.copyHitTimeLimit = true
+                    throw error
+                }
+                throw output.hasLackedRoom ? try await discardCopy(prepared, &state, after: error) : error
             }
         }
     }
@@ -335,7 +323,7 @@ import SystemPackage
             if jobs.writesSize || isCopy && jobs.writesIncrement {
                 let (total, discrepancy) = try await attempt.step("sizes") {
                     try await change(&state, until: prepared.deadline) {
-                        try SnapshotMeasure(work.snapshots.directory, isCancelled: $1).check(&$0.sizes)
+                        try $0.sizes.verify(in: work.snapshots.directory, isCancelled: $1)
                     }
                 }
                 if let discrepancy { attempt.write("measured all snapshots again, because \(discrepancy)") }

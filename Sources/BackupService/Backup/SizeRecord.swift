@@ -72,35 +72,17 @@ struct SizeRecord: Codable, Hashable, Sendable {
 
     // MARK: - Verification
 
-    /// Why all snapshots were measured.
-    enum Discrepancy: Hashable, Sendable, CustomStringConvertible {
-        /// Directories that are not recorded.
-        case unrecorded(Int)
-        /// Recorded snapshots that do not exist.
-        case missing(Int)
-        /// An interrupted removal, or sums that do not match.
-        case uncertain
-        /// A snapshot whose number has changed.
-        case changed(name: String, recorded: UInt64, found: UInt64)
-
-        var description: String {
-            switch self {
-            case .unrecorded(let count): "\(count) \(count == 1 ? "directory was" : "directories were") not recorded"
-            case .missing(let count): "\(count) recorded \(count == 1 ? "snapshot is" : "snapshots are") gone"
-            case .uncertain: "a removal was interrupted, or a snapshot was changed"
-            case .changed(let name, let recorded, let found):
-                "\(name) was changed after it was made: it has \(found) bytes of its own, \(recorded) were recorded"
-            }
-        }
-    }
-
-    /// What is known to be wrong.
+    /// What is known to be wrong, in words.
     /// - Parameter inodes: of the directories on the disk.
-    func discrepancy(_ inodes: Set<UInt64>) -> Discrepancy? {
+    func discrepancy(_ inodes: Set<UInt64>) -> String? {
         let recorded = Set(snapshots.map(\.inode))
-        if case let count = inodes.subtracting(recorded).count, count > 0 { return .unrecorded(count) }
-        if case let count = recorded.subtracting(inodes).count, count > 0 { return .missing(count) }
-        return isDoubtful || !removing.isEmpty ? .uncertain : nil
+        if case let count = inodes.subtracting(recorded).count, count > 0 {
+            return "\(count) \(count == 1 ? "directory was" : "directories were") not recorded"
+        }
+        if case let count = recorded.subtracting(inodes).count, count > 0 {
+            return "\(count) recorded \(count == 1 ? "snapshot is" : "snapshots are") gone"
+        }
+        return isDoubtful || !removing.isEmpty ? "a removal was interrupted, or a snapshot was changed" : nil
     }
 
     /// The snapshot to verify next, which is the one not verified for longest, and the next newer one; nil if there is only one.

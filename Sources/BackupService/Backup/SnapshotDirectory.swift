@@ -36,6 +36,13 @@ struct SnapshotDirectory {
         try HomeWalk(to: home).snapshots().map(SnapshotDirectory.init)
     }
 
+    /// - Returns: nil if the account has no home or no snapshots.
+    static func open(
+        for account: BackupAccount, _ configuration: BackupConfiguration
+    ) throws -> SnapshotDirectory? {
+        try configuration.places.home(of: account).flatMap { try open(in: $0) }
+    }
+
     var path: FilePath { directory.path }
 
     /// All snapshots, in no order.

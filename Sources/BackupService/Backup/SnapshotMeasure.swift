@@ -114,74 +114,71 @@ struct InodeSet {
     }
 }
 
-/// Determines the sizes of an account's snapshots as du counts them.
-///
-/// The numbers come from the record. Each run verifies one snapshot in turn; if its number is wrong, or the record does not match the directories
-/// on the disk, all are measured.
-/// Errors: `HeldDirectory.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`; the record is then unchanged.
-struct SnapshotMeasure {
-    private let root: HeldDirectory
-    private let isCancelled: () -> Bool
-
+extension SizeRecord {
+    /// Verifies the record on the disk and corrects it if it is wrong. Each call verifies one snapshot in turn; if its number is wrong, or the
+    /// record does not match the directories, all are measured.
     /// - Parameter root: the directory of the account's snapshots. Every directory in it counts as a snapshot, except unfinished copies.
-    init(_ root: HeldDirectory, isCancelled: @escaping () -> Bool) {
-        self.root = root
-        self.isCancelled = isCancelled
-    }
-
-    /// Verifies a record, and corrects it if it is wrong.
     /// - Returns: the bytes of all snapshots together, shared files counted once, and why all had to be measured; nil: they had not.
-    func check(_ record: inout SizeRecord) throws -> (total: UInt64, discrepancy: SizeRecord.Discrepancy?) {
-        let (trees, others) = try contents()
+    /// - Throws: `HeldDirectory.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`; the record is then unchanged.
+    mutating func verify(
+        in root: HeldDirectory, isCancelled: @escaping () -> Bool
+    ) throws -> (total: UInt64, discrepancy: String?) {
+        let (trees, others) = try Self.contents(of: root)
         // A name that is renamed while the names are read may be read twice.
         let names = Dictionary(trees.map { ($0.inode, $0.name) }, uniquingKeysWith: { first, _ in first })
-        var discrepancy = record.discrepancy(Set(names.keys))
-        if discrepancy == nil, let due = record.due, let name = names[due.snapshot.inode],
-            let newer = names[due.newer.inode]
-        {
-            let found = try count(name, without: newer, record)
+        var discrepancy = discrepancy(Set(names.keys))
+        var isOneChanged = false
+        if discrepancy == nil, let due, let name = names[due.snapshot.inode], let newer = names[due.newer.inode] {
+            let found = try count(name, without: newer, in: root, isCancelled)
             if found.ownBytes == due.snapshot.bytes {
-                record.confirm(due.snapshot.inode, names: UInt64(found.entries))
+                confirm(due.snapshot.inode, names: UInt64(found.entries))
             } else {
-                discrepancy = .changed(name: name.string, recorded: due.snapshot.bytes, found: found.ownBytes)
+                isOneChanged = true
+                discrepancy =
+                    "\(name) was changed after it was made: it has \(found.ownBytes) bytes of its own, "
+                    + "\(due.snapshot.bytes) were recorded"
             }
         }
-        if let reason = discrepancy {
-            let before = record.total
+        if discrepancy != nil {
+            let before = total
             // In the order of the record; by name only if the record does not have them all.
-            let known = record.snapshots.compactMap { snapshot in trees.first { $0.inode == snapshot.inode } }
-            try measure(known.count == trees.count ? known : trees.sorted { Self.age($0) < Self.age($1) }, &record)
+            let known = snapshots.compactMap { snapshot in trees.first { $0.inode == snapshot.inode } }
+            try measure(
+                known.count == trees.count ? known : trees.sorted { Self.age($0) < Self.age($1) }, in: root, isCancelled
+            )
             // A file that the account has linked from one snapshot to another changes the numbers but not the sum.
-            if case .changed = reason, record.total == before { discrepancy = nil }
+            if isOneChanged, total == before { discrepancy = nil }
         }
-        return (others + record.total, discrepancy)
+        return (others + total, discrepancy)
     }
 
     private typealias Tree = (name: FilePath.Component, inode: UInt64)
 
     /// The order by age: `daily.0`, `daily.1`, …, `weekly.0`, …, then all other names.
     private static func age(_ tree: Tree) -> (level: Int, index: Int, name: String) {
-        guard let (level, index) = Snapshot.parse(tree.name) else { return (.max, 0, tree.name.string) }
+        guard let (level, index) = BackupService.Snapshot.parse(tree.name) else { return (.max, 0, tree.name.string) }
         return (SnapshotLevel.allCases.firstIndex(of: level) ?? .max, index, "")
     }
 
     /// Directories of other file systems are ignored, since every subvolume of btrfs has the same inode number.
     /// - Returns: the snapshots, and the bytes of everything else in the directory.
-    private func contents() throws -> (trees: [Tree], others: UInt64) {
+    private static func contents(of root: HeldDirectory) throws -> (trees: [Tree], others: UInt64) {
         let own = try root.status()
         var contents = (trees: [Tree](), others: own.allocatedBytes)
         for name in try root.names() where !SnapshotWork.unfinishedNames.contains(name) {
             guard let found = try root.status(of: name) else { continue }
             if !found.isDirectory {
                 contents.others += found.allocatedBytes
-            } else if found.st_dev == own.st_dev, try !isMount(name) {
+            } else if found.st_dev == own.st_dev, try !isMount(name, in: root) {
                 contents.trees.append((name, UInt64(found.st_ino)))
             }
         }
         return contents
     }
 
-    private func isMount(_ name: FilePath.Component) throws(HeldDirectory.Failure) -> Bool {
+    private static func isMount(
+        _ name: FilePath.Component, in root: HeldDirectory
+    ) throws(HeldDirectory.Failure) -> Bool {
         do {
             return try root.directory(name, crossesMounts: false) == nil
         } catch {
@@ -190,29 +187,34 @@ struct SnapshotMeasure {
         }
     }
 
-    private func counter(_ record: SizeRecord) -> SnapshotCounter {
+    private func counter(_ root: HeldDirectory, _ isCancelled: @escaping () -> Bool) -> SnapshotCounter {
         SnapshotCounter(
-            root, limit: { record.nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) },
+            root, limit: { nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) },
             isCancelled: isCancelled)
     }
 
     private func count(
-        _ name: FilePath.Component, without newer: FilePath.Component, _ record: SizeRecord
+        _ name: FilePath.Component, without newer: FilePath.Component, in root: HeldDirectory,
+        _ isCancelled: @escaping () -> Bool
     ) throws -> SnapshotTree {
-        var counter = counter(record)
+        var counter = counter(root, isCancelled)
         _ = try counter.count(newer, .namesOnly)
         return try counter.count(name, .unknown)
     }
 
     /// - Parameter trees: the newest first.
-    private func measure(_ trees: [Tree], _ record: inout SizeRecord) throws {
-        var counter = counter(record)
-        let snapshots = try trees.map { tree in
+    private mutating func measure(
+        _ trees: [Tree], in root: HeldDirectory, _ isCancelled: @escaping () -> Bool
+    ) throws {
+        var counter = counter(root, isCancelled)
+        let measured = try trees.map { tree in
             let found = try counter.count(tree.name, .unknown)
-            return SizeRecord.Snapshot(inode: tree.inode, bytes: found.ownBytes, names: UInt64(found.entries))
+            return Snapshot(inode: tree.inode, bytes: found.ownBytes, names: UInt64(found.entries))
         }
-        var increment = snapshots.first?.bytes ?? 0
-        if trees.count > 1 { increment = try count(trees[0].name, without: trees[1].name, record).ownBytes }
-        record.replace(snapshots, increment: increment)
+        var increment = measured.first?.bytes ?? 0
+        if trees.count > 1 {
+            increment = try count(trees[0].name, without: trees[1].name, in: root, isCancelled).ownBytes
+        }
+        replace(measured, increment: increment)
     }
 }

@@ -137,7 +137,7 @@ struct SnapshotWork: Sendable {
             try existing(SnapshotRotation.copyName).set(owner: sandbox.account, mode: 0o700)
         }
         let partial = try snapshots.inode(of: Self.partialName).map { _ in snapshots.path.appending(Self.partialName) }
-        let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsync, partial: partial)
+        let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsyncOfRsnapshot, partial: partial)
         try directory.write(Array(text.utf8), to: Self.runConfigurationName, mode: 0o644)
         return snapshots.path.appending(Self.runConfigurationName)
     }
@@ -164,18 +164,14 @@ struct SnapshotWork: Sendable {
         guard let copy = try directory.directory(name) else { return }
         if try copy.isEmpty() { return try directory.removeEmptyDirectory(name) }
         let limit = state.sizes.nameLimit(of: nil)
-        let removal = TreeRemoval(limit: limit, isCancelled: isCancelled)
         if try directory.directory(Self.partialName) != nil {
             let bytes = try [name, Self.partialName].map {
                 try SnapshotTree.walk(
                     $0, in: directory, previous: nil, limit: { _ in limit }, isCancelled: isCancelled
                 ).bytes
             }
-            if bytes[0] < bytes[1] {
-                try removal.remove(name, in: directory)
-                return
-            }
-            try removal.remove(Self.partialName, in: directory)
+            if bytes[0] < bytes[1] { return try remove(name, state, isCancelled) }
+            try remove(Self.partialName, state, isCancelled)
         }
         _ = try directory.rename(name, into: directory, as: Self.partialName)
     }
@@ -183,9 +179,13 @@ struct SnapshotWork: Sendable {
     /// Removes a copy that cannot be finished, and the one that it continues.
     func discardCopy(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
-        for name in [SnapshotRotation.copyName, Self.partialName] {
-            try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled).remove(name, in: directory)
-        }
+        for name in [SnapshotRotation.copyName, Self.partialName] { try remove(name, state, isCancelled) }
+    }
+
+    private func remove(
+        _ name: FilePath.Component, _ state: SnapshotState, _ isCancelled: @escaping @Sendable () -> Bool
+    ) throws {
+        try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled).remove(name, in: directory)
     }
 
     /// Moves a copy that was made in the closed directory to `.sync`.
@@ -303,10 +303,7 @@ struct SnapshotWork: Sendable {
             try rotation(state).drop(SnapshotRotation.keptName)
         }
         // First, so that only snapshots share the files that are removed after it.
-        if hasCopied {
-            try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled)
-                .remove(Self.partialName, in: directory)
-        }
+        if hasCopied { try remove(Self.partialName, state, isCancelled) }
         try emptyTrash(&state, isCancelled: isCancelled)
     }
 

@@ -22,83 +22,65 @@ extension ArchiveName {
     /// - Returns: nil for a name that was not made by archiving.
     init?(parsing text: String) {
         let parts = text.split(separator: "-", omittingEmptySubsequences: false).map(String.init)
-        guard parts.count == 2 || parts.count == 3, BackupAccount.isUID(parts[0]), let archived = Self.time(parts[1])
+        guard parts.count == 2 || parts.count == 3, BackupAccount.isUID(parts[0]),
+            let archived = Timestamp(text: parts[1])
         else { return nil }
         let number = parts.count == 3 ? EntryReader.decimal(parts[2]) : 1
         guard let number, (1...99).contains(number) else { return nil }
         self.init(uid: parts[0], archived: archived, number: Int(number))
         guard self.text == text else { return nil }
     }
-
-    private static func time(_ text: String) -> Timestamp? {
-        let bytes = Array(text.utf8)
-        guard bytes.count == 16, bytes[8] == UInt8(ascii: "T"), bytes[15] == UInt8(ascii: "Z") else { return nil }
-        func number(_ range: Range<Int>) -> Int32? { Int32(String(decoding: bytes[range], as: UTF8.self)) }
-        guard let year = number(0..<4), let month = number(4..<6), let day = number(6..<8), let hour = number(9..<11),
-            let minute = number(11..<13), let second = number(13..<15)
-        else { return nil }
-        var broken = tm()
-        (broken.tm_year, broken.tm_mon, broken.tm_mday) = (year - 1900, month - 1, day)
-        (broken.tm_hour, broken.tm_min, broken.tm_sec) = (hour, minute, second)
-        return Timestamp(secondsSince1970: Int64(timegm(&broken)))
-    }
 }
 
-/// Removes archived homes that are old enough; the daemon runs it once a day. Names that archiving has not made are ignored.
+/// The removal of archived homes that are old enough; the daemon runs it once a day. Names that archiving has not made are ignored.
 package struct ArchivePurge: Sendable {
-    /// A removed home, and the volume or root that held it.
-    package struct Purged: Hashable, Sendable {
-        package var uid: String
-        package var path: FilePath
-        package var volume: FilePath
-    }
-
-    let places: HomePlaces
-    let keepDays: Int
-    private let timeLimit: Duration
-
-    package init(_ configuration: BackupConfiguration) {
-        places = configuration.places
-        keepDays = configuration.purgeAfterDays
-        timeLimit = configuration.timeLimit
-    }
-
-    /// The archived homes among some names that are older than the days they are kept.
-    func due(_ names: [String], now: Timestamp) -> [ArchiveName] {
-        names.compactMap(ArchiveName.init(parsing:))
-            .filter { now - $0.archived > .seconds(86_400 * Int64(max(0, keepDays))) }
-            .sorted { $0.text < $1.text }
-    }
+    /// The removed homes, in the order of their names, each with the volume or root that held it.
+    package private(set) var purged: [(uid: String, path: FilePath, volume: FilePath)] = []
+    /// Homes that could not be removed, with the reason and the hint.
+    package private(set) var problems: [String] = []
 
     /// Removes what is due. A home that cannot be removed does not prevent the removal of others; each has a time limit of its own.
     /// - Parameter now: for the age of archived homes.
-    /// - Returns: the removed homes, in the order of their names, and homes that could not be removed, with the reason and the hint.
     /// - Throws: `CancellationError`; the next run continues an interrupted removal.
-    package func run(now: Timestamp) async throws -> (purged: [Purged], problems: [String]) {
-        var report = (purged: [Purged](), problems: [String]())
-        for base in places.bases {
-            do {
-                let found = try await BlockingWork.run { [places] _ in
-                    try HomeWalk.contents(of: ArchiveName.directory, in: base, places)
-                }
-                guard let (directory, names) = found else { continue }
-                for name in due(names.map(\.string), now: now) {
-                    do {
-                        try await remove(name, in: directory)
-                        let path = directory.path.appending(name.component)
-                        report.purged.append(Purged(uid: name.uid, path: path, volume: base))
-                    } catch let failure as ProvisioningFailure {
-                        report.problems.append("\(failure.reason); \(failure.hint)")
-                    }
-                }
-            } catch let failure as ProvisioningFailure {
-                report.problems.append("\(failure.reason); \(failure.hint)")
-            }
+    package static func run(_ configuration: BackupConfiguration, now: Timestamp) async throws -> ArchivePurge {
+        var purge = ArchivePurge()
+        for base in configuration.places.bases {
+            try await purge.reporting { purge in try await purge.empty(base, configuration, now) }
         }
-        return report
+        return purge
     }
 
-    private func remove(_ name: ArchiveName, in directory: HeldDirectory) async throws {
+    private mutating func empty(_ base: FilePath, _ configuration: BackupConfiguration, _ now: Timestamp) async throws {
+        let found = try await BlockingWork.run { [places = configuration.places] _ in
+            try HomeWalk.contents(of: ArchiveName.directory, in: base, places)
+        }
+        guard let (directory, names) = found else { return }
+        for name in Self.due(names.map(\.string), after: configuration.purgeAfterDays, now: now) {
+            try await reporting { purge in
+                try await Self.remove(name, in: directory, within: configuration.timeLimit)
+                purge.purged.append((name.uid, directory.path.appending(name.component), base))
+            }
+        }
+    }
+
+    private mutating func reporting(_ body: (inout ArchivePurge) async throws -> Void) async throws {
+        do {
+            try await body(&self)
+        } catch let failure as ProvisioningFailure {
+            problems.append("\(failure.reason); \(failure.hint)")
+        }
+    }
+
+    /// The archived homes among some names that are older than the days they are kept.
+    static func due(_ names: [String], after days: Int, now: Timestamp) -> [ArchiveName] {
+        names.compactMap(ArchiveName.init(parsing:))
+            .filter { now - $0.archived > .seconds(86_400 * Int64(max(0, days))) }
+            .sorted { $0.text < $1.text }
+    }
+
+    private static func remove(
+        _ name: ArchiveName, in directory: HeldDirectory, within timeLimit: Duration
+    ) async throws {
         try await BlockingWork.walk(
             within: timeLimit, code: .undefinedError,
             unfinished: "\(directory.path.appending(name.component)) could not be removed",
@@ -186,14 +168,7 @@ struct HomeDisposalStep: ProvisioningStep {
     private func archive(from parent: HeldDirectory, base: HeldDirectory) throws {
         if try base.makeDirectory(ArchiveName.directory) { try base.synchronize() }
         guard let archive = try base.directory(ArchiveName.directory) else { return }
-        let status = try archive.status()
-        if let objection = HomeWalk.objection(to: status)
-            ?? (status.st_mode & 0o077 == 0 ? nil : "can be read by others")
-        {
-            throw ProvisioningFailure(
-                .undefinedError, reason: "\(archive.path) \(objection)",
-                hint: "chown root \(archive.path.shellWord); chmod 0700 \(archive.path.shellWord)")
-        }
+        try HomeWalk.demandClosed(archive, "", .undefinedError)
         let now = clock.now
         for number in 1...99 {
             let name = ArchiveName(uid: account.uid, archived: now, number: number)

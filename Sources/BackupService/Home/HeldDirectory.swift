@@ -112,30 +112,24 @@ final class HeldDirectory: Sendable {
         let resolve =
             CLINUX_RESOLVE_BENEATH | CLINUX_RESOLVE_NO_SYMLINKS | CLINUX_RESOLVE_NO_MAGICLINKS
             | (crossesMounts ? 0 : CLINUX_RESOLVE_NO_XDEV)
-        let (opened, cause) = call(name) {
+        return try call("open", name, unless: .noSuchFileOrDirectory) {
             clinux_openat2(descriptor, $0, UInt64(Self.pathOnly), 0, resolve)
-        }
-        if opened >= 0 { return HeldDirectory(descriptor: opened, path: path.appending(name)) }
-        if cause == .noSuchFileOrDirectory { return nil }
-        throw failure("open", name, cause)
+        }.map { HeldDirectory(descriptor: $0, path: path.appending(name)) }
     }
 
     /// Owner and type of a name, links not followed; nil if there is none.
     func status(of name: FilePath.Component) throws(Failure) -> stat? {
         var status = stat()
-        let (result, cause) = call(name) { fstatat(descriptor, $0, &status, AT_SYMLINK_NOFOLLOW) }
-        if result == 0 { return status }
-        if cause == .noSuchFileOrDirectory { return nil }
-        throw failure("examine", name, cause)
+        let found = try call("examine", name, unless: .noSuchFileOrDirectory) {
+            fstatat(descriptor, $0, &status, AT_SYMLINK_NOFOLLOW)
+        }
+        return found == nil ? nil : status
     }
 
     /// Makes a directory of mode 0700.
     /// - Returns: false if the name exists already.
     func makeDirectory(_ name: FilePath.Component) throws(Failure) -> Bool {
-        let (result, cause) = call(name) { mkdirat(descriptor, $0, 0o700) }
-        if result == 0 { return true }
-        if cause == .fileExists { return false }
-        throw failure("make", name, cause)
+        try call("make", name, unless: .fileExists) { mkdirat(descriptor, $0, 0o700) } != nil
     }
 
     /// Renames without replacing anything.
@@ -143,14 +137,12 @@ final class HeldDirectory: Sendable {
     func rename(
         _ name: FilePath.Component, into target: HeldDirectory, as newName: FilePath.Component
     ) throws(Failure) -> Bool {
-        let (result, cause) = call(name) { old in
+        try call("rename to \(target.path.appending(newName))", name, unless: .fileExists, or: .directoryNotEmpty) {
+            old in
             newName.withPlatformString { new in
                 clinux_renameat2(descriptor, old, target.descriptor, new, CLINUX_RENAME_NOREPLACE)
             }
-        }
-        if result == 0 { return true }
-        if cause == .fileExists || cause == .directoryNotEmpty { return false }
-        throw failure("rename to \(target.path.appending(newName))", name, cause)
+        } != nil
     }
 
     func removeFile(_ name: FilePath.Component) throws(Failure) { try remove(name, flags: 0) }
@@ -158,14 +150,12 @@ final class HeldDirectory: Sendable {
 
     /// A name that does not exist is no error.
     private func remove(_ name: FilePath.Component, flags: Int32) throws(Failure) {
-        let (result, cause) = call(name) { unlinkat(descriptor, $0, flags) }
-        guard result == 0 || cause == .noSuchFileOrDirectory else { throw failure("remove", name, cause) }
+        _ = try call("remove", name, unless: .noSuchFileOrDirectory) { unlinkat(descriptor, $0, flags) }
     }
 
     /// Makes a symbolic link.
     func link(_ name: FilePath.Component, to target: FilePath) throws(Failure) {
-        let (result, cause) = call(name) { symlinkat(target.string, descriptor, $0) }
-        guard result == 0 else { throw failure("link", name, cause) }
+        _ = try call("link", name) { symlinkat(target.string, descriptor, $0) }
     }
 
     /// All names, without `.` and `..`, in no order.
@@ -181,8 +171,9 @@ final class HeldDirectory: Sendable {
     func isEmpty() throws(Failure) -> Bool { try firstName { _ in true } == nil }
 
     /// The first name that fulfils a condition; reads no further.
+    /// - Parameter type: as in dirent, such as DT_LNK: names known to be of another one are skipped; nil: all are tried.
     func firstName(
-        where isWanted: (FilePath.Component) throws(Failure) -> Bool
+        ofType type: Int? = nil, where isWanted: (FilePath.Component) throws(Failure) -> Bool
     ) throws(Failure) -> FilePath.Component? {
         let readable = try reopened()
         guard let stream = fdopendir(readable) else {
@@ -193,10 +184,13 @@ final class HeldDirectory: Sendable {
         defer { closedir(stream) }
         errno = 0
         while let item = readdir(stream) {
-            let name = withUnsafePointer(to: &item.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { FilePath.Component(platformString: $0) }
+            let found = item.pointee.d_type
+            if type == nil || found == DT_UNKNOWN || Int(found) == type {
+                let name = withUnsafePointer(to: &item.pointee.d_name) {
+                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { FilePath.Component(platformString: $0) }
+                }
+                if let name, name.kind == .regular, try isWanted(name) { return name }
             }
-            if let name, name.kind == .regular, try isWanted(name) { return name }
             errno = 0
         }
         try check("read", errno == 0 ? 0 : -1)
@@ -206,19 +200,17 @@ final class HeldDirectory: Sendable {
     // MARK: - Files inside
 
     /// The bytes of a regular file; nil if the name does not exist. A link or a pipe is not opened.
-    /// - Throws: EFBIG for a file longer than `SmallFile.limit`, EINVAL for anything but a regular file, ELOOP for a link.
+    /// - Throws: EFBIG for a file longer than ``FileDescriptor/longestSmallFile``, EINVAL for anything but a regular file, ELOOP for a link.
     func contents(of name: FilePath.Component) throws(Failure) -> [UInt8]? {
-        let (opened, cause) = call(name) { openat(descriptor, $0, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) }
-        if opened < 0, cause == .noSuchFileOrDirectory { return nil }
-        return try explained("read", name) {
-            guard opened >= 0 else { throw cause }
-            let file = FileDescriptor(rawValue: opened)
-            return try file.closeAfter {
-                var status = stat()
-                guard fstat(opened, &status) == 0 else { throw Errno(rawValue: errno) }
-                guard status.st_mode & S_IFMT == S_IFREG else { throw Errno.invalidArgument }
-                return try SmallFile.bytes(of: file)
-            }
+        let opened = try call("read", name, unless: .noSuchFileOrDirectory) {
+            openat(descriptor, $0, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        }
+        guard let opened else { return nil }
+        return try with(opened, "read", name) { file in
+            var status = stat()
+            guard fstat(opened, &status) == 0 else { throw Errno(rawValue: errno) }
+            guard status.st_mode & S_IFMT == S_IFREG else { throw Errno.invalidArgument }
+            return try file.bytes()
         }
     }
 
@@ -232,34 +224,36 @@ final class HeldDirectory: Sendable {
     /// Writes and flushes a new file; an existing one of that name is removed first.
     func create(_ name: FilePath.Component, _ bytes: [UInt8], mode: UInt32) throws(Failure) {
         try removeFile(name)
-        let (opened, cause) = call(name) {
+        let opened = try call("write", name) {
             openat(descriptor, $0, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
         }
-        try explained("write", name) {
-            guard opened >= 0 else { throw cause }
-            let file = FileDescriptor(rawValue: opened)
-            try file.closeAfter {
-                try file.writeAll(bytes)
-                guard fchmod(opened, mode) == 0, fsync(opened) == 0 else { throw Errno(rawValue: errno) }
-            }
+        guard let opened else { return }
+        try with(opened, "write", name) { file in
+            try file.writeAll(bytes)
+            guard fchmod(opened, mode) == 0, fsync(opened) == 0 else { throw Errno(rawValue: errno) }
         }
     }
 
     /// Renames a file over another one and flushes that.
     func replace(_ name: FilePath.Component, by draft: FilePath.Component) throws(Failure) {
-        let (result, cause) = call(draft) { old in
-            name.withPlatformString { new in clinux_renameat2(descriptor, old, descriptor, new, 0) }
+        _ = try call("replace", name) { new in
+            draft.withPlatformString { old in clinux_renameat2(descriptor, old, descriptor, new, 0) }
         }
-        guard result == 0 else { throw failure("replace", name, cause) }
         try synchronize()
     }
 
     // MARK: - System calls
 
-    private func explained<Value>(
-        _ operation: String, _ name: FilePath.Component, _ body: () throws -> Value
+    /// Works on an open file of a name and closes it.
+    private func with<Value>(
+        _ opened: Int32, _ operation: String, _ name: FilePath.Component, _ body: (FileDescriptor) throws -> Value
     ) throws(Failure) -> Value {
-        do { return try body() } catch { throw failure(operation, name, error as? Errno ?? .ioError) }
+        let file = FileDescriptor(rawValue: opened)
+        do {
+            return try file.closeAfter { try body(file) }
+        } catch {
+            throw failure(operation, name, error as? Errno ?? .ioError)
+        }
     }
 
     /// The same directory opened for reading, chown and chmod, for which an O_PATH descriptor is not enough.
@@ -275,14 +269,19 @@ final class HeldDirectory: Sendable {
         try body(readable)
     }
 
-    /// Names are passed to the kernel as bytes: an account may upload files whose names are not UTF-8.
+    /// Calls the kernel with a name as bytes: an account may upload files whose names are not UTF-8.
+    /// - Parameter expected: errors for which nil is returned.
     func call(
-        _ name: FilePath.Component, _ body: (UnsafePointer<CChar>) -> Int32
-    ) -> (result: Int32, cause: Errno) {
-        name.withPlatformString { text in
+        _ operation: @autoclosure () -> String, _ name: FilePath.Component, unless expected: Errno? = nil,
+        or other: Errno? = nil, _ body: (UnsafePointer<CChar>) -> Int32
+    ) throws(Failure) -> Int32? {
+        let (result, cause) = name.withPlatformString { text in
             let result = body(text)
             return (result, Errno(rawValue: errno))
         }
+        if result >= 0 { return result }
+        guard cause == expected || cause == other else { throw failure(operation(), name, cause) }
+        return nil
     }
 
     private func check(_ operation: String, _ result: Int32) throws(Failure) {
@@ -305,34 +304,36 @@ extension stat {
     var allocatedBytes: UInt64 { UInt64(max(0, st_blocks)) * 512 }
 }
 
-/// Reads small files: templates, lists of the kernel, configurations of accounts.
-enum SmallFile {
+/// Small files: templates, lists of the kernel, configurations of accounts.
+extension FileDescriptor {
     /// Bytes; longer than any such file.
-    static let limit = 4 << 20
+    static let longestSmallFile = 4 << 20
 
-    /// - Throws: `Errno`; EFBIG for a file longer than `limit`, EILSEQ for one that is not UTF-8.
-    static func text(at path: FilePath) throws -> String { try text(try bytes(at: path)) }
+    /// - Throws: `Errno`; EFBIG for a file longer than ``longestSmallFile``, EILSEQ for one that is not UTF-8.
+    static func text(at path: FilePath) throws -> String { try String(utf8: try bytes(at: path)) }
 
-    static func text(_ bytes: [UInt8]) throws(Errno) -> String {
-        guard let text = String(validating: bytes, as: UTF8.self) else { throw Errno.illegalByteSequence }
-        return text
-    }
-
-    /// - Throws: `Errno`; EFBIG for a file longer than `limit`.
+    /// - Throws: `Errno`; EFBIG for a file longer than ``longestSmallFile``.
     static func bytes(at path: FilePath) throws -> [UInt8] {
-        let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
-        return try file.closeAfter { try bytes(of: file) }
+        let file = try open(path, .readOnly, options: .closeOnExec)
+        return try file.closeAfter { try file.bytes() }
     }
 
-    static func bytes(of file: FileDescriptor) throws -> [UInt8] {
+    func bytes() throws -> [UInt8] {
         var bytes: [UInt8] = []
         while true {
             let part = try [UInt8](unsafeUninitializedCapacity: 8192) { buffer, count in
-                count = try file.read(into: UnsafeMutableRawBufferPointer(buffer))
+                count = try read(into: UnsafeMutableRawBufferPointer(buffer))
             }
             if part.isEmpty { return bytes }
             bytes += part
-            if bytes.count > limit { throw Errno.fileTooLarge }
+            if bytes.count > Self.longestSmallFile { throw Errno.fileTooLarge }
         }
+    }
+}
+
+extension String {
+    init(utf8 bytes: [UInt8]) throws(Errno) {
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw Errno.illegalByteSequence }
+        self = text
     }
 }

@@ -4,6 +4,15 @@ import SystemPackage
 /// The place of a home: absolute, below a root, and ending in the account's own uid, so that no entry can name another account's home.
 /// A value; ``HomeWalk`` checks the directories on the disk.
 struct HomePath: Hashable, Sendable {
+    // The directories inside a home (specification: protocol.md#homes).
+
+    /// The uploads; it belongs to the account.
+    static let incomingName: FilePath.Component = "incoming"
+    /// The snapshots. It belongs to root: otherwise the account could replace it by a link and make root write anywhere.
+    static let snapshotsName: FilePath.Component = ".snapshots"
+    /// The account's SSH keys.
+    static let sshName: FilePath.Component = ".ssh"
+
     /// The root of HOME_ROOTS above it.
     let root: FilePath
     /// The home, without the chroot mark.
@@ -18,7 +27,7 @@ struct HomePath: Hashable, Sendable {
     var chroot: FilePath?
 
     /// Where the home shows the account's snapshots, and where they are with SNAPSHOTS = own.
-    var snapshots: FilePath { path.appending(HomeDirectory.snapshots) }
+    var snapshots: FilePath { path.appending(HomePath.snapshotsName) }
     /// Where they are otherwise; see ``SnapshotStore``.
     var store: FilePath { base.appending(SnapshotStore.directoryName).appending(accountName) }
     /// The uid.
@@ -118,14 +127,4 @@ extension HomePath {
         default: "._-+=@,".utf8.contains(byte)
         }
     }
-}
-
-/// The directories inside a home (specification: protocol.md#homes).
-enum HomeDirectory {
-    /// The uploads; it belongs to the account.
-    static let incoming: FilePath.Component = "incoming"
-    /// The snapshots. It belongs to root: otherwise the account could replace it by a link and make root write anywhere.
-    static let snapshots: FilePath.Component = ".snapshots"
-    /// The account's SSH keys.
-    static let ssh: FilePath.Component = ".ssh"
 }

@@ -102,20 +102,12 @@ package struct HomePlaces: Hashable, Sendable {
 
 // MARK: - The place of one home
 
-/// The volumes among which the place of a new home is chosen.
-package struct VolumeChoice: Hashable, Sendable {
-    /// The pool of the volume with the most free space.
-    package let pool: Pool
-    /// The pool's volumes, the one with the most free space first.
-    package let volumes: [FilePath]
-}
-
 /// The place of an account's home.
 enum HomePlace {
     /// The place is fixed, or the home exists there.
     case given(HomePath)
-    /// The account has no home yet.
-    case new(VolumeChoice)
+    /// The account has no home yet. Of the volume with the most free space the pool, its volumes with the most free space first.
+    case new(Pool)
 }
 
 extension HomePlaces {
@@ -144,12 +136,13 @@ extension HomePlaces {
         // The snapshots may exist without the home.
         for walk in walks where try walk.store() != nil { return .given(walk.home) }
         let volumes = walks.map { ($0.home.base, Self.freeBytes($0)) }.sorted { $0.1 > $1.1 }.map(\.0)
-        guard let pool = volumes.first.flatMap({ pool(of: $0) }) else {
+        guard var pool = volumes.first.flatMap({ pool(of: $0) }) else {
             throw ProvisioningFailure(
                 .cannotCheckHomeDirPresence, .configuration, reason: "no volume is configured",
                 hint: "name the volumes in VOLUMES of a [Pool NAME] section")
         }
-        return .new(VolumeChoice(pool: pool, volumes: volumes.filter(pool.volumes.contains)))
+        pool.volumes = volumes.filter(pool.volumes.contains)
+        return .new(pool)
     }
 
     /// The home of an account that has one; nil: it has none yet.

@@ -21,11 +21,12 @@ struct HomeTakeOverStep: ProvisioningStep {
     /// More than all levels of rsnapshot keep.
     static let mostSnapshots = 10_000
 
+    /// - Parameter walk: to the home, with the account's own directories unchecked.
     /// - Returns: nil if the account can change nothing.
-    init?(of account: BackupAccount, home: HomePath) throws(ProvisioningFailure) {
-        (self.account, self.home) = (account, home)
+    init?(of account: BackupAccount, _ walk: HomeWalk) throws(ProvisioningFailure) {
+        (self.account, home) = (account, walk.home)
         var directories: [FilePath] = []
-        try descend { place in
+        try descend(from: walk) { place in
             guard !place.isRoots else { return }
             try checkOwner(place)
             try checkContents(place)
@@ -37,7 +38,7 @@ struct HomeTakeOverStep: ProvisioningStep {
 
     var preview: String {
         directories.map { path in
-            let bits = path.lastComponent == HomeDirectory.snapshots ? "a+rx" : "a+x"
+            let bits = path.lastComponent == HomePath.snapshotsName ? "a+rx" : "a+x"
             return "chown root:root, chmod go-w,\(bits): \(path)"
         }.joined(separator: "\n")
     }
@@ -48,7 +49,7 @@ struct HomeTakeOverStep: ProvisioningStep {
     }
 
     func perform() throws(ProvisioningFailure) {
-        try descend { place in
+        try descend(from: HomeWalk(to: home, isTakenOver: true)) { place in
             guard !place.isRoots else { return }
             try checkOwner(place)
             // The account becomes one of the others, and must reach its home and read its snapshots as before.
@@ -82,11 +83,10 @@ struct HomeTakeOverStep: ProvisioningStep {
     }
 
     /// Visits the directories from the account's own down to `.snapshots`; each is opened after the visit of the one above.
-    private func descend(_ visit: (Place) throws -> Void) throws(ProvisioningFailure) {
-        let parent = try HomeWalk(to: home, isTakenOver: true).accountParent
+    private func descend(from walk: HomeWalk, _ visit: (Place) throws -> Void) throws(ProvisioningFailure) {
         try HomeWalk.explained(below: home.root) {
-            guard var directory = parent else { return }
-            let names = home.directories.dropFirst(home.accountDirectories.count - 1) + [HomeDirectory.snapshots]
+            guard var directory = walk.accountParent else { return }
+            let names = home.directories.dropFirst(home.accountDirectories.count - 1) + [HomePath.snapshotsName]
             for (name, next) in zip(names, names.dropFirst().map(Optional.some) + [nil]) {
                 guard let place = try open(name, next, in: directory) else { return }
                 try visit(place)

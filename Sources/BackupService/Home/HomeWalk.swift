@@ -11,7 +11,8 @@ import SystemPackage
 struct HomeWalk {
     let home: HomePath
     /// The root first, then each directory that exists.
-    let held: [HeldDirectory]
+    private let held: [HeldDirectory]
+    private let opened: Result<(stores: HeldDirectory, own: HeldDirectory?)?, ProvisioningFailure>
 
     /// - Parameter isTakenOver: whether an earlier step takes over the account's own directories, so that their owners are not checked here.
     init(to home: HomePath, isTakenOver: Bool = false) throws(ProvisioningFailure) {
@@ -19,6 +20,10 @@ struct HomeWalk {
         held = try Self.descend(
             from: home.root, home.directories,
             examined: (isTakenOver ? home.accountDirectories : home.directories).count - 1)
+        let (held, depth) = (held, home.baseDirectories.count)
+        opened = Result { () throws(ProvisioningFailure) in
+            held.count > depth ? try Self.stores(of: home, in: held[depth]) : nil
+        }
     }
 
     /// Opens a directory that the daemon keeps below a volume or root; it is checked like the directories above a home.
@@ -74,30 +79,25 @@ struct HomeWalk {
 
     /// The directory that holds the snapshots of the volume's accounts (`.store`); nil if there is none.
     /// - Throws: code 4 if others than root could enter it.
-    func stores() throws(ProvisioningFailure) -> HeldDirectory? {
-        try Self.explained(below: home.root) {
-            guard let stores = try base?.directory(SnapshotStore.directoryName) else { return nil }
-            let status = try stores.status()
-            let isOpen = status.st_mode & 0o077 != 0
-            if let objection = Self.objection(to: status) ?? (isOpen ? "can be entered by others" : nil) {
-                throw ProvisioningFailure(
-                    .cannotCheckHomeDirPresence, reason: "\(stores.path), which holds snapshots, \(objection)",
-                    hint: "chown root \(stores.path.shellWord); chmod 0700 \(stores.path.shellWord)")
-            }
-            return stores
-        }
-    }
+    func stores() throws(ProvisioningFailure) -> HeldDirectory? { try opened.get()?.stores }
 
     /// The account's directory in `.store`; nil if there is none.
-    func store() throws(ProvisioningFailure) -> HeldDirectory? {
-        guard let stores = try stores() else { return nil }
-        return try Self.explained(below: home.root) { try stores.directory(home.accountName) }
+    func store() throws(ProvisioningFailure) -> HeldDirectory? { try opened.get()?.own }
+
+    private static func stores(
+        of home: HomePath, in base: HeldDirectory
+    ) throws(ProvisioningFailure) -> (HeldDirectory, HeldDirectory?)? {
+        try explained(below: home.root) {
+            guard let stores = try base.directory(SnapshotStore.directoryName) else { return nil }
+            try demandClosed(stores, ", which holds snapshots,", .cannotCheckHomeDirPresence)
+            return (stores, try stores.directory(home.accountName))
+        }
     }
 
     /// The directory that holds the account's snapshots, in the store or in the home; nil if there is none.
     func snapshots() throws(ProvisioningFailure) -> HeldDirectory? {
         if let store = try store() { return store }
-        return try Self.explained(below: home.root) { try directory?.directory(HomeDirectory.snapshots) }
+        return try Self.explained(below: home.root) { try directory?.directory(HomePath.snapshotsName) }
     }
 
     // MARK: - Checks
@@ -111,13 +111,23 @@ struct HomeWalk {
         return nil
     }
 
+    /// Refuses a directory that others than root can enter or change.
+    static func demandClosed(_ directory: HeldDirectory, _ apposition: String, _ code: ProvisioningExitCode) throws {
+        let status = try directory.status()
+        let isOpen = status.st_mode & 0o077 != 0
+        guard let objection = objection(to: status) ?? (isOpen ? "can be entered by others" : nil) else { return }
+        throw ProvisioningFailure(
+            code, reason: "\(directory.path)\(apposition) \(objection)",
+            hint: "chown root \(directory.path.shellWord); chmod 0700 \(directory.path.shellWord)")
+    }
+
     /// Whether the home has all that rsnapshot needs, and an owner for which root may work in it.
     /// - Parameter ownership: with `.none`, owners and modes are not checked.
     func condition(ownership: Ownership) throws(ProvisioningFailure) -> HomeCondition {
         guard let directory else { return .absent }
         if let danger = try danger(ownership: ownership) { return .unfinished(danger) }
         // With a store, the home's .snapshots only shows the snapshots.
-        let names = try [HomeDirectory.incoming] + (store() != nil ? [] : [HomeDirectory.snapshots])
+        let names = try [HomePath.incomingName] + (store() != nil ? [] : [HomePath.snapshotsName])
         let missing = try Self.explained(below: home.root) { try names.first { try directory.directory($0) == nil } }
         return missing.map { .unfinished("lacks \($0)") } ?? .whole
     }
@@ -127,22 +137,22 @@ struct HomeWalk {
         try Self.explained(below: home.root) {
             guard let directory else { return nil }
             if ownership == .account, let objection = Self.objection(to: try directory.status()) { return objection }
-            for name in [HomeDirectory.snapshots, HomeDirectory.incoming] {
+            for name in [HomePath.snapshotsName, HomePath.incomingName] {
                 guard let status = try directory.status(of: name) else { continue }
                 guard status.isDirectory else { return "has \(name), which is not a directory" }
-                guard ownership == .account, name == HomeDirectory.snapshots else { continue }
+                guard ownership == .account, name == HomePath.snapshotsName else { continue }
                 if let objection = Self.objection(to: status) { return "has \(name), which \(objection)" }
             }
             guard ownership == .account, let snapshots = try snapshots() else { return nil }
             return try Self.foreignLink(in: snapshots).map {
-                "has \(HomeDirectory.snapshots)/\($0), a symbolic link through which root would delete"
+                "has \(HomePath.snapshotsName)/\($0), a symbolic link through which root would delete"
             }
         }
     }
 
     /// A link that the account made while it owned the directory of the snapshots: `rm -rf daily.6/`, with that slash, empties the target.
     private static func foreignLink(in snapshots: HeldDirectory) throws(HeldDirectory.Failure) -> FilePath.Component? {
-        try snapshots.firstName { name throws(HeldDirectory.Failure) in
+        try snapshots.firstName(ofType: Int(DT_LNK)) { name throws(HeldDirectory.Failure) in
             guard let status = try snapshots.status(of: name), status.st_mode & S_IFMT == S_IFLNK else { return false }
             return status.st_uid != 0 && status.st_uid != geteuid()
         }
@@ -166,34 +176,31 @@ struct HomeWalk {
     }
 
     static func explain(_ failure: HeldDirectory.Failure, root: FilePath) -> ProvisioningFailure {
-        let code = ProvisioningExitCode.cannotCheckHomeDirPresence
         let path = failure.path
+        var code = ProvisioningExitCode.cannotCheckHomeDirPresence
+        var failureClass = FailureClass.permanent
+        let (reason, hint): (String, String)
         switch failure.cause {
         case .noSuchFileOrDirectory where path == root:
-            return ProvisioningFailure(
-                code, .configuration, reason: "the home root \(path) does not exist",
-                hint: "mount it or make it (install -d -m 0755 \(path.shellWord)), or correct HOME_ROOTS")
+            failureClass = .configuration
+            reason = "the home root \(path) does not exist"
+            hint = "mount it or make it (install -d -m 0755 \(path.shellWord)), or correct HOME_ROOTS"
         case .tooManySymbolicLinkLevels:
-            return ProvisioningFailure(
-                code, reason: "\(path) is a symbolic link, and below \(root) none is followed",
-                hint: "replace it by the directory itself; if the link is your own, name its target in HOME_ROOTS")
-        case .notDirectory:
-            return ProvisioningFailure(
-                code, reason: "\(path) is not a directory", hint: "move it away")
+            reason = "\(path) is a symbolic link, and below \(root) none is followed"
+            hint = "replace it by the directory itself; if the link is your own, name its target in HOME_ROOTS"
+        case .notDirectory: (reason, hint) = ("\(path) is not a directory", "move it away")
         case .permissionDenied, .notPermitted:
-            return ProvisioningFailure(
-                code, reason: "\(path) may not be examined (\(failure.cause))",
-                hint: "run the daemon as root, or give its user the right to search the directory")
+            reason = "\(path) may not be examined (\(failure.cause))"
+            hint = "run the daemon as root, or give its user the right to search the directory"
         case .noFunction:
-            return ProvisioningFailure(
-                .runtimeRequirementNotSatisfied, .configuration, reason: "the kernel lacks openat2",
-                hint: "run Linux 5.6 or later, and let no sandbox forbid openat2")
+            (code, failureClass) = (.runtimeRequirementNotSatisfied, .configuration)
+            (reason, hint) = ("the kernel lacks openat2", "run Linux 5.6 or later, and let no sandbox forbid openat2")
         default:
-            return ProvisioningFailure(
-                code, FailureClass(failure.cause) ?? .retryable,
-                reason: "\(path) could not be examined (\(failure.operation): \(failure.cause))",
-                hint: failure.cause.shortageHint(at: root))
+            failureClass = FailureClass(failure.cause) ?? .retryable
+            reason = "\(path) could not be examined (\(failure.operation): \(failure.cause))"
+            hint = failure.cause.shortageHint(at: root)
         }
+        return ProvisioningFailure(code, failureClass, reason: reason, hint: hint)
     }
 }
 

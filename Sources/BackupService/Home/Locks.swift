@@ -48,10 +48,10 @@ final class HomeLock: Sendable {
         -> Int32?
     {
         while true {
-            let (opened, cause) = directory.call(name) {
+            let opened = try directory.call("open", name) {
                 openat(directory.descriptor, $0, O_RDWR | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0o600)
             }
-            guard opened >= 0 else { throw directory.failure("open", name, cause) }
+            guard let opened else { return nil }
             guard flock(opened, LOCK_EX | LOCK_NB) == 0 else {
                 let cause = Errno(rawValue: errno)
                 close(opened)
@@ -96,14 +96,7 @@ final class HomeLock: Sendable {
 final class AccountLock: Sendable {
     let file: FilePath
 
-    /// Another process works on the account's snapshots.
-    struct Held: Error, Hashable {
-        var file: FilePath
-        /// The process's number and command line.
-        var holder: String
-    }
-
-    /// - Throws: ``Held``, or `Errno`.
+    /// - Throws: a retryable `JobOutcome` that names the process that works on the account's snapshots, or `Errno`.
     init(_ file: FilePath) throws {
         self.file = file
         let draft = FilePath("\(file.string).\(getpid())")
@@ -116,7 +109,10 @@ final class AccountLock: Sendable {
         for _ in 0..<2 {
             if link(draft.string, file.string) == 0 { return }
             guard errno == EEXIST else { throw Errno(rawValue: errno) }
-            if let holder = Self.holder(of: file) { throw Held(file: file, holder: holder) }
+            if let holder = Self.holder(of: file) {
+                throw JobOutcome(
+                    .failed, failureClass: .retryable, message: "\(file) is held by \(holder)")
+            }
             unlink(file.string)
         }
         throw Errno.fileExists
@@ -126,9 +122,9 @@ final class AccountLock: Sendable {
 
     /// The process that holds a lock file; nil: none does, or this process itself.
     static func holder(of file: FilePath) -> String? {
-        guard let line = try? SmallFile.text(at: file).prefix(while: { !$0.isNewline }),
+        guard let line = try? FileDescriptor.text(at: file).prefix(while: { !$0.isNewline }),
             let number = EntryReader.decimal(String(line)), number != UInt64(getpid()),
-            let command = try? SmallFile.bytes(at: FilePath("/proc/\(number)/cmdline"))
+            let command = try? FileDescriptor.bytes(at: FilePath("/proc/\(number)/cmdline"))
         else { return nil }
         // rsnapshot is a Perl script: the interpreter's command line names it, and so does the daemon's own.
         let words = command.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }

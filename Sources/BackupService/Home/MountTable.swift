@@ -94,7 +94,7 @@ struct MountTable: Hashable, Sendable {
     ) throws(HeldDirectory.Failure) -> MountTable {
         do {
             // Not UTF-8 is possible: an account may mount something of its own (FUSE).
-            return MountTable(parsing: String(decoding: try SmallFile.bytes(at: list), as: UTF8.self), near: path)
+            return MountTable(parsing: String(decoding: try FileDescriptor.bytes(at: list), as: UTF8.self), near: path)
         } catch {
             throw HeldDirectory.Failure(operation: "read", path: list, cause: error as? Errno ?? .ioError)
         }

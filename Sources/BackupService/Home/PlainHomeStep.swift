@@ -26,7 +26,7 @@ struct PlainHomeStep: ProvisioningStep {
     ) throws(ProvisioningFailure) {
         (self.account, home, self.ownership, self.makesHome) = (account, walk.home, ownership, makesHome)
         let inside = try HomeWalk.explained(below: home.root) {
-            try [HomeDirectory.incoming, HomeDirectory.ssh, HomeDirectory.snapshots]
+            try [HomePath.incomingName, HomePath.sshName, HomePath.snapshotsName]
                 .filter { try walk.directory?.status(of: $0) == nil }
         }
         missing = (walk.deepest?.path ?? walk.home.root, walk.missing, inside)
@@ -48,7 +48,7 @@ struct PlainHomeStep: ProvisioningStep {
         }
         let owner = ownership == .account ? ", \(account.uidNumber):\(account.gidNumber)" : ""
         for name in missing.inside {
-            let detail = [HomeDirectory.incoming: "0750\(owner)", HomeDirectory.ssh: "0700\(owner)"][name] ?? "0755"
+            let detail = [HomePath.incomingName: "0750\(owner)", HomePath.sshName: "0700\(owner)"][name] ?? "0755"
             lines.append("mkdir \(home.path.appending(name)) (\(detail))")
         }
         return lines
@@ -77,9 +77,9 @@ struct PlainHomeStep: ProvisioningStep {
         do throws(HeldDirectory.Failure) {
             guard var directory = walk.deepest else { return }
             for name in walk.missing { directory = try make(name, in: directory, owner: nil, mode: 0o755) }
-            _ = try make(HomeDirectory.incoming, in: directory, owner: accountOwner, mode: 0o750)
-            _ = try make(HomeDirectory.ssh, in: directory, owner: accountOwner, mode: 0o700)
-            _ = try make(HomeDirectory.snapshots, in: directory, owner: nil, mode: 0o755)
+            _ = try make(HomePath.incomingName, in: directory, owner: accountOwner, mode: 0o750)
+            _ = try make(HomePath.sshName, in: directory, owner: accountOwner, mode: 0o700)
+            _ = try make(HomePath.snapshotsName, in: directory, owner: nil, mode: 0o755)
         } catch {
             throw Self.explain(error, home: home)
         }
@@ -138,7 +138,7 @@ struct GroupStep: ProvisioningStep {
         account: BackupAccount, walk: HomeWalk, confinement: CopyConfinement, timeLimit: Duration
     ) throws(ProvisioningFailure) {
         let status = try HomeWalk.explained(below: walk.home.root) {
-            try walk.directory?.status(of: HomeDirectory.incoming)
+            try walk.directory?.status(of: HomePath.incomingName)
         }
         guard let status, status.st_uid == account.uidNumber, status.st_gid != account.gidNumber,
             status.st_gid == account.uidNumber || confinement != .root
@@ -169,7 +169,7 @@ struct GroupStep: ProvisioningStep {
             sizes = SnapshotDirectory(directory: snapshots).sizes
             trees = try snapshots.names().map { ($0, snapshots) }
         }
-        trees += [(HomeDirectory.ssh, directory), (HomeDirectory.incoming, directory)]
+        trees += [(HomePath.sshName, directory), (HomePath.incomingName, directory)]
         let limit = sizes.nameLimit(others: max(1, trees.count - sizes.snapshots.count))
         // One count for all trees, since the account could move names from one to the next.
         var steps = 0

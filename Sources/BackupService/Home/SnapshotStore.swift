@@ -54,8 +54,10 @@ struct SnapshotStore: Sendable {
         case mount, restrictMount, unmount
     }
 
-    func condition() throws(ProvisioningFailure) -> Condition {
-        let places = try OpenPlaces(of: home)
+    /// - Parameter walk: to the home; nil: another one.
+    func condition(_ walk: HomeWalk? = nil) throws(ProvisioningFailure) -> Condition {
+        let walk = if let walk { walk } else { try HomeWalk(to: home) }
+        let places = try OpenPlaces(walk)
         return try HomeWalk.explained(below: home.root) { try places.condition() }
     }
 
@@ -113,7 +115,7 @@ struct SnapshotStore: Sendable {
     /// - Throws: as ``settle(_:)``.
     func putBack() throws(ProvisioningFailure) -> Bool {
         try unmount()
-        let places = try OpenPlaces(of: home)
+        let places = try OpenPlaces(HomeWalk(to: home))
         guard try HomeWalk.explained(below: home.root, places.hasFreePoint) else { return false }
         try settle(.own)
         return true
@@ -125,7 +127,7 @@ struct SnapshotStore: Sendable {
 
     private func perform(_ call: Call) throws(ProvisioningFailure) {
         try beforeEach(call)
-        let places = try OpenPlaces(of: home)
+        let places = try OpenPlaces(HomeWalk(to: home))
         do throws(HeldDirectory.Failure) { try places.perform(call) } catch { throw explain(error) }
     }
 
@@ -210,12 +212,12 @@ private struct OpenPlaces {
     private let stores: HeldDirectory?
     private let store: HeldDirectory?
 
-    private let name = HomeDirectory.snapshots
+    private let name = HomePath.snapshotsName
 
-    init(of home: HomePath) throws(ProvisioningFailure) {
-        let walk = try HomeWalk(to: home)
+    init(_ walk: HomeWalk) throws(ProvisioningFailure) {
+        home = walk.home
         guard let base = walk.base, let directory = walk.directory else { throw HomePath.missing(at: "\(home.path)") }
-        (self.home, self.base, self.directory) = (home, base, directory)
+        (self.base, self.directory) = (base, directory)
         stores = try walk.stores()
         store = try walk.store()
     }
@@ -301,31 +303,5 @@ private struct OpenPlaces {
 
     private func check(_ operation: String, _ result: Int32) throws(HeldDirectory.Failure) {
         guard result == 0 else { throw directory.failure(operation, name, Errno(rawValue: errno)) }
-    }
-}
-
-/// Moves an account's snapshots to where SNAPSHOTS wants them, and lets its home show or hide them.
-struct SnapshotStoreStep: ProvisioningStep {
-    let store: SnapshotStore
-    let access: SnapshotAccess
-    let name = "snapshots"
-    /// The changes, as of the plan.
-    let calls: [SnapshotStore.Call]
-
-    /// - Parameter condition: as of the plan; nil: there is no complete home yet.
-    init(store: SnapshotStore, access: SnapshotAccess, condition: SnapshotStore.Condition?) {
-        self.store = store
-        self.access = access
-        let condition = condition ?? .init(isInStore: false, point: .absent)
-        calls = SnapshotStore.calls(from: condition, to: access, moves: true)
-    }
-
-    var preview: String {
-        calls.isEmpty ? "as SNAPSHOTS says" : calls.map(store.text).joined(separator: "\n")
-    }
-
-    func perform(in attempt: RunningAttempt) async throws {
-        let (store, access) = (store, access)
-        try await BlockingWork.run { _ in try store.settle(access) }
     }
 }

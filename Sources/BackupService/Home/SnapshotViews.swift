@@ -6,72 +6,76 @@ package import SystemPackage
 /// How the homes of all accounts show their snapshots. Mounts are lost at a reboot; the stores hold the accounts' uids, so LDAP is not needed to
 /// restore them.
 package struct SnapshotViews: Sendable {
-    /// What was found.
-    package struct Report: Hashable, Sendable {
-        /// The number of accounts whose snapshots are in a store.
-        package internal(set) var accounts = 0
-        /// The `.snapshots` of homes that do not, or did not, show them as SNAPSHOTS says.
-        package internal(set) var changed: [FilePath] = []
-        /// Snapshots of accounts without a configuration, such as deleted accounts whose homes are kept.
-        var unassigned: [FilePath] = []
-        /// What could not be examined or changed, one line each with the hint.
-        package internal(set) var problems: [String] = []
+    /// The number of accounts whose snapshots are in a store.
+    package private(set) var accounts = 0
+    /// The `.snapshots` of homes that do not, or did not, show them as SNAPSHOTS says.
+    package private(set) var changed: [FilePath] = []
+    /// Snapshots of accounts without a configuration, such as deleted accounts whose homes are kept.
+    private(set) var unassigned: [FilePath] = []
+    /// What could not be examined or changed, one line each with the hint.
+    package private(set) var problems: [String] = []
 
-        /// So many mounts slow down the kernel and the programs that read its list of mounts.
-        static let manyAccounts = 5_000
-    }
+    /// So many mounts slow down the kernel and the programs that read its list of mounts.
+    static let manyAccounts = 5_000
 
-    let configuration: BackupConfiguration
-
-    package init(_ configuration: BackupConfiguration) { self.configuration = configuration }
+    private let configuration: BackupConfiguration
+    private let changes: Bool
 
     /// Examines all homes without changing anything.
     /// - Throws: `CancellationError`.
-    func look() async throws -> Report { try await run(changes: false) }
+    static func look(_ configuration: BackupConfiguration) async throws -> SnapshotViews {
+        try await SnapshotViews(configuration: configuration, changes: false).completed()
+    }
 
     /// Mounts and unmounts as SNAPSHOTS says.
     /// - Throws: `CancellationError`; mounts made until then stay.
-    package func restore() async throws -> Report { try await run(changes: true) }
+    package static func restore(_ configuration: BackupConfiguration) async throws -> SnapshotViews {
+        try await SnapshotViews(configuration: configuration, changes: true).completed()
+    }
 
-    private func run(changes: Bool) async throws -> Report {
+    private init(configuration: BackupConfiguration, changes: Bool) {
+        (self.configuration, self.changes) = (configuration, changes)
+    }
+
+    private func completed() async throws -> SnapshotViews {
         let views = self
         return try await BlockingWork.run(on: .walks) { isCancelled in
-            var report = Report()
+            var views = views
             for base in views.configuration.places.bases {
-                for store in views.stores(in: base, &report) {
+                for store in views.stores(in: base) {
                     if isCancelled() { throw CancellationError() }
-                    views.examine(store, changes: changes, &report)
+                    views.examine(store)
                 }
             }
-            return report
+            return views
         }
     }
 
     /// The accounts' directories in the store of a volume.
-    private func stores(in base: FilePath, _ report: inout Report) -> [FilePath] {
+    private mutating func stores(in base: FilePath) -> [FilePath] {
         do throws(ProvisioningFailure) {
             let found = try HomeWalk.contents(of: SnapshotStore.directoryName, in: base, configuration.places)
             guard let (directory, names) = found else { return [] }
             return names.map { directory.path.appending($0) }.sorted { $0.string < $1.string }
         } catch {
-            report.problems.append("\(error.reason); \(error.hint)")
+            problems.append("\(error.reason); \(error.hint)")
             return []
         }
     }
 
-    private func examine(_ store: FilePath, changes: Bool, _ report: inout Report) {
+    private mutating func examine(_ store: FilePath) {
         do throws(ProvisioningFailure) {
             guard let home = try home(of: store) else {
-                report.unassigned.append(store)
+                unassigned.append(store)
                 return
             }
-            report.accounts += 1
+            accounts += 1
             let (store, access) = (SnapshotStore(home), configuration.snapshots)
             if SnapshotStore.calls(from: try store.condition(), to: access, moves: false).isEmpty { return }
-            report.changed.append(home.snapshots)
+            changed.append(home.snapshots)
             if changes { try store.show(access) }
         } catch {
-            report.problems.append("\(error.reason); \(error.hint)")
+            problems.append("\(error.reason); \(error.hint)")
         }
     }
 

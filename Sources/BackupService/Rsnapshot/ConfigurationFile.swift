@@ -32,7 +32,7 @@ struct ConfigurationFile: Hashable, Sendable {
     func current() throws(ProvisioningFailure) -> String? {
         try explained("read") {
             do {
-                return try HeldDirectory(configured: directory).contents(of: name).map { try SmallFile.text($0) }
+                return try HeldDirectory(configured: directory).contents(of: name).map { try String(utf8: $0) }
             } catch let failure as HeldDirectory.Failure
                 where [.noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .invalidArgument].contains(failure.cause)
             {
@@ -181,7 +181,7 @@ struct ConfiguredSnapshots: Sendable {
     /// The home whose uploads are copied; nil unless there is exactly one.
     var home: FilePath? {
         guard let lines = values["backup"], lines.count == 1, let source = lines[0].first.map({ FilePath($0) }),
-            source.lastComponent == HomeDirectory.incoming
+            source.lastComponent == HomePath.incomingName
         else { return nil }
         return source.removingLastComponent()
     }
@@ -201,13 +201,13 @@ struct ConfiguredSnapshots: Sendable {
         }
         guard retain(level.rawValue) != nil else { throw failure("has no line retain \(level)") }
         guard self.home == home.path else {
-            throw failure("must have exactly one backup line, for \(home.path)/\(HomeDirectory.incoming)/")
+            throw failure("must have exactly one backup line, for \(home.path)/\(HomePath.incomingName)/")
         }
         for name in Self.copiedDirectives + ["rsync_long_args"] {
             for fields in values[name, default: []] {
                 do throws(RsnapshotSyntaxError) {
-                    try RsnapshotDirective.check(name, fields, isTemplate: false) { placeholder in
-                        placeholder == .home ? home.path.string : "%\(placeholder.rawValue)%"
+                    try RsnapshotDirective.check([name] + fields) {
+                        $0 == .home ? home.path.string : "%\($0.rawValue)%"
                     }
                 } catch {
                     throw ProvisioningFailure(

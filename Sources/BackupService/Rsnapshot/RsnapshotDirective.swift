@@ -120,22 +120,15 @@ struct RsnapshotDirective: Hashable, Sendable {
         }
     }
 
-    /// Whether a line without placeholders may be valid for one account and not for another.
-    var dependsOnAccount: Bool {
-        switch rule {
-        case .file, .retain: true
-        case .anyValue, .exactly, .rsyncShortOptions, .rsyncLongOptions, .pattern, .refused: false
-        }
-    }
-
     // MARK: - Checking a line
 
     /// - Parameters:
-    ///   - fields: the fields after the name; not empty.
+    ///   - fields: the directive and its values, at least one.
     ///   - values: of the placeholders; in the template each is its own value.
     static func check(
-        _ name: String, _ fields: [String], isTemplate: Bool, values: (RsnapshotTemplate.Placeholder) -> String
+        _ fields: [String], values: (RsnapshotTemplate.Placeholder) -> String
     ) throws(RsnapshotSyntaxError) {
+        let (name, fields) = (fields[0], Array(fields.dropFirst()))
         guard let rule = table[name]?.rule else {
             throw RsnapshotSyntaxError(
                 "rsnapshot 1.4 has no directive \(name)", "take the line out, or correct its name")
@@ -150,13 +143,8 @@ struct RsnapshotDirective: Hashable, Sendable {
                     Self(rule: rule).example(name))
             }
         case .retain:
-            guard !isTemplate else {
-                throw RsnapshotSyntaxError(
-                    "retain is written by the daemon, from the account's entry", "write %RETAIN% on a line of its own")
-            }
-            guard fields.count == 2 else {
-                throw RsnapshotSyntaxError("retain needs a level and a number", "provision the account again")
-            }
+            throw RsnapshotSyntaxError(
+                "retain is written by the daemon, from the account's entry", "write %RETAIN% on a line of its own")
         case .anyValue, .rsyncShortOptions, .rsyncLongOptions, .pattern, .file:
             guard fields.count == 1 else {
                 throw RsnapshotSyntaxError(

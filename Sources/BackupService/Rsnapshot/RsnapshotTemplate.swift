@@ -17,7 +17,10 @@ struct RsnapshotSyntaxError: Error, Hashable {
 }
 
 /// A template of an account's rsnapshot configuration: lines in which `%NAME%` is replaced by a value; comments are kept unchanged.
-struct RsnapshotTemplate: Hashable, Sendable {
+///
+/// rsnapshot runs as root and some directives run commands, so every line is checked against ``RsnapshotDirective``: in the template, and where
+/// accounts differ again with the values of each account (specification: snapshots.md#rsnapshot-configuration).
+struct RsnapshotTemplate: Sendable {
     /// The names. `%RETAIN%` is alone on its line and becomes one `retain` line for each level in use.
     enum Placeholder: String, CaseIterable {
         case uid = "UID"
@@ -32,210 +35,146 @@ struct RsnapshotTemplate: Hashable, Sendable {
         case retain = "RETAIN"
     }
 
-    private enum Piece: Hashable { case text(String), placeholder(Placeholder) }
-
     let text: String
-    private let pieces: [Piece]
-    /// The directives of the template's own lines; a rendered file may have no others.
-    let directives: Set<String>
-    /// Its valid lines that are the same for every account.
-    private let fixedLines: Set<[UInt8]>
+    /// The lines that differ between accounts.
+    private var lines: [(number: Int, text: String)] = []
+    /// The text before each of these lines, and that after the last one.
+    private var fixed = [""]
+
+    private static let retain = "%RETAIN%"
 
     init(parsing text: String) throws(RsnapshotSyntaxError) {
         self.text = text
-        var pieces: [Piece] = []
-        var kept = ""
-        var directives: Set<String> = []
-        var fixedLines: Set<[UInt8]> = []
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init).enumerated()
-        {
-            if line.hasPrefix("#") || line.isEmpty {
-                kept += line + "\n"
-                continue
-            }
-            let parts = try Self.pieces(of: line, number: index + 1)
-            let isRetain = parts.contains(.placeholder(.retain))
-            if isRetain, parts.count > 1 {
-                throw RsnapshotSyntaxError(
-                    "%RETAIN% shares its line with something else", "let it stand alone: it becomes the retain lines",
-                    line: index + 1)
-            }
-            if isRetain {
-                directives.insert("retain")
-            } else {
-                let parsed = try RsnapshotLine(parsing: line[...], number: index + 1)
-                try parsed.check(isTemplate: true) { "%\($0.rawValue)%" }
-                directives.insert(parsed.name)
-                if parts.count == 1, RsnapshotDirective.table[parsed.name]?.dependsOnAccount == false {
-                    fixedLines.insert(Array(line.utf8))
+        // At line feeds only, as rsnapshot does.
+        var rows = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        if rows.last?.isEmpty == true { rows.removeLast() }
+        var numbers: [String: Int] = [:]
+        for (index, row) in rows.enumerated() {
+            let line = String(Substring(row))
+            var varies = false
+            if let first = row.first, first != UInt8(ascii: "#") {
+                let name = try Self.located(index + 1) { () throws(RsnapshotSyntaxError) in
+                    varies = try Self.hasPlaceholders(line)
+                    let fields = line == Self.retain ? ["retain"] : try Self.fields(of: line)
+                    if line != Self.retain { try RsnapshotDirective.check(fields) { "%\($0.rawValue)%" } }
+                    let directive = RsnapshotDirective.table[fields[0]]
+                    if numbers[fields[0]] != nil, directive?.isRepeatable == false {
+                        throw RsnapshotSyntaxError("\(fields[0]) occurs twice", "leave one")
+                    }
+                    varies = varies || directive?.rule == .file
+                    return fields[0]
                 }
+                numbers[name] = numbers[name] ?? index + 1
             }
-            for part in parts {
-                if case .text(let text) = part {
-                    kept += text
-                } else {
-                    pieces += [.text(kept), part]
-                    kept = ""
-                }
-            }
-            // Each retain line has its own line feed, and there may be none of them.
-            if !isRetain { kept += "\n" }
-        }
-        if text.hasSuffix("\n") { kept.removeLast() }
-        self.pieces = pieces + [.text(kept)]
-        self.directives = directives
-        self.fixedLines = fixedLines
-    }
-
-    /// Replaces the placeholders in a field of ``RsnapshotDirective``.
-    static func fill(_ text: String, values: (Placeholder) -> String) -> String {
-        text.split(separator: "%", omittingEmptySubsequences: false).enumerated().map { index, part in
-            index.isMultiple(of: 2) ? String(part) : Placeholder(rawValue: String(part)).map(values) ?? "%\(part)%"
-        }.joined()
-    }
-
-    private static func pieces(of line: String, number: Int) throws(RsnapshotSyntaxError) -> [Piece] {
-        var pieces: [Piece] = []
-        let parts = line.split(separator: "%", omittingEmptySubsequences: false)
-        for (index, part) in parts.enumerated() {
-            if index.isMultiple(of: 2) {
-                if !part.isEmpty { pieces.append(.text(String(part))) }
-            } else if let placeholder = Placeholder(rawValue: String(part)) {
-                pieces.append(.placeholder(placeholder))
+            if varies {
+                lines.append((index + 1, line))
+                fixed.append("")
             } else {
-                throw RsnapshotSyntaxError(
-                    "%\(part)% is no placeholder",
-                    "write one of " + Placeholder.allCases.map { "%\($0.rawValue)%" }.joined(separator: " "),
-                    line: number)
+                fixed[fixed.count - 1] += line + "\n"
             }
         }
-        guard !parts.count.isMultiple(of: 2) else {
-            throw RsnapshotSyntaxError("a % is not part of a placeholder", "write placeholders as %NAME%", line: number)
+        for (name, directive) in RsnapshotDirective.required where numbers[name] == nil {
+            throw RsnapshotSyntaxError("there is no line \(name)", directive.example(name), line: max(1, rows.count))
         }
-        return pieces
+        if let root = numbers["snapshot_root"], let backup = numbers["backup"], root > backup {
+            throw RsnapshotSyntaxError("backup comes before snapshot_root", "put snapshot_root above it", line: backup)
+        }
     }
 
-    /// The configuration of one account. Values were checked before and are inserted unchanged; ``RsnapshotLine/all(in:allowed:account:store:values:)``
-    /// checks the result.
-    func render(retention: Retention, values: (Placeholder) -> String) -> String {
-        var rendered = ""
+    /// Makes an account's file.
+    /// - Parameters:
+    ///   - account: the directory that `snapshot_root` must be in.
+    ///   - store: what `snapshot_root` may be instead.
+    func render(
+        retention: Retention, account: FilePath, store: FilePath? = nil, values: (Placeholder) -> String
+    ) throws(RsnapshotSyntaxError) -> String {
+        var rendered = fixed[0]
         rendered.reserveCapacity(2 * text.utf8.count)
-        for piece in pieces {
-            switch piece {
-            case .text(let text): rendered += text
-            case .placeholder(.retain):
+        for (line, rest) in zip(lines, fixed.dropFirst()) {
+            if line.text == Self.retain {
                 for level in retention.levels { rendered += "retain\t\(level.rawValue)\t\(retention[level])\n" }
-            case .placeholder(let placeholder): rendered += values(placeholder)
+            } else {
+                let filled = Self.fill(line.text, values: values)
+                try Self.located(line.number) { () throws(RsnapshotSyntaxError) in
+                    let fields = try Self.fields(of: filled)
+                    try RsnapshotDirective.check(fields, values: values)
+                    if fields[0] == "snapshot_root" { try Self.check(root: FilePath(fields[1]), account, store) }
+                }
+                rendered += filled + "\n"
             }
+            rendered += rest
         }
         return rendered
     }
-}
-
-/// A line with a directive in a template or an account's configuration.
-///
-/// rsnapshot runs as root and some directives run commands, so a rendered file is parsed and checked again
-/// (specification: snapshots.md#rsnapshot-configuration).
-struct RsnapshotLine: Hashable, Sendable {
-    var number: Int
-    var name: String
-    /// The fields after the name; at least one.
-    var fields: [String]
-}
-
-extension RsnapshotLine {
-    /// Parses and checks an account's configuration.
-    /// - Parameters:
-    ///   - allowed: the directives of the template; nil: all that ``RsnapshotDirective`` allows.
-    ///   - fixedLines: lines of the template that are valid for every account and are not checked again.
-    ///   - account: the directory that `snapshot_root` must be in.
-    ///   - store: what `snapshot_root` may be instead.
-    ///   - values: of the placeholders.
-    @discardableResult
-    static func all(
-        in text: String, allowed: Set<String>? = nil, fixedLines: Set<[UInt8]> = [], account: FilePath,
-        store: FilePath? = nil,
-        values: (RsnapshotTemplate.Placeholder) -> String
-    ) throws(RsnapshotSyntaxError) -> [RsnapshotLine] {
-        var lines: [RsnapshotLine] = []
-        // As bytes, since this runs for every account and characters cost ten times as much.
-        for (index, line) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-            .enumerated()
-        where !line.isEmpty && line.first != UInt8(ascii: "#") {
-            let parsed = try RsnapshotLine(parsing: Substring(line), number: index + 1)
-            if let allowed, !allowed.contains(parsed.name) {
-                throw RsnapshotSyntaxError(
-                    "the template has no directive \(parsed.name)", "take it out, or write it into the template itself",
-                    line: parsed.number)
-            }
-            if !fixedLines.contains(Array(line)) { try parsed.check(isTemplate: false, values: values) }
-            lines.append(parsed)
-        }
-        try check(lines, account: account, store: store)
-        return lines
-    }
 
     private static func check(
-        _ lines: [RsnapshotLine], account: FilePath, store: FilePath?
+        root: FilePath, _ account: FilePath, _ store: FilePath?
     ) throws(RsnapshotSyntaxError) {
-        var names: Set<String> = []
-        for line in lines
-        where !names.insert(line.name).inserted && RsnapshotDirective.table[line.name]?.isRepeatable == false {
-            throw RsnapshotSyntaxError("\(line.name) occurs twice", "leave one", line: line.number)
-        }
-        for (name, directive) in RsnapshotDirective.required where !names.contains(name) {
-            throw RsnapshotSyntaxError(
-                "there is no line \(name)", directive.example(name), line: lines.last?.number ?? 1)
-        }
-        guard let root = lines.first(where: { $0.name == "snapshot_root" }),
-            let backup = lines.first(where: { $0.name == "backup" })
-        else { return }
-        let path = FilePath(root.fields[0])
-        guard path.isAbsolute, path.isLexicallyNormal,
-            path == store || path != account && path.starts(with: account)
+        guard root.isAbsolute, root.isLexicallyNormal, root == store || root != account && root.starts(with: account)
         else {
             throw RsnapshotSyntaxError(
-                "snapshot_root \(path) does not lie inside \(account)", "write snapshot_root<TAB>%SNAPSHOT_ROOT%/",
-                line: root.number)
-        }
-        guard root.number < backup.number else {
-            throw RsnapshotSyntaxError(
-                "backup comes before snapshot_root", "put snapshot_root above it", line: backup.number)
+                "snapshot_root \(root) does not lie inside \(account)", "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
         }
     }
 
-    /// - Parameter line: neither empty nor a comment.
-    init(parsing line: Substring, number: Int) throws(RsnapshotSyntaxError) {
-        let isPlain = line.utf8.allSatisfy { (0x20..<0x7F).contains($0) || $0 == UInt8(ascii: "\t") }
-        if isPlain ? line.utf8.first.map({ $0 <= 0x20 }) == true : line.first?.isWhitespace == true {
+    /// Replaces the placeholders in a line or in a field of ``RsnapshotDirective``.
+    static func fill(_ text: String, values: (Placeholder) -> String) -> String {
+        let parts = text.utf8.split(separator: UInt8(ascii: "%"), omittingEmptySubsequences: false)
+        return parts.enumerated().map { index, bytes in
+            let part = String(Substring(bytes))
+            return index.isMultiple(of: 2) ? part : Placeholder(rawValue: part).map(values) ?? "%\(part)%"
+        }.joined()
+    }
+
+    private static func hasPlaceholders(_ line: String) throws(RsnapshotSyntaxError) -> Bool {
+        let parts = line.split(separator: "%", omittingEmptySubsequences: false)
+        for part in stride(from: 1, to: parts.count, by: 2).map({ parts[$0] })
+        where Placeholder(rawValue: String(part)) == nil {
             throw RsnapshotSyntaxError(
-                "the line begins with white space and would continue the one before", "begin it with a directive",
-                line: number)
+                "%\(part)% is no placeholder",
+                "write one of " + Placeholder.allCases.map { "%\($0.rawValue)%" }.joined(separator: " "))
         }
-        if !isPlain, line.unicodeScalars.contains(where: { $0.isControl && $0 != "\t" }) {
-            throw RsnapshotSyntaxError("the line has control characters", "take them out", line: number)
+        guard !parts.count.isMultiple(of: 2) else {
+            throw RsnapshotSyntaxError("a % is not part of a placeholder", "write placeholders as %NAME%")
+        }
+        if line != retain, line.contains(retain) {
+            throw RsnapshotSyntaxError(
+                "%RETAIN% shares its line with something else", "let it stand alone: it becomes the retain lines")
+        }
+        return parts.count > 1
+    }
+
+    /// Splits a line that is neither empty nor a comment.
+    /// - Returns: the directive and at least one value.
+    private static func fields(of line: String) throws(RsnapshotSyntaxError) -> [String] {
+        if line.first?.isWhitespace == true {
+            throw RsnapshotSyntaxError(
+                "the line begins with white space and would continue the one before", "begin it with a directive")
+        }
+        if line.unicodeScalars.contains(where: { $0.isControl && $0 != "\t" }) {
+            throw RsnapshotSyntaxError("the line has control characters", "take them out")
         }
         let fields = line.utf8.split(separator: UInt8(ascii: "\t")).map { String(Substring($0)) }
         guard fields.count > 1 else {
             throw RsnapshotSyntaxError(
-                "the line has no TAB between its fields", "separate fields by TABs, not by blanks", line: number)
+                "the line has no TAB between its fields", "separate fields by TABs, not by blanks")
         }
         let blank = UInt8(ascii: " ")
         if let field = fields.first(where: { $0.utf8.first == blank || $0.utf8.last == blank }) {
             throw RsnapshotSyntaxError(
-                "the field \"\(field)\" begins or ends with a blank", "separate fields by TABs alone", line: number)
+                "the field \"\(field)\" begins or ends with a blank", "separate fields by TABs alone")
         }
-        self.init(number: number, name: fields[0], fields: Array(fields.dropFirst()))
+        return fields
     }
 
-    /// Checks it against the table of directives.
-    func check(
-        isTemplate: Bool, values: (RsnapshotTemplate.Placeholder) -> String
-    ) throws(RsnapshotSyntaxError) {
+    /// Adds the number of the line to an error.
+    private static func located<Value>(
+        _ line: Int, _ body: () throws(RsnapshotSyntaxError) -> Value
+    ) throws(RsnapshotSyntaxError) -> Value {
         do throws(RsnapshotSyntaxError) {
-            try RsnapshotDirective.check(name, fields, isTemplate: isTemplate, values: values)
+            return try body()
         } catch {
-            throw RsnapshotSyntaxError(error.reason, error.hint, line: number)
+            throw RsnapshotSyntaxError(error.reason, error.hint, line: line)
         }
     }
 }
@@ -247,28 +186,23 @@ extension RsnapshotTemplate {
         for account: BackupAccount, home: HomePath, rsync: FilePath, configuration: BackupConfiguration
     ) throws(ProvisioningFailure) -> String {
         let root = configuration.snapshots == .own ? home.snapshots : home.store
-        func value(_ placeholder: RsnapshotTemplate.Placeholder) -> String {
-            switch placeholder {
-            case .uid: account.uid
-            case .uidNumber: String(account.uidNumber)
-            case .gidNumber: String(account.gidNumber)
-            case .home: home.path.string
-            case .snapshotRoot: root.string
-            case .rsync: rsync.string
-            case .lockFile: configuration.lockDirectory.appending("rsnapshot-\(account.uid).pid").string
-            case .retain: ""
-            }
-        }
-        let text = render(retention: account.retention, values: value)
         do throws(RsnapshotSyntaxError) {
-            try RsnapshotLine.all(
-                in: text, allowed: directives, fixedLines: fixedLines, account: home.accountDirectory,
-                store: home.store, values: value)
-            return text
+            return try render(retention: account.retention, account: home.accountDirectory, store: home.store) {
+                switch $0 {
+                case .uid: account.uid
+                case .uidNumber: String(account.uidNumber)
+                case .gidNumber: String(account.gidNumber)
+                case .home: home.path.string
+                case .snapshotRoot: root.string
+                case .rsync: rsync.string
+                case .lockFile: configuration.lockDirectory.appending("rsnapshot-\(account.uid).pid").string
+                case .retain: ""
+                }
+            }
         } catch {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, .configuration,
-                reason: "the file made from \(configuration.template) is wrong in line \(error.line): \(error.reason)",
+                reason: "\(configuration.template):\(error.line), with the account's values: \(error.reason)",
                 hint: error.hint)
         }
     }
@@ -281,6 +215,8 @@ final class TemplateFile: Sendable {
     let path: FilePath
     private let restlessTime: Duration
     private let kept = Mutex<(version: FileVersion, template: RsnapshotTemplate)?>(nil)
+    /// The version of rsnapshot that has accepted a file of a template, by the template's text.
+    private let accepted = Mutex<[String: FileVersion]>([:])
 
     /// - Parameter restlessTime: for how long after a change the template is not kept, see `FileVersion`.
     init(_ path: FilePath, restlessTime: Duration = .seconds(2)) {
@@ -303,7 +239,7 @@ final class TemplateFile: Sendable {
             return try file.closeAfter {
                 guard fstat(file.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
                 let version = FileVersion(status)
-                let template = try RsnapshotTemplate(parsing: SmallFile.text(SmallFile.bytes(of: file)))
+                let template = try RsnapshotTemplate(parsing: String(utf8: file.bytes()))
                 let isSettled = version.isSettled(for: restlessTime)
                 kept.withLock { $0 = isSettled ? (version, template) : nil }
                 return template
@@ -323,5 +259,37 @@ final class TemplateFile: Sendable {
 
     private static func failure(_ failureClass: FailureClass, _ reason: String, _ hint: String) -> ProvisioningFailure {
         ProvisioningFailure(.cannotCreateRsnapshotConfiguration, failureClass, reason: reason, hint: hint)
+    }
+
+    /// Runs `rsnapshot configtest` for a new file. Since that starts a Perl program, it is done by default only for the first file of each template
+    /// with each rsnapshot.
+    /// - Throws: code 7 with rsnapshot's output; `CancellationError`.
+    func test(
+        _ file: FilePath, of template: RsnapshotTemplate, _ configuration: BackupConfiguration,
+        in attempt: RunningAttempt
+    ) async throws {
+        guard configuration.configurationTest != .never else { return }
+        var status = stat()
+        let version = stat(configuration.rsnapshot.string, &status) == 0 ? FileVersion(status) : nil
+        if configuration.configurationTest == .template, let version,
+            accepted.withLock({ $0[template.text] }) == version
+        {
+            return
+        }
+        let arguments = ["-c", file.string, "configtest"]
+        let result = try await attempt.run(
+            ScriptInvocation(
+                executable: configuration.rsnapshot, arguments: arguments, environment: configuration.baseEnvironment,
+                timeLimit: .seconds(60), grace: .seconds(5)),
+            code: .runtimeRequirementNotSatisfied, hint: "apt install rsnapshot")
+        if let complaint = result.complaint {
+            throw ProvisioningFailure(
+                .cannotCreateRsnapshotConfiguration, result.cause == .timeLimit ? .retryable : .permanent,
+                reason: "\(configuration.rsnapshot) \(arguments.joined(separator: " ")) \(complaint): "
+                    + result.outputTail.split(separator: "\n").filter { !$0.allSatisfy { "-".contains($0) } }
+                    .joined(separator: " "),
+                hint: "correct \(configuration.template)", output: result.outputTail)
+        }
+        accepted.withLock { $0[template.text] = version }
     }
 }

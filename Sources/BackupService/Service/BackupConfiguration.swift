@@ -52,21 +52,17 @@ package struct BackupConfiguration: Hashable, Sendable {
     package var scriptTimeout = Duration.seconds(300)
     /// Between SIGTERM and SIGKILL.
     package var scriptGrace = Duration.seconds(10)
-    /// The pools have their own sections.
     package var places = HomePlaces()
     package var ownership = Ownership.account
     package var quota = QuotaBackend.none
-    /// Inodes for each GiB, rounded up, of an account's quota, 0 to 1,000,000,000; 0: no limit.
     package var quotaFiles = 100_000
     package var snapshots = SnapshotAccess.own
     package var confinement = CopyConfinement.on
     package var rsnapshot: FilePath = "/usr/bin/rsnapshot"
-    /// For the files `UID.conf`.
     package var configurationDirectory: FilePath = "/etc/rsnapshot.d"
     package var template: FilePath = "/etc/Provisioning/Backup/rsnapshot-account.conf.template"
     package var configurationTest = ConfigurationTest.template
     package var onDelete = HomeDisposal.keep
-    /// Days that an archived home is kept, 0 or more.
     package var purgeAfterDays = 30
     package var requireSystemUser = false
 
@@ -186,23 +182,16 @@ extension Pool: SettingsSection {
 
 /// The section `[Backup Jobs]`.
 package struct BackupJobsConfiguration: Hashable, Sendable {
-    /// Concurrent backups, 1 or more.
     package var slots = 2
     /// Of one attempt's work on the files of an account, the copy included.
     package var timeLimit = Duration.seconds(12 * 3600)
-    /// The most address space of each process of a copy, in bytes; 0: no limit.
     package var memory: UInt64 = 2 << 30
-    /// When a backup may begin; nil: at any time.
     package var window: TimeWindow?
     /// By level; a missing level has no schedule.
     package var schedules: [SnapshotLevel: CronSchedule] = [:]
-    /// Whether any of the following attributes is written.
     package var writesAny = true
-    /// `sstBackupSize`.
     package var writesBackupSize = true
-    /// `sstIncrementSize`.
     package var writesIncrementSize = true
-    /// `sstBackupLastSuccessfulBackup`.
     package var writesBackupTime = true
 
     // Not settings of this section:
@@ -301,7 +290,7 @@ extension BackupConfiguration {
     private var trustedOfTemplate: [TrustedPath] {
         // Other faults of the template are reported elsewhere.
         guard TrustedPath("RSNAPSHOT_TEMPLATE", template, .file).fault == nil,
-            let text = try? SmallFile.text(at: template)
+            let text = try? FileDescriptor.text(at: template)
         else { return [] }
         let configured = ConfiguredSnapshots(parsing: text)
         let rsync = [configured.rsync].compactMap(\.self).filter(\.isAbsolute)

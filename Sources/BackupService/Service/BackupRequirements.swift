@@ -33,40 +33,36 @@ package struct Requirement: Hashable, Sendable {
     }
 }
 
-/// Checks whether the machine has what the settings need. Changes nothing; runs rsnapshot, rsync and the sandbox once each.
-package struct BackupRequirements: Sendable {
-    let configuration: BackupConfiguration
-
+/// What these settings need from the machine. Changes nothing; runs rsnapshot, rsync and the sandbox once each.
+extension BackupConfiguration {
     /// The oldest rsnapshot whose configurations know `retain`.
-    static let oldestRsnapshot = (major: 1, minor: 3)
+    private static let oldestRsnapshot = (major: 1, minor: 3)
     /// The oldest rsync whose receiver does not follow a link that replaces a directory while it writes. An account owns the directories of its
     /// snapshots and could redirect an older rsync that runs as root.
-    static let oldestRsync = (major: 3, minor: 5)
-
-    package init(_ configuration: BackupConfiguration) { self.configuration = configuration }
+    private static let oldestRsync = (major: 3, minor: 5)
 
     /// All requirements, met or not, in the order in which an operator would fix them.
-    package func findings() async -> [Requirement] {
-        var findings = configuration.places.problems.map {
+    package func requirements() async -> [Requirement] {
+        var findings = places.problems.map {
             Requirement.unmet("home places", $0.reason, hint: $0.hint)
         }
-        for place in configuration.places.roots { findings.append(directory(place, subject: "HOME_ROOTS")) }
-        for place in configuration.places.volumes where !configuration.places.roots.contains(place) {
-            findings.append(directory(place, subject: "VOLUMES"))
+        for place in places.roots { findings.append(requirement(of: place, subject: "HOME_ROOTS")) }
+        for place in places.volumes where !places.roots.contains(place) {
+            findings.append(requirement(of: place, subject: "VOLUMES"))
         }
-        for volume in configuration.places.volumes { findings += await mount(of: volume) }
-        if configuration.snapshots != .own { findings.append(snapshotStore()) }
-        findings.append(homeScript())
-        findings += await programs()
-        findings.append(await rsnapshot())
-        findings += [await sandbox()].compactMap(\.self)
-        findings.append(template())
-        findings.append(directory(configuration.configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
+        for volume in places.volumes { findings += await mountRequirements(of: volume) }
+        if snapshots != .own { findings.append(storeRequirement()) }
+        findings.append(await homeScriptRequirement())
+        findings += await programRequirements()
+        findings.append(await rsnapshotRequirement())
+        findings += [await sandboxRequirement()].compactMap(\.self)
+        findings.append(await templateRequirement())
+        findings.append(requirement(of: configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
         return findings
     }
 
     /// The owner is checked by ``BackupConfiguration/trusted``.
-    private func directory(_ path: FilePath, subject: String) -> Requirement {
+    private func requirement(of path: FilePath, subject: String) -> Requirement {
         do throws(HeldDirectory.Failure) {
             let directory = try HeldDirectory(configured: path)
             // With any name, to see whether the kernel has openat2.
@@ -90,12 +86,12 @@ package struct BackupRequirements: Sendable {
     }
 
     /// Whether QUOTA can work on the mount of a volume, and whether its options are safe.
-    private func mount(of volume: FilePath) async -> [Requirement] {
+    private func mountRequirements(of volume: FilePath) async -> [Requirement] {
         let mount: MountTable.Mount?
         do {
             mount = try MountTable.current().mount(holding: HeldDirectory(configured: volume))
         } catch {
-            guard configuration.quota != .none else { return [] }
+            guard quota != .none else { return [] }
             return [
                 .unmet(
                     "QUOTA", "the mount of \(volume) could not be found: \(error)",
@@ -103,11 +99,11 @@ package struct BackupRequirements: Sendable {
             ]
         }
         guard let mount else { return [] }
-        let hasScript = configuration.homeScript != nil
+        let hasScript = homeScript != nil
         let rights =
-            configuration.ownership == .account
+            ownership == .account
             ? [Self.restriction(of: mount, mayHoldDevices: hasScript)].compactMap(\.self) : []
-        switch configuration.quota {
+        switch quota {
         case .none: return rights
         case .setquota: return [Self.enforcement(on: mount)] + rights
         case .btrfs: return [await btrfsQuota(of: volume, on: mount)] + rights
@@ -143,21 +139,37 @@ package struct BackupRequirements: Sendable {
                     ? "write QUOTA = setquota, or QUOTA = none" : "write QUOTA = none, or let the homes lie on btrfs")
         }
         let hint = "switch quotas on: btrfs quota enable \(volume.shellWord)"
-        do {
-            let program = try Program.btrfs.find(configuration)
-            let result = try await ScriptRunner().run(
-                ScriptInvocation(
-                    executable: program, arguments: ["qgroup", "show", volume.string],
-                    environment: configuration.baseEnvironment, timeLimit: .seconds(30), grace: .seconds(5)))
-            if let complaint = result.complaint {
-                return .unmet(
-                    "QUOTA", "\(program) qgroup show \(volume) \(complaint): \(result.outputTail)", hint: hint)
-            }
+        return await requirement("QUOTA", hint: hint) {
+            _ = try await run(Program.btrfs.find(self), ["qgroup", "show", volume.string], hint: hint)
             return .met("QUOTA", "\(mount.point) counts by btrfs qgroups")
+        }
+    }
+
+    /// Runs a program that must succeed.
+    private func run(_ program: FilePath, _ arguments: [String], hint: String) async throws -> ScriptResult {
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: program, arguments: arguments, environment: baseEnvironment, timeLimit: .seconds(30),
+                grace: .seconds(5)))
+        if let complaint = result.complaint {
+            let command = ([program.string] + arguments).joined(separator: " ")
+            throw ProvisioningFailure(
+                .undefinedError, reason: "\(command) \(complaint): \(result.outputTail)", hint: hint)
+        }
+        return result
+    }
+
+    /// The finding of a body, or its error.
+    /// - Parameter hint: for errors other than `ProvisioningFailure`.
+    private func requirement(
+        _ subject: String, hint: String = "report this as a bug, with the log", _ body: () async throws -> Requirement
+    ) async -> Requirement {
+        do {
+            return try await body()
         } catch let failure as ProvisioningFailure {
-            return .unmet("QUOTA", failure)
+            return .unmet(subject, failure)
         } catch {
-            return .unmet("QUOTA", "\(error)", hint: hint)
+            return .unmet(subject, "\(error)", hint: hint)
         }
     }
 
@@ -174,64 +186,55 @@ package struct BackupRequirements: Sendable {
                 hint: "write usrquota into the options of \(mount.point) in /etc/fstab and remount it")
     }
 
-    private func homeScript() -> Requirement {
-        let subject = "HOME_SCRIPT"
-        guard let script = configuration.homeScript else {
-            if configuration.quota == .btrfs { return .unmet(subject, BackupRsnapshotService.noSubvolumes) }
-            return .met(subject, "empty: the daemon makes plain homes itself")
-        }
-        do {
-            try HomeScriptStep.checkPermissions(script)
-            return .met(subject, "\(script)")
-        } catch {
-            return .unmet(subject, error)
+    private func homeScriptRequirement() async -> Requirement {
+        await requirement("HOME_SCRIPT") {
+            guard let homeScript else {
+                if quota == .btrfs { throw BackupRsnapshotService.noSubvolumes }
+                return .met("HOME_SCRIPT", "empty: the daemon makes plain homes itself")
+            }
+            try HomeScriptStep.checkPermissions(homeScript)
+            return .met("HOME_SCRIPT", "\(homeScript)")
         }
     }
 
-    private func programs() async -> [Requirement] {
+    private func programRequirements() async -> [Requirement] {
         var findings: [Requirement] = []
-        for program in Program.needed(configuration) {
-            do throws(ProvisioningFailure) {
-                let path = try program.find(configuration)
-                findings.append(
-                    program == .rsync
-                        ? await version(
-                            of: path, subject: program.rawValue, oldest: Self.oldestRsync,
-                            lack:
-                                "follows links that a customer puts in a directory's place when rsnapshot runs by hand as root",
-                            hint: "apt install rsync from the distribution's security updates",
-                            // In the sandbox it writes as the account.
-                            isRequired: configuration.confinement != .on)
-                        : .met(program.rawValue, "\(path)"))
-            } catch {
-                findings.append(.unmet(program.rawValue, error))
+        for program in Program.needed(self) {
+            let finding = await requirement(program.rawValue) {
+                let path = try program.find(self)
+                guard program == .rsync else { return .met(program.rawValue, "\(path)") }
+                return await version(
+                    of: path, subject: program.rawValue, oldest: Self.oldestRsync,
+                    lack:
+                        "follows links that a customer puts in a directory's place when rsnapshot runs by hand as root",
+                    hint: "apt install rsync from the distribution's security updates",
+                    // In the sandbox it writes as the account.
+                    isRequired: confinement != .on)
             }
+            findings.append(finding)
         }
         return findings
     }
 
     /// Runs `true` in the sandbox in which copies are made.
     /// - Returns: nil if a program is missing, which has its own finding.
-    private func sandbox() async -> Requirement? {
+    private func sandboxRequirement() async -> Requirement? {
         let subject = "BACKUP_SANDBOX"
-        guard Program.isExecutable(configuration.confine) else {
+        guard Program.isExecutable(confine) else {
             return .unmet(
-                subject, "\(configuration.confine) is not there",
+                subject, "\(confine) is not there",
                 hint: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
         }
         do {
-            let home = configuration.places.volumes.first ?? "/var/backup"
+            let home = places.volumes.first ?? "/var/backup"
             let number = UInt32(BackupAccount.uidRange.lowerBound)
-            let sandbox = CopySandbox(
-                confinement: configuration.confinement,
-                account: configuration.ownership == .account ? (number, number) : nil, home: home,
-                snapshots: home, programs: try CopySandbox.Programs(configuration), memory: 0)
+            let sandbox = try CopySandbox(self, account: (number, number), home: home, snapshots: home)
             let result = try await ScriptRunner().run(sandbox.trial)
             let reports = CopyReports(result.reports)
             if reports.hasEntered, reports.faults.isEmpty, result.complaint == nil {
-                let isConfined = CopySandbox.isConfined(configuration.confinement)
+                let isConfined = CopySandbox.isConfined(confinement)
                 let finding = isConfined ? "the sandbox works" : "copies run without a sandbox"
-                return .met(subject, "\(configuration.confinement): \(finding)")
+                return .met(subject, "\(confinement): \(finding)")
             }
             let reason =
                 reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "there was no output"
@@ -247,8 +250,8 @@ package struct BackupRequirements: Sendable {
         }
     }
 
-    private func rsnapshot() async -> Requirement {
-        let path = configuration.rsnapshot
+    private func rsnapshotRequirement() async -> Requirement {
+        let path = rsnapshot
         let hint = "apt install rsnapshot, or correct RSNAPSHOT"
         guard Program.isExecutable(path) else { return .unmet("RSNAPSHOT", "\(path) is not there", hint: hint) }
         return await version(
@@ -261,24 +264,15 @@ package struct BackupRequirements: Sendable {
         of path: FilePath, subject: String, oldest: (major: Int, minor: Int), lack: String, hint: String,
         isRequired: Bool = true
     ) async -> Requirement {
-        do {
-            let result = try await ScriptRunner().run(
-                ScriptInvocation(
-                    executable: path, arguments: ["--version"], environment: configuration.baseEnvironment,
-                    timeLimit: .seconds(30), grace: .seconds(5)))
-            if let complaint = result.complaint {
-                return .unmet(subject, "\(path) --version \(complaint): \(result.outputTail)", hint: hint)
-            }
-            let output = String(decoding: result.output.head, as: UTF8.self)
-            guard let version = Self.version(in: output) else {
+        await requirement(subject, hint: hint) {
+            let result = try await run(path, ["--version"], hint: hint)
+            guard let version = Self.version(in: String(decoding: result.output.head, as: UTF8.self)) else {
                 return .unmet(subject, "\(path) says no version: \(result.outputTail)", hint: hint)
             }
             let text = "\(path) \(version.major).\(version.minor)"
             if version >= oldest { return .met(subject, text) }
             let finding = "\(text) is older than \(oldest.major).\(oldest.minor) and \(lack)"
             return isRequired ? .unmet(subject, finding, hint: hint) : .note(subject, "\(finding); \(hint)")
-        } catch {
-            return .unmet(subject, "\(error)", hint: hint)
         }
     }
 
@@ -292,51 +286,47 @@ package struct BackupRequirements: Sendable {
     }
 
     /// Renders the template for an example account.
-    private func template() -> Requirement {
-        let subject = "RSNAPSHOT_TEMPLATE"
-        do throws(ProvisioningFailure) {
+    private func templateRequirement() async -> Requirement {
+        await requirement("RSNAPSHOT_TEMPLATE") {
             let uid = "3723707"
             var entry = Entry(dn: DN.root.appending(BackupAttribute.uid, uid))
-            let home = configuration.places.hashedHome(
-                uid: uid, volume: configuration.places.volumes.first ?? "/var/backup")
+            let home = places.hashedHome(uid: uid, volume: places.volumes.first ?? "/var/backup")
             for name in [BackupAttribute.uid, BackupAttribute.uidNumber, BackupAttribute.gidNumber] {
                 entry[name] = [AttributeValue(uid)]
             }
             entry[BackupAttribute.homeDirectory] = [AttributeValue(home.text)]
             for level in SnapshotLevel.allCases { entry[level.intervalAttribute] = ["7"] }
-            _ = try TemplateFile(configuration.template).template().render(
-                for: BackupAccount(reading: entry, for: .add, places: configuration.places), home: home,
-                rsync: "/usr/bin/rsync", configuration: configuration)
-            return .met(subject, "\(configuration.template)")
-        } catch {
-            return .unmet(subject, error)
+            _ = try TemplateFile(template).template().render(
+                for: BackupAccount(reading: entry, for: .add, places: places), home: home,
+                rsync: "/usr/bin/rsync", configuration: self)
+            return .met("RSNAPSHOT_TEMPLATE", "\(template)")
         }
     }
 }
 
 // MARK: - Snapshots that customers cannot change (setting SNAPSHOTS)
 
-extension BackupRequirements {
+extension BackupConfiguration {
     private static let subject = "SNAPSHOTS"
 
     /// Whether snapshots can be kept in the store of each volume.
-    func snapshotStore() -> Requirement {
-        let value = configuration.snapshots.rawValue
+    func storeRequirement() -> Requirement {
+        let value = snapshots.rawValue
         func unmet(_ reason: String, _ hint: String) -> Requirement {
             .unmet(Self.subject, "\(value) \(reason)", hint: "\(hint), or write SNAPSHOTS = own")
         }
-        if configuration.ownership == .none || geteuid() != 0 {
+        if ownership == .none || geteuid() != 0 {
             return unmet("needs root, and files that belong to the accounts", "run the daemon as root")
         }
-        if configuration.confinement == .off {
+        if confinement == .off {
             return unmet("keeps snapshots where no copy without a sandbox reaches them", "write BACKUP_SANDBOX = on")
         }
-        if configuration.snapshots == .readonly, Self.hasOwnMounts {
+        if snapshots == .readonly, Self.hasOwnMounts {
             return unmet(
                 "needs the system's mount namespace: this process has one of its own (PrivateMounts, "
                     + "ProtectSystem, PrivateTmp and the like)", "take that out of the unit")
         }
-        let onBtrfs = configuration.places.volumes.filter(Self.isBtrfs).map(\.string)
+        let onBtrfs = places.volumes.filter(Self.isBtrfs).map(\.string)
         guard onBtrfs.isEmpty else {
             return unmet(
                 "is not for \(onBtrfs.joined(separator: ", ")), which is btrfs: an account is a subvolume, which snapshots "
@@ -368,8 +358,8 @@ extension BackupRequirements {
     /// Whether the homes show their snapshots as SNAPSHOTS says. It examines the mounts of all accounts.
     /// - Returns: empty if no account's snapshots are in a store.
     /// - Throws: `CancellationError`.
-    package func snapshotViews() async throws -> [Requirement] {
-        let report = try await SnapshotViews(configuration).look()
+    package func snapshotRequirements() async throws -> [Requirement] {
+        let report = try await SnapshotViews.look(self)
         var findings = report.problems.map { Requirement.note(Self.subject, $0) }
         let homes = "\(report.accounts) \(report.accounts == 1 ? "home" : "homes")"
         if !report.changed.isEmpty {
@@ -382,7 +372,7 @@ extension BackupRequirements {
         } else if report.accounts > 0 {
             findings.append(.met(Self.subject, "in effect for \(homes)"))
         }
-        if report.accounts > SnapshotViews.Report.manyAccounts, configuration.snapshots != .hidden {
+        if report.accounts > SnapshotViews.manyAccounts, snapshots != .hidden {
             let reason = "\(report.accounts) mounts slow down what reads their list; consider hidden"
             findings.append(.note(Self.subject, reason))
         }

@@ -13,9 +13,8 @@ package import SystemPackage
 package struct BackupRsnapshotService: ProvisioningService {
     package let configuration: BackupConfiguration
     private let clock: any WallClock
-    private let chooseVolume: @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
+    private let chooseVolume: @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath?
     private let template: TemplateFile
-    private let tester = ConfigurationTester()
     /// The first problem of the settings; no plan can be made then.
     private let settingsProblem: ProvisioningFailure?
 
@@ -25,7 +24,7 @@ package struct BackupRsnapshotService: ProvisioningService {
     ///     directory: the first volume, which has the most free space.
     package init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
-        chooseVolume: @escaping @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
+        chooseVolume: @escaping @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath? = { _, _ in nil }
     ) {
         self.configuration = configuration
         self.clock = clock
@@ -70,36 +69,30 @@ package struct BackupRsnapshotService: ProvisioningService {
         if let settingsProblem { throw settingsProblem }
         let account = try BackupAccount(
             reading: request.entry, for: request.operation, places: configuration.places)
-        // One visit to a thread for blocking work; a second one only if a handler is asked in between.
-        switch try await examine({ () throws(ProvisioningFailure) in try draft(of: account, request) }) {
-        case .complete(let steps): return steps
-        case .newHome(let choice):
-            let volume = await chooseVolume(request.job, choice)
-            let home = home(of: account, on: volume, choice)
-            return try await examine { () throws(ProvisioningFailure) in try provision(account, home: home, request) }
+        // One visit to a thread for blocking work; a second one only if a handler chooses the volume of a new home in between.
+        let (place, plan) = try await examine { () throws(ProvisioningFailure) in
+            let place = try configuration.places.place(of: account)
+            return (place, try steps(for: account, place, request))
+        }
+        guard plan == nil, case .new(let pool) = place else { return plan ?? [] }
+        let home = home(of: account, on: await chooseVolume(request.job, pool), pool)
+        return try await examine { () throws(ProvisioningFailure) in try provision(account, home: home, request) }
+    }
+
+    /// - Returns: nil if a home has to be made whose volume is not chosen yet.
+    private func steps(
+        for account: BackupAccount, _ place: HomePlace, _ request: ProvisioningRequest
+    ) throws(ProvisioningFailure) -> [any ProvisioningStep]? {
+        switch (place, request.operation) {
+        case (.given(let home), .delete): try deletion(of: account, home: home, request)
+        case (.new(let pool), .delete): try deletion(of: account, home: home(of: account, on: nil, pool), request)
+        case (.given(let home), _): try provision(account, home: home, request)
+        case (.new, _): nil
         }
     }
 
-    private enum Draft {
-        case complete([any ProvisioningStep])
-        /// A handler chooses the volume of the new home first.
-        case newHome(VolumeChoice)
-    }
-
-    private func draft(
-        of account: BackupAccount, _ request: ProvisioningRequest
-    ) throws(ProvisioningFailure) -> Draft {
-        switch (try configuration.places.place(of: account), request.operation) {
-        case (.given(let home), .delete): .complete(try deletion(of: account, home: home, request))
-        case (.given(let home), _): .complete(try provision(account, home: home, request))
-        case (.new(let choice), .delete):
-            .complete(try deletion(of: account, home: home(of: account, on: nil, choice), request))
-        case (.new(let choice), _): .newHome(choice)
-        }
-    }
-
-    private func home(of account: BackupAccount, on volume: FilePath?, _ choice: VolumeChoice) -> HomePath {
-        let volume = volume.flatMap { choice.volumes.contains($0) ? $0 : nil } ?? choice.volumes[0]
+    private func home(of account: BackupAccount, on volume: FilePath?, _ pool: Pool) -> HomePath {
+        let volume = volume.flatMap { pool.volumes.contains($0) ? $0 : nil } ?? pool.volumes[0]
         return configuration.places.hashedHome(uid: account.uid, volume: volume)
     }
 
@@ -117,13 +110,15 @@ package struct BackupRsnapshotService: ProvisioningService {
         try Program.demandRsnapshot(configuration)
         if configuration.requireSystemUser { try account.requireSystemUser() }
 
-        let takeOver = configuration.ownership == .account ? try HomeTakeOverStep(of: account, home: home) : nil
-        let walk = try HomeWalk(to: home, isTakenOver: takeOver != nil)
+        let checksOwners = configuration.ownership == .account
+        // Without a step all directories down to the home are root's.
+        let walk = try HomeWalk(to: home, isTakenOver: checksOwners)
+        let takeOver = checksOwners ? try HomeTakeOverStep(of: account, walk) : nil
         let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
         // Both before the script, which works by name, and may change the group of a directory but not of the files in it.
         if let takeOver { steps.append(takeOver) }
-        if configuration.ownership == .account,
+        if checksOwners,
             let step = try GroupStep(
                 account: account, walk: walk, confinement: configuration.confinement,
                 timeLimit: configuration.timeLimit)
@@ -155,25 +150,30 @@ package struct BackupRsnapshotService: ProvisioningService {
                     account: account, walk: walk, program: try program.find(configuration), configuration: configuration
                 ))
         }
-        let template = try template.template()
+        let current = try template.template()
         steps.append(
             try ConfigurationStep(
                 file: ConfigurationFile(of: account.uid, configuration),
-                text: try template.render(for: account, home: home, rsync: rsync, configuration: configuration),
-                template: template.text, configuration: configuration, tester: tester, isFirst: steps.isEmpty))
+                text: try current.render(for: account, home: home, rsync: rsync, configuration: configuration),
+                template: current, of: template, configuration: configuration, isFirst: steps.isEmpty))
         return steps
     }
 
     /// - Parameter afterHome: whether earlier steps may change the home.
     private func snapshots(
         of home: HomePath, _ walk: HomeWalk, afterHome: Bool
-    ) throws(ProvisioningFailure) -> SnapshotStoreStep? {
+    ) throws(ProvisioningFailure) -> BlockingStep? {
         let (store, access) = (SnapshotStore(home), configuration.snapshots)
         if access == .own, try walk.store() == nil { return nil }
         // Earlier steps report what is wrong with the home.
-        let condition = afterHome ? try? store.condition() : try store.condition()
-        let step = SnapshotStoreStep(store: store, access: access, condition: condition)
-        return afterHome || !step.calls.isEmpty ? step : nil
+        let condition = afterHome ? try? store.condition(walk) : try store.condition(walk)
+        let calls = SnapshotStore.calls(
+            from: condition ?? .init(isInStore: false, point: .absent), to: access, moves: true)
+        guard afterHome || !calls.isEmpty else { return nil }
+        let text = { @Sendable () -> String in
+            calls.isEmpty ? "as SNAPSHOTS says" : calls.map(store.text).joined(separator: "\n")
+        }
+        return BlockingStep(name: "snapshots", text: text) { try store.settle(access) }
     }
 
     private func deletion(
@@ -182,7 +182,10 @@ package struct BackupRsnapshotService: ProvisioningService {
         let walk = try HomeWalk(to: home)
         var steps: [any ProvisioningStep] = []
         let file = ConfigurationFile(of: account.uid, configuration)
-        if try file.exists() { steps.append(ConfigurationRemovalStep(file: file)) }
+        if try file.exists() {
+            steps.append(
+                BlockingStep(name: "rsnapshot configuration", text: { "remove \(file.path)" }, work: file.remove))
+        }
         if let script = configuration.homeScript {
             try HomeScriptStep.checkPermissions(script)
             steps.append(
@@ -219,4 +222,18 @@ package struct BackupRsnapshotService: ProvisioningService {
         .cannotSetQuota, .configuration,
         reason: "QUOTA is btrfs and HOME_SCRIPT is empty, so nothing makes a subvolume",
         hint: "set HOME_SCRIPT to a script that makes one, such as the shipped create-chroot.sh")
+}
+
+/// A step that runs no program.
+private struct BlockingStep: ProvisioningStep {
+    let name: String
+    let text: @Sendable () -> String
+    let work: @Sendable () throws -> Void
+
+    var preview: String { text() }
+
+    func perform(in attempt: RunningAttempt) async throws {
+        let work = work
+        try await BlockingWork.run { _ in try work() }
+    }
 }

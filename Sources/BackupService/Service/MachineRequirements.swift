@@ -2,22 +2,17 @@ import Glibc
 import JobCore
 package import SystemPackage
 
-/// Requirements of every service on the machine: room on the disks, a synchronized clock, protected hard links. Changes nothing.
-package struct MachineRequirements: Sendable {
-    private let places: [(name: String, path: FilePath)]
-    private let kernelSettings: FilePath
-
+extension Requirement {
+    /// Requirements of every service on the machine: room on the disks, a synchronized clock, protected hard links. Changes nothing.
     /// - Parameters:
     ///   - places: directories that are written to, with their keys in the settings. If one does not exist, the nearest directory above it is
     ///     examined; each file system is examined once.
     ///   - kernelSettings: `/proc/sys` (proc(5)).
-    package init(places: [(name: String, path: FilePath)], kernelSettings: FilePath = "/proc/sys") {
-        self.places = places
-        self.kernelSettings = kernelSettings
+    package static func ofMachine(
+        places: [(name: String, path: FilePath)], kernelSettings: FilePath = "/proc/sys"
+    ) -> [Requirement] {
+        rooms(places) + [clock(.current), hardLinks(kernelSettings)]
     }
-
-    /// All requirements, met or not.
-    package func findings() -> [Requirement] { rooms() + [Self.clock(.current), hardLinks()] }
 
     // MARK: - Room
 
@@ -65,11 +60,11 @@ package struct MachineRequirements: Sendable {
         private static func mebibytes(_ bytes: UInt64) -> UInt64 { bytes >> 20 }
     }
 
-    private func rooms() -> [Requirement] {
+    private static func rooms(_ places: [(name: String, path: FilePath)]) -> [Requirement] {
         var findings: [Requirement] = []
         var seen: [dev_t: Int] = [:]
         for place in places {
-            let directory = Self.nearest(place.path)
+            let directory = nearest(place.path)
             var status = stat()
             guard stat(directory.string, &status) == 0 else { continue }
             if let index = seen[status.st_dev] {
@@ -77,7 +72,7 @@ package struct MachineRequirements: Sendable {
                 continue
             }
             seen[status.st_dev] = findings.count
-            findings.append(Self.room(place.name, directory))
+            findings.append(room(place.name, directory))
         }
         for index in findings.indices { findings[index].subject = "room (\(findings[index].subject))" }
         return findings
@@ -117,11 +112,11 @@ package struct MachineRequirements: Sendable {
     }
 
     /// Without this a customer can make hard links to files of other users.
-    private func hardLinks() -> Requirement {
+    private static func hardLinks(_ kernelSettings: FilePath) -> Requirement {
         let name = "fs.protected_hardlinks"
         let file = kernelSettings.appending("fs").appending("protected_hardlinks")
         do {
-            let text = String(decoding: try SmallFile.bytes(at: file), as: UTF8.self)
+            let text = String(decoding: try FileDescriptor.bytes(at: file), as: UTF8.self)
             let value = text.trimmingPrefix { $0.isWhitespace }.prefix { !$0.isWhitespace }
             guard value != "1" else { return .met(name, "1") }
             return .unmet(

@@ -142,8 +142,9 @@ struct QuotaStep: ProvisioningStep {
     let home: HomePath
     let program: FilePath
     let configuration: BackupConfiguration
-    let preview: String
     let name = "quota"
+    /// As of the plan.
+    private let arguments: [String]
 
     /// - Parameter walk: to the home, as of the plan.
     /// - Throws: code 6 if the place of the home is on no known mount.
@@ -154,8 +155,11 @@ struct QuotaStep: ProvisioningStep {
         home = walk.home
         self.program = program
         self.configuration = configuration
-        let arguments = try Self.arguments(account: account, walk, configuration)
-        preview = "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
+        arguments = try Self.arguments(account: account, walk, configuration)
+    }
+
+    var preview: String {
+        "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
     }
 
     func perform(in attempt: RunningAttempt) async throws {

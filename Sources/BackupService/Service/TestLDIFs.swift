@@ -35,13 +35,8 @@ package struct TestLDIFs: Hashable, Sendable {
         self.host = host
     }
 
-    package struct File: Hashable, Sendable {
-        /// `01_add_UID.ldif` and so on.
-        package var name: String
-        package var record: LDIFRecord
-        /// The whole text of the file.
-        package var text: String
-    }
+    /// A name such as `01_add_UID.ldif`, and the whole text.
+    package typealias File = (name: String, record: LDIFRecord, text: String)
 
     /// A value that an account's entry cannot have.
     package struct Invalid: Error, Hashable, CustomStringConvertible {
@@ -76,9 +71,7 @@ package struct TestLDIFs: Hashable, Sendable {
 
     private static func file(_ name: String, _ dn: DN, _ change: LDIFChange, _ comment: String) -> File {
         let record = LDIFRecord(dn: dn, change: change)
-        return File(
-            name: name, record: record,
-            text: LDIFWriter.versionLine + LDIFWriter.comment(comment) + LDIFWriter.text(for: record))
+        return (name, record, LDIFWriter.versionLine + LDIFWriter.comment(comment) + LDIFWriter.text(for: record))
     }
 
     private static func request(_ mode: AttributeValue) -> [Modification] {

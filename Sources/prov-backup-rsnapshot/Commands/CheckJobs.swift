@@ -27,10 +27,9 @@ extension Checklist {
             guard refused.isEmpty else {
                 return note("[Backup]", "not checked further: other users could change its programs")
             }
-            let requirements = BackupRequirements(configuration.backup)
-            for requirement in await requirements.findings() { add(requirement) }
+            for requirement in await configuration.backup.requirements() { add(requirement) }
             do {
-                for requirement in try await requirements.snapshotViews() { add(requirement) }
+                for requirement in try await configuration.backup.snapshotRequirements() { add(requirement) }
             } catch {
                 note("SNAPSHOTS", "not checked completely: \(error)")
             }
@@ -62,7 +61,7 @@ extension Checklist {
             places.append(("RSNAPSHOT_CONFIG_DIRECTORY", backup.configurationDirectory))
             places += (backup.places.roots + backup.places.volumes).map { ("homes", $0) }
         }
-        for requirement in MachineRequirements(places: places).findings() { add(requirement) }
+        for requirement in Requirement.ofMachine(places: places) { add(requirement) }
     }
 
     mutating func daemon(_ configuration: DaemonConfiguration) async {

@@ -155,7 +155,7 @@ extension DaemonJobs {
                 let bound = Self.waitingPerSlot * configuration.backupJobs.slots
                 try await backups.waitForRoom(for: .backup, below: bound)
                 // This may have taken hours, so check again.
-                guard let request = try await due(level, account, since: since)?.request(level),
+                guard let request = try await due(level, account, since: since),
                     openJobs.admits(request)
                 else { continue }
                 _ = try await submit(request, to: backups, opened: opened)
@@ -173,7 +173,7 @@ extension DaemonJobs {
 
     private func due(
         _ level: SnapshotLevel, _ account: Account, since: Timestamp?
-    ) async throws -> BackupJobs.Selected? {
+    ) async throws -> JobRequest? {
         let failed = parts.reports.health.failed(account: BackupJobs.uid(of: account), level: level)
         return try await selection.due(level, account, failed: failed, since: since)
     }

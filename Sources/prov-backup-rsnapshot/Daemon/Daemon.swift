@@ -83,7 +83,7 @@ import SystemPackage
                 "process": "\(getpid())",
             ])
         // With TYPE = Script nothing of [Backup] is used.
-        let findings = configuration.script == nil ? await BackupRequirements(configuration.backup).findings() : []
+        let findings = configuration.script == nil ? await configuration.backup.requirements() : []
         for finding in findings {
             if let hint = finding.hint { logger.warning("\(finding.subject): \(finding.finding); \(hint)") }
         }

@@ -108,10 +108,10 @@ import SystemPackage
                 guard let request = configuration.userScripts[job.name]?.request else { return }
                 try await scripts.submit(request, resuming: job)
             case .backup:
-                guard let level = SnapshotLevel(rawValue: job.level), configuration.script == nil,
-                    let request = try await selection.requests(of: level, accounts: [job.client], isForced: true)
-                        .first
-                else { fallthrough }
+                guard let level = SnapshotLevel(rawValue: job.level), configuration.script == nil else { fallthrough }
+                let (requests, refusals) = try await selection.requests(
+                    of: level, accounts: [job.client], isForced: true)
+                guard let request = requests.first else { return fail(job, refusals.map(\.description).joined()) }
                 try await backups.submit(request, resuming: job)
             default:
                 fail(
@@ -223,11 +223,9 @@ import SystemPackage
         _ level: SnapshotLevel, of accounts: [String], _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
-        let requests: [JobRequest]
-        do {
-            requests = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
-        } catch let refusals as BackupRefusals {
-            throw CommandFailure("\(refusals)", hint: "no backup was submitted")
+        let (requests, refusals) = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
+        guard refusals.isEmpty else {
+            throw CommandFailure(refusals.map(\.description).joined(separator: "\n"), hint: "no backup was submitted")
         }
         var ids: [JobID] = []
         do {
@@ -254,8 +252,8 @@ import SystemPackage
         var ids: [JobID] = []
         var recent = 0
         do {
-            try await selection.all(of: level, isForced: isForced) { selected in
-                guard let request = selected.request(level) else {
+            try await selection.all(of: level, isForced: isForced) { request in
+                guard let request else {
                     recent += 1
                     return
                 }
@@ -271,13 +269,13 @@ import SystemPackage
     func purge() async throws -> JobOutcome? {
         guard configuration.script == nil else { return nil }
         let events = parts.events(configuration)
-        let purge = ArchivePurge(configuration.backup)
+        let backup = configuration.backup
         let job = try await submit(
             JobRequest(
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
                 retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
             ) { [clock, logger] attempt in
-                let report = try await purge.run(now: clock.now)
+                let report = try await ArchivePurge.run(backup, now: clock.now)
                 for purged in report.purged {
                     attempt.write("the archived home \(purged.path) has been removed")
                     logger.notice("the archived home \(purged.path) has been removed")
@@ -344,26 +342,4 @@ import SystemPackage
 extension JobType {
     /// Removes expired archived homes.
     static let purge = JobType(rawValue: "Purge")
-}
-
-extension BackupJobs.Selected {
-    /// nil: no job is needed.
-    func request(_ level: SnapshotLevel) -> JobRequest? {
-        switch self {
-        case .job(let request): request
-        case .refused(let refusal): refusal.request(level)
-        case .recent: nil
-        }
-    }
-}
-
-extension BackupRefusal {
-    /// A job that fails with the reason.
-    fileprivate func request(_ level: SnapshotLevel) -> JobRequest {
-        let outcome = JobOutcome(.wrongConfiguration, failureClass: .configuration, message: description)
-        return JobRequest(
-            type: .backup, name: level.rawValue, level: level.rawValue,
-            subject: JobSubject("backup of \(dn.map { "\($0)" } ?? account)"), client: account,
-            retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero), work: { _ in outcome })
-    }
 }

@@ -196,11 +196,11 @@ struct ShownSnapshots {
     /// Runs until it is cancelled.
     func run() async {
         for await configuration in settings {
-            do { log(try await SnapshotViews(configuration).restore()) } catch { continue }
+            do { log(try await SnapshotViews.restore(configuration)) } catch { continue }
         }
     }
 
-    private func log(_ report: SnapshotViews.Report) {
+    private func log(_ report: SnapshotViews) {
         if !report.changed.isEmpty {
             logger.notice("snapshots: the mounts of \(report.changed.count) of \(report.accounts) homes were renewed")
         }

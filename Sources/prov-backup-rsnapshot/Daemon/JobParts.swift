@@ -87,12 +87,12 @@ import SystemPackage
         engine.executor = executor(configuration)
         if configuration.script == nil {
             let events = events(configuration)
-            engine.service = BackupRsnapshotService(configuration: configuration.backup) { [registry] job, choice in
+            engine.service = BackupRsnapshotService(configuration: configuration.backup) { [registry] job, pool in
                 guard let job = registry.live(job) else { return nil }
                 registry.status(job.id, .waitingForNewMedia)
                 defer { registry.status(job.id, .running) }
-                let names = choice.volumes.map(\.string)
-                return await events.newVolume(for: job, of: choice.pool.name, among: names).map { FilePath($0) }
+                let names = pool.volumes.map(\.string)
+                return await events.newVolume(for: job, of: pool.name, among: names).map { FilePath($0) }
             }
         }
         return engine
