@@ -33,15 +33,6 @@ struct HomePath: Hashable, Sendable {
     /// The uid.
     var accountName: FilePath.Component { accountDirectory.lastComponent ?? ".nameless" }
 
-    /// The directories from the root down to the home.
-    var directories: [FilePath.Component] { names(of: path) }
-    var accountDirectories: [FilePath.Component] { names(of: accountDirectory) }
-    var baseDirectories: [FilePath.Component] { names(of: base) }
-
-    private func names(of path: FilePath) -> [FilePath.Component] {
-        Array(path.components.dropFirst(root.components.count))
-    }
-
     /// The failure of a job that needs the home.
     static func missing(at place: String) -> ProvisioningFailure {
         ProvisioningFailure(

@@ -86,7 +86,7 @@ struct HomeTakeOverStep: ProvisioningStep {
     private func descend(from walk: HomeWalk, _ visit: (Place) throws -> Void) throws(ProvisioningFailure) {
         try HomeWalk.explained(below: home.root) {
             guard var directory = walk.accountParent else { return }
-            let names = home.directories.dropFirst(home.accountDirectories.count - 1) + [HomePath.snapshotsName]
+            let names = walk.own + [HomePath.snapshotsName]
             for (name, next) in zip(names, names.dropFirst().map(Optional.some) + [nil]) {
                 guard let place = try open(name, next, in: directory) else { return }
                 try visit(place)

@@ -10,19 +10,28 @@ import SystemPackage
 /// Errors: code 4 with the path; code 3 if the kernel has no openat2.
 struct HomeWalk {
     let home: HomePath
+    /// The directories from the root down to the home.
+    private let names: [FilePath.Component]
+    /// How many of them lead to the account's own directory, and to the volume.
+    private let accountDepth: Int
+    private let baseDepth: Int
     /// The root first, then each directory that exists.
     private let held: [HeldDirectory]
+    /// The parent of all stores of the volume, and the account's own one.
     private let opened: Result<(stores: HeldDirectory, own: HeldDirectory?)?, ProvisioningFailure>
 
     /// - Parameter isTakenOver: whether an earlier step takes over the account's own directories, so that their owners are not checked here.
     init(to home: HomePath, isTakenOver: Bool = false) throws(ProvisioningFailure) {
         self.home = home
-        held = try Self.descend(
-            from: home.root, home.directories,
-            examined: (isTakenOver ? home.accountDirectories : home.directories).count - 1)
-        let (held, depth) = (held, home.baseDirectories.count)
+        let rootDepth = home.root.components.count
+        names = Array(home.path.components.dropFirst(rootDepth))
+        let baseDepth = home.base.components.count - rootDepth
+        (accountDepth, self.baseDepth) = (home.accountDirectory.components.count - rootDepth, baseDepth)
+        let held = try Self.descend(
+            from: home.root, names, examined: (isTakenOver ? accountDepth : names.count) - 1)
+        self.held = held
         opened = Result { () throws(ProvisioningFailure) in
-            held.count > depth ? try Self.stores(of: home, in: held[depth]) : nil
+            held.count > baseDepth ? try Self.stores(of: home, in: held[baseDepth]) : nil
         }
     }
 
@@ -43,35 +52,37 @@ struct HomeWalk {
     private static func descend(
         from root: FilePath, _ names: [FilePath.Component], examined: Int
     ) throws(ProvisioningFailure) -> [HeldDirectory] {
-        var held = [try explained(below: root) { try HeldDirectory(configured: root) }]
-        try FileTrust.demand(root, as: .directory, setting: "HOME_ROOTS", code: .cannotCheckHomeDirPresence)
-        for (depth, name) in names.enumerated() {
-            let next = try explained(below: root) { try held[depth].directory(name) }
-            guard let next else { break }
-            let status = try explained(below: root) { try next.status() }
-            if depth < examined, let objection = objection(to: status) {
-                throw ProvisioningFailure(
-                    .cannotCheckHomeDirPresence,
-                    reason: "\(next.path), a directory below the home root \(root), \(objection)",
-                    hint: "chown root \(next.path.shellWord); chmod go-w \(next.path.shellWord)")
+        try explained(below: root) {
+            var held = [try HeldDirectory(configured: root)]
+            try FileTrust.demand(root, as: .directory, setting: "HOME_ROOTS", code: .cannotCheckHomeDirPresence)
+            for (depth, name) in names.enumerated() {
+                guard let next = try held[depth].directory(name) else { break }
+                if depth < examined, let objection = objection(to: try next.status()) {
+                    throw ProvisioningFailure(
+                        .cannotCheckHomeDirPresence,
+                        reason: "\(next.path), a directory below the home root \(root), \(objection)",
+                        hint: "chown root \(next.path.shellWord); chmod go-w \(next.path.shellWord)")
+                }
+                held.append(next)
             }
-            held.append(next)
+            return held
         }
-        return held
     }
 
     // MARK: - The directories
 
     /// The home itself; nil if it does not exist.
-    var directory: HeldDirectory? { at(home.directories.count) }
+    var directory: HeldDirectory? { at(names.count) }
     /// The names of the directories that are missing, the home included.
-    var missing: ArraySlice<FilePath.Component> { home.directories.dropFirst(held.count - 1) }
+    var missing: ArraySlice<FilePath.Component> { names.dropFirst(held.count - 1) }
     /// The account's own directory; nil if it does not exist.
-    var account: HeldDirectory? { at(home.accountDirectories.count) }
+    var account: HeldDirectory? { at(accountDepth) }
+    /// The names of the account's own directory and of those below it down to the home.
+    var own: ArraySlice<FilePath.Component> { names.dropFirst(accountDepth - 1) }
     /// The directory that holds the account's own.
-    var accountParent: HeldDirectory? { at(home.accountDirectories.count - 1) }
+    var accountParent: HeldDirectory? { at(accountDepth - 1) }
     /// The volume or root that holds the account's directory.
-    var base: HeldDirectory? { at(home.baseDirectories.count) }
+    var base: HeldDirectory? { at(baseDepth) }
     /// The last directory that exists.
     var deepest: HeldDirectory? { held.last }
 
