@@ -13,12 +13,8 @@ package enum CopyConfinement: String, CaseIterable, Hashable, Sendable {
     case off
 }
 
-/// The command that copies an account's uploads with rsnapshot in a sandbox.
-///
-/// Root must not write where a customer can rename, so rsnapshot, rsync and rm run as the account. bubblewrap, started as root, mounts only
-/// /usr, the home and the snapshots; inside, `prov-backup-confine` makes a user namespace in which user 0 is the account and no other
-/// user exists. There all files of the account can be read and written regardless of their modes, and no others.
-/// Specification: snapshots.md#the-sandbox.
+/// The command that copies an account's uploads with rsnapshot in a sandbox (specification: snapshots.md#the-sandbox): root must not write where
+/// a customer can rename, so rsnapshot, rsync and rm run as the account and see nothing but its files.
 struct CopySandbox: Sendable {
     var confinement: CopyConfinement
     /// The user of the copy; nil: the daemon's own (OWNERSHIP = none).

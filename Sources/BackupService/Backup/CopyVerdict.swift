@@ -3,11 +3,8 @@ import Glibc
 import JobCore
 
 extension SnapshotState.End {
-    /// Whether the copy of a run of `rsnapshot sync` may become a snapshot, and how its job ends then.
-    ///
-    /// rsnapshot's exit status is not reliable here; rsync's is used: 0 is a whole copy, 24 one during which files vanished. 23 may become a
-    /// snapshot only if no later attempt could change any of its reasons; never after an error of disk, quota or memory. Source: rsync(1), EXIT
-    /// VALUES; specification: snapshots.md#inspection.
+    /// Whether the copy of a run of `rsnapshot sync` may become a snapshot, and how its job ends then, by the exit status of rsync (rsync(1),
+    /// EXIT VALUES; specification: snapshots.md#inspection). That of rsnapshot is not reliable here.
     /// - Throws: the failed outcome of a copy that must not become a snapshot.
     init(_ result: ScriptResult, _ reports: CopyReports, _ output: RsyncOutput, command: String) throws(JobOutcome) {
         func failed(_ reason: String, _ hint: String) -> JobOutcome {

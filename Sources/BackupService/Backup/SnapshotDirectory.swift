@@ -91,11 +91,8 @@ struct SnapshotDirectory {
     }
 }
 
-/// The renames that put a new snapshot before the older ones, in rsnapshot's layout: `LEVEL.0` is the newest.
-///
-/// Each call is one rename in the snapshot directory that replaces nothing. After a crash between two of them exactly one index is missing,
-/// and the new snapshot has its old name or is already `LEVEL.0`: running it again completes it. Nothing is removed here; dropped snapshots
-/// are renamed to `.trash-…`. Specification: snapshots.md#rotation.
+/// The renames that put a new snapshot before the older ones (specification: snapshots.md#rotation). None replaces anything, and running them
+/// again after a crash completes them. Nothing is removed here; dropped snapshots are renamed to `.trash-…`.
 /// Errors: `HeldDirectory.Failure`; a failed `JobOutcome` if another process has moved the new snapshot.
 struct SnapshotRotation {
     let snapshots: SnapshotDirectory

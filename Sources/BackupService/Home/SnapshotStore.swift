@@ -6,15 +6,11 @@ import Provisioning
 import Synchronization
 import SystemPackage
 
-/// Where an account's snapshots are and how its home shows them (setting SNAPSHOTS). All calls block.
-///
-/// With `own` they are in the home. Otherwise their directory is renamed to `BASE/.store/UID` on the same file system, where only root can enter,
-/// and the home's `.snapshots` is an empty directory of root's: with `readonly` a mount shows them there, with `hidden` nothing does. Owners,
-/// modes, hard links and quotas are not affected.
+/// Where an account's snapshots are and how its home shows them (specification: snapshots.md#where-snapshots-are-kept). All calls block.
 ///
 /// **If `BASE/.store/UID` exists the snapshots are there, else in the home**: one rename decides. So after a crash between any two calls they
 /// are complete in one place, a backup finds them, and ``settle(_:)`` continues. No path of a customer is resolved; all calls use
-/// descriptors of directories that belong to root. Specification: snapshots.md#where-snapshots-are-kept.
+/// descriptors of directories that belong to root.
 struct SnapshotStore: Sendable {
     let home: HomePath
     /// Called before each change; a test throws here.
@@ -177,28 +173,24 @@ struct SnapshotStore: Sendable {
     }
 
     private func explain(_ failure: HeldDirectory.Failure) -> ProvisioningFailure {
-        let (failureClass, hint): (FailureClass?, String) =
-            switch failure.cause {
-            case .improperLink:
-                (
-                    .configuration,
-                    "snapshots are moved within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a "
-                        + "[Pool NAME] section; on btrfs, where it is a subvolume, write SNAPSHOTS = own"
-                )
-            case .directoryNotEmpty, .fileExists:
-                (
-                    .permanent,
-                    "\(home.snapshots) has files, and the snapshots lie in \(home.store): move those files away"
-                )
-            case .noFunction: (.configuration, "run Linux 5.12 or later, or write SNAPSHOTS = own")
-            case .notPermitted, .permissionDenied:
-                (.permanent, "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own")
-            default:
-                (
-                    failure.cause == .resourceBusy ? .retryable : nil,
-                    "check the disk, /proc/self/mountinfo, the setting fs.mount-max and the kernel's log"
-                )
-            }
+        var failureClass: FailureClass? = .configuration
+        let hint: String
+        switch failure.cause {
+        case .improperLink:
+            hint =
+                "snapshots are moved within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a "
+                + "[Pool NAME] section; on btrfs, where it is a subvolume, write SNAPSHOTS = own"
+        case .noFunction: hint = "run Linux 5.12 or later, or write SNAPSHOTS = own"
+        case .directoryNotEmpty, .fileExists:
+            failureClass = .permanent
+            hint = "\(home.snapshots) has files, and the snapshots lie in \(home.store): move those files away"
+        case .notPermitted, .permissionDenied:
+            failureClass = .permanent
+            hint = "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own"
+        default:
+            failureClass = failure.cause == .resourceBusy ? .retryable : nil
+            hint = "check the disk, /proc/self/mountinfo, the setting fs.mount-max and the kernel's log"
+        }
         return failure.provisioningFailure(.cannotCreateHomeDir, failureClass, hint: hint)
     }
 }

@@ -67,32 +67,19 @@ struct ConfigurationStep: ProvisioningStep {
     static func difference(from old: String?, to new: String) -> String {
         guard old != new else { return "" }
         let before = lines(old ?? "")
-        let after = lines(new)
-        let difference = after.difference(from: before)
-        func offset(_ change: CollectionDifference<String>.Change) -> Int {
-            switch change {
-            case .insert(let offset, _, _), .remove(let offset, _, _): offset
-            }
-        }
-        let removed = Set(difference.removals.map(offset))
-        let inserted = Set(difference.insertions.map(offset))
-
-        var result: [String] = []
-        var place = 0
-        for (index, line) in after.enumerated() {
-            while place < before.count, removed.contains(place) {
-                result.append("-" + before[place])
+        let difference = lines(new).difference(from: before)
+        var marked = before.map { " " + $0 }
+        for case .remove(let offset, let line, _) in difference.removals { marked[offset] = "-" + line }
+        // In the order of their places in the new text, which has no removed lines.
+        for case .insert(let offset, let line, _) in difference.insertions {
+            var (place, kept) = (0, 0)
+            while place < marked.count, kept < offset || marked[place].hasPrefix("-") {
+                if !marked[place].hasPrefix("-") { kept += 1 }
                 place += 1
             }
-            if inserted.contains(index) {
-                result.append("+" + line)
-            } else {
-                result.append(" " + line)
-                place += 1
-            }
+            marked.insert("+" + line, at: place)
         }
-        result += before.indices.dropFirst(place).map { "-" + before[$0] }
-        return result.joined(separator: "\n")
+        return marked.joined(separator: "\n")
     }
 
     private static func lines(_ text: String) -> [String] {
