@@ -1,5 +1,6 @@
 import LDAP
 import Sandbox
+import EventLoop
 import Foundation
 import Glibc
 import JobCore
@@ -191,12 +192,20 @@ final class BackupHarness: Sendable {
         return BackupJobs(engine: engine, configuration: changed.withLock(\.self), jobs: jobs)
     }
 
+    /// The job of a backup.
+    func request(
+        _ level: SnapshotLevel, _ uid: String, from jobs: BackupJobs? = nil, clock: (any SteadyClock)? = nil
+    ) async throws -> JobRequest {
+        var jobs = jobs ?? self.jobs()
+        if let clock { jobs.steadyClock = clock }
+        return try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).jobs.first)
+    }
+
     /// One attempt of a backup.
     func backup(
         _ level: SnapshotLevel, _ uid: String, _ change: (inout BackupJobsConfiguration) -> Void = { _ in }
     ) async throws -> JobOutcome {
-        let request = try #require(await jobs(change).requests(of: level, accounts: [uid], isForced: true).jobs.first)
-        return try await attempt(request)
+        try await attempt(request(level, uid, from: jobs(change)))
     }
 
     /// The same with other settings.
@@ -205,8 +214,7 @@ final class BackupHarness: Sendable {
     ) async throws -> JobOutcome {
         let jobs = BackupJobs(
             engine: engine, configuration: changed(snapshots, confinement), jobs: Self.jobSettings)
-        return try await attempt(
-            try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).jobs.first))
+        return try await attempt(request(level, uid, from: jobs))
     }
 
     /// The inspection of `accounts explain`.

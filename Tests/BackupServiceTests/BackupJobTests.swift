@@ -109,8 +109,7 @@ struct BackupJobTests {
             let before = try harness.snapshots(of: first)
             let last = try await harness.values("sstBackupLastSuccessfulBackup", of: first)
             let slow = try Self.slowRsync(harness, of: first)
-            let request = try #require(
-                await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).jobs.first)
+            let request = try await harness.request(.daily, first)
             async let ended = harness.attempt(request)
             let child = try await Self.pid(in: slow)
             #expect(kill(child, SIGKILL) == 0)
@@ -132,7 +131,7 @@ struct BackupJobTests {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
             let slow = try Self.slowRsync(harness, of: first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
+            let request = try await harness.request(.daily, first)
             let clock = ManualSteadyClock()
             async let ended = harness.attempt(request, scripts: ScriptRunner(clock: clock))
             _ = try await Self.pid(in: slow)
@@ -165,10 +164,8 @@ struct BackupJobTests {
             try harness.directory.write("new", to: FilePath("homes/\(first)/incoming/new"))
 
             let clock = ManualSteadyClock()
-            var jobs = harness.jobs()
-            jobs.steadyClock = clock
             harness.after(step: step) { clock.advance(by: .seconds(120)) }
-            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).jobs.first)
+            let request = try await harness.request(.daily, first, clock: clock)
             let outcome = try await harness.attempt(request)
             harness.after(step: step, nil)
             let isCopied = ["inspect", "rotate", "clean up"].contains(step)
@@ -202,10 +199,8 @@ struct BackupJobTests {
             try await harness.record(state, of: first)
             try harness.directory.makeDirectory(FilePath("homes/\(first)/.snapshots/.full/inner"))
             let clock = ManualSteadyClock()
-            var jobs = harness.jobs()
-            jobs.steadyClock = clock
             harness.after(step: "account") { clock.advance(by: .seconds(120)) }
-            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).jobs.first)
+            let request = try await harness.request(.daily, first, clock: clock)
             let outcome = try await harness.attempt(request)
             harness.after(step: "account", nil)
             #expect(outcome.result == .failed && outcome.message.contains("raise TIMEOUT"), "\(outcome)")
@@ -367,9 +362,7 @@ struct BackupJobTests {
                 """, to: FilePath("homes/\(first)/rsync"), mode: 0o755)
             try Self.set(rsync: script, harness, of: first)
             let clock = ManualSteadyClock()
-            var jobs = harness.jobs()
-            jobs.steadyClock = clock
-            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).jobs.first)
+            let request = try await harness.request(.daily, first, clock: clock)
             async let ended = harness.attempt(request)
             _ = try await Self.pid(in: script)
             clock.advance(by: .seconds(120))
@@ -634,7 +627,7 @@ struct BackupJobTests {
     func repeatedAfterAnother() async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
+            let request = try await harness.request(.daily, first)
             var job: Job?
             #expect(try await harness.attempt(request) { job = $0 } == .success)
             #expect(try await harness.backup(.daily, first) == .success)
@@ -650,7 +643,7 @@ struct BackupJobTests {
     func cutOffForLong() async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
+            let request = try await harness.request(.daily, first)
             func ended(attemptHoursAgo hours: Int64) async throws -> JobOutcome {
                 var job = Job(
                     id: JobID(700), type: .backup, name: "daily", level: "daily", subject: request.subject,
@@ -698,7 +691,7 @@ struct BackupJobTests {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
             let slow = try Self.slowRsync(harness, of: first)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).jobs.first)
+            let request = try await harness.request(.daily, first)
             async let ended = harness.attempt(request)
             _ = try await Self.pid(in: slow)
             try await harness.manager.delete(BackupHarness.dn(first))

@@ -123,7 +123,7 @@ import Testing
             try await harness.addProvisioned(uid)
             let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
             let whole = try text(file)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).jobs.first)
+            let request = try await harness.request(.daily, uid)
             func outcome(_ text: String, mode: mode_t = 0o640) async throws -> JobOutcome {
                 try harness.directory.write(text, to: FilePath("rsnapshot.d/\(uid).conf"), mode: mode)
                 return try await harness.attempt(request)
@@ -158,7 +158,7 @@ import Testing
     func ceased() async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(uid)
-            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).jobs.first)
+            let request = try await harness.request(.daily, uid)
             try await harness.manager.modify(BackupHarness.dn(uid), [.replace("sstIsActive", "FALSE")])
             let outcome = try await harness.attempt(request)
             #expect(outcome.result == .aborted && outcome.message.contains("is not active"), "\(outcome)")
