@@ -164,8 +164,6 @@ private struct Renaming {
     let from: Names
     let to: Names
 
-    init(from: Names, to: Names) { (self.from, self.to) = (from, to) }
-
     func text(_ value: String) -> String {
         value.replacing(from.daemon.description, with: to.daemon.description)
             .replacing(from.base.description, with: to.base.description)
