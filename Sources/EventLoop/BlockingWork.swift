@@ -13,15 +13,15 @@ package enum BlockingWork {
         case starts
         /// Lines of a log whose reader does not keep up.
         case log
-        /// The opening and closing of connections to a directory. One that a server or the resolver holds up keeps a thread until its time is over.
-        case directory
+        /// The opening and closing of LDAP connections. If the server or the resolver does not answer, the thread is blocked until the time limit.
+        case ldap
     }
 
     private static let steps = WorkerPool("steps", limit: 16)
     private static let walks = WorkerPool("walks", limit: 64)
     private static let starts = WorkerPool("starts", limit: 4, isLasting: true)
     private static let log = WorkerPool("log", limit: 2)
-    private static let directory = WorkerPool("ldap", limit: 8)
+    private static let ldap = WorkerPool("ldap", limit: 8)
 
     private static func pool(_ kind: Kind) -> WorkerPool {
         switch kind {
@@ -29,7 +29,7 @@ package enum BlockingWork {
         case .walks: walks
         case .starts: starts
         case .log: log
-        case .directory: directory
+        case .ldap: ldap
         }
     }
 

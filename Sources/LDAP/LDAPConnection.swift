@@ -135,7 +135,7 @@ import Synchronization
         hasEnded.store(true, ordering: .relaxed)
         EventLoop.shared.forget(handle.descriptor)
         let handle = handle
-        BlockingWork.begin(on: .directory) { handle.close() }
+        BlockingWork.begin(on: .ldap) { handle.close() }
         for operation in sent.values { operation.fail(error) }
         for operation in waiting { operation.fail(error) }
         sent = [:]

@@ -50,7 +50,7 @@ final class Opening: Sendable {
                     return state.answer
                 }
                 if let answer { return continuation.resume(returning: answer) }
-                BlockingWork.begin(on: .directory) { self.work() }
+                BlockingWork.begin(on: .ldap) { self.work() }
             }
         } onCancel: {
             interrupt(.userCancelled)

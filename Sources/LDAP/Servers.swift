@@ -38,7 +38,7 @@ public struct ServerAddress: Hashable, Sendable {
         var authority = rest
         if authority.hasSuffix("/") { authority = authority.dropLast() }
         if let odd = authority.first(where: { "/?#@ ".contains($0) || $0.asciiValue.map { $0 < 0x20 } ?? false }) {
-            throw Invalid(text: text, reason: "\(String(reflecting: odd)) cannot stand there")
+            throw Invalid(text: text, reason: "\(String(reflecting: odd)) is not allowed in an address")
         }
         switch scheme {
         case "ldapi":

@@ -392,6 +392,6 @@ public struct AccountGone: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// The message, with the hint.
     public var description: String {
-        "\(dn) is gone from the directory, or no longer this daemon's; nothing was written; no action is needed unless the account should exist"
+        "\(dn) is gone from LDAP, or no longer this daemon's; nothing was written; no action is needed unless the account should exist"
     }
 }

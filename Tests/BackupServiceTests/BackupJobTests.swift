@@ -697,7 +697,7 @@ struct BackupJobTests {
             try await harness.manager.delete(BackupHarness.dn(first))
             try Self.letGo(slow)
             let outcome = try await ended
-            #expect(outcome.result == .warnings && outcome.message.contains("gone from the directory"), "\(outcome)")
+            #expect(outcome.result == .warnings && outcome.message.contains("gone from LDAP"), "\(outcome)")
             let next = try await harness.attempt(request)
             #expect(next.result == .aborted && next.message.contains("gone from LDAP"), "\(next)")
         }

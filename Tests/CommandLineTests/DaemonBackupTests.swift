@@ -167,7 +167,7 @@ struct DaemonBackupTests {
         }
     }
 
-    @Test("while the directory is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
+    @Test("while the LDAP server is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
     func away(detection: String) async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(database: "DETECTION = \(detection)")

@@ -5,7 +5,7 @@ import Glibc
 import TestSupport
 import Testing
 
-/// A password that the directory server refuses, from outside.
+/// A password that the LDAP server refuses, tested with the built program.
 @Suite struct DaemonCredentialTests {
     private static let policyDN = "cn=policy,\(SandboxTree.suffix)"
 

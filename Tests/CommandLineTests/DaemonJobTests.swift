@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test("a backup that was left open holds up neither start nor stop while the directory is away, and goes on later")
+    @Test("an interrupted backup delays neither start nor stop while the LDAP server is away, and continues later")
     func leftOpenWhileAway() async throws {
         try await DaemonHarness.run { harness in
             let clock = Calendar.current.dateComponents([.hour, .minute], from: Date())

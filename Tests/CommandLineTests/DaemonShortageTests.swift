@@ -8,7 +8,7 @@ import Testing
 /// The real daemon on a machine that lacks something.
 @Suite struct DaemonShortageTests {
     @Test(
-        "a full volume of homes holds up all accounts: nothing on the entries, one line in the log, health is critical; with room again they are done",
+        "a full volume of homes delays all accounts: nothing on the entries, one line in the log, health is critical; with room again they are done",
         .enabled(if: geteuid() == 0))
     func fullDisk() async throws {
         try await DaemonHarness.run { harness in
@@ -93,7 +93,7 @@ import Testing
         let health = try await harness.command("health")
         #expect(health.status == 0, "\(health.output)")
         let lines = daemon.output.split(separator: "\n")
-        #expect(lines.count { $0.contains("the machine holds up provisioning") } == 1, "\(daemon.output)")
+        #expect(lines.count { $0.contains("a shortage of the machine delays provisioning") } == 1, "\(daemon.output)")
         let again = lines.filter { $0.contains("failed and is tried again") }
         #expect(again.allSatisfy { $0.contains("DEBUG") }, "\(daemon.output)")
         await harness.stop(daemon)

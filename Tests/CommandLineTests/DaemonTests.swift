@@ -580,7 +580,7 @@ import Testing
         }
     }
 
-    @Test("SIGTERM while the directory is away, paused or gone, ends the daemon with 0")
+    @Test("SIGTERM while the LDAP server is away, paused or gone ends the daemon with 0")
     func stopWhileAway() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = /bin/true")

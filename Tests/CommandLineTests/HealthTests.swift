@@ -51,7 +51,7 @@ import Testing
             ),
             (
                 Self.health { $0.behind = 2 }, .warning,
-                ["older entries than before of 2 accounts", "run: prov-backup-rsnapshot status"]
+                ["outdated entries of 2 accounts", "run: prov-backup-rsnapshot status"]
             ),
             (
                 Self.health {

@@ -30,7 +30,7 @@ import Testing
         #expect(ended.output.hasPrefix("prov-backup-rsnapshot: standard output cannot be written: "), "\(ended.output)")
     }
 
-    @Test("lists of the directory and of jobs end with an error there too, with and without --json")
+    @Test("lists of accounts and of jobs end with an error there too, with and without --json")
     func lists() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings()

@@ -80,7 +80,7 @@ import Testing
         }
     }
 
-    /// Puts the files in their places and the accounts into the directory.
+    /// Puts the files in their places and the accounts into LDAP.
     private static func unpack(_ release: String, _ harness: DaemonHarness) async throws {
         let unpacking = try RunningProgram(
             fixture,

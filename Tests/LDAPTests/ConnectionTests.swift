@@ -7,7 +7,7 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct ConnectionTests {
     @Test func `a wrong password and an unknown DN are invalidCredentials with the hint`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             for dn in [sandbox.adminDN, "cn=nobody,\(SandboxTree.suffix)"] {
                 let options = ConnectionOptions(
                     credentials: .simple(bindDN: try DN(parsing: dn), password: Secret("wrong")))
@@ -39,7 +39,7 @@ struct ConnectionTests {
     }
 
     @Test func `SASL EXTERNAL over a local socket is the user of this process`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let server = try ServerAddress(parsing: sandbox.uri)
             let connection = try await LDAPConnection.open(
                 server, options: ConnectionOptions(credentials: .external))
@@ -69,7 +69,7 @@ struct ConnectionTests {
     }
 
     @Test func `a list of servers stays with the one that worked and says what each answered`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let missing = ServerAddress(.local(path: "/nonexistent/first"))
             let working = try ServerAddress(parsing: sandbox.uri)
             let other = ServerAddress(.local(path: "/nonexistent/third"))
@@ -93,7 +93,7 @@ struct ConnectionTests {
     }
 
     @Test func `closing fails what is under way and what comes later, and can be repeated`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let connection = try await sandbox.connect()
             try await freeze(sandbox)
             async let pending = failure { () async throws(LDAPError) in try await connection.entry(at: .tests) }
@@ -110,7 +110,7 @@ struct ConnectionTests {
     }
 
     @Test func `fifty connections, some of them refused, leave no thread and no socket behind`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let (uri, dn, password) = (sandbox.uri, sandbox.adminDN, sandbox.adminPassword)
             // In a process of its own, where nothing else opens or closes.
             await #expect(processExitsWith: .success) {
@@ -148,7 +148,7 @@ struct ConnectionTests {
     }
 
     @Test func `dropping the last reference closes the connection`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             var connection: LDAPConnection? = try await sandbox.connect()
             #expect(try openSockets(of: sandbox) == 2)
             #expect(connection != nil)

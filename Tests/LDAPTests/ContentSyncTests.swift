@@ -84,7 +84,7 @@ struct ContentSyncTests {
     @Test func `after the current state each change is an event: add, modify, rename, leaving the filter, delete`()
         async throws
     {
-        try await withDirectory { sandbox, connection in
+        try await withSandbox { sandbox, connection in
             try await connection.add(.test("one"))
             try await connection.add(.test("shut", title: "shut"))
             let before = try #require(try await connection.entry(at: .test("one"), attributes: ["entryUUID"]))
@@ -115,7 +115,7 @@ struct ContentSyncTests {
     }
 
     @Test func `a refresh without persisting ends, and a later one continues from its cookie`() async throws {
-        try await withDirectory { sandbox, connection async throws in
+        try await withSandbox { sandbox, connection async throws in
             try await connection.add(.test("one"))
             try await connection.add(.test("two"))
             let first = try await refresh(sandbox, cookie: nil)
@@ -143,7 +143,7 @@ struct ContentSyncTests {
     @Test func `a server without the overlay is unavailableCriticalExtension with the hint`() async throws {
         var options = SandboxOptions.testing
         options.contentSync = false
-        try await withDirectory(options) { sandbox, _ in
+        try await withSandbox(options) { sandbox, _ in
             var follower = Follower(try await sandbox.connect())
             let error = await failure { () async throws(LDAPError) in try await follower.iterator.next() }
             #expect(error?.code == .unavailableCriticalExtension)
@@ -152,7 +152,7 @@ struct ContentSyncTests {
     }
 
     @Test func `cancelling or leaving the loop closes the connection`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let cancelled = try await sandbox.connect()
             let task = Task { () async -> LDAPError? in
                 var follower = Follower(cancelled)
@@ -174,7 +174,7 @@ struct ContentSyncTests {
     @Test func `a consumer that lags slows the server down, and loses nothing`() async throws {
         var options = SandboxOptions.testing
         options.loopbackPort = 0
-        try await withDirectory(options) { sandbox, _ in
+        try await withSandbox(options) { sandbox, _ in
             let count = 20_000
             try await fill(sandbox, count: count)
             guard case .tcp(_, let port, _) = try ServerAddress(parsing: try #require(sandbox.loopbackURI)).endpoint
@@ -231,7 +231,7 @@ struct ContentSyncTests {
     {
         var options = SandboxOptions.testing
         options.loopbackPort = 0
-        try await withDirectory(options) { sandbox, writer in
+        try await withSandbox(options) { sandbox, writer in
             for number in 0..<20 { try await writer.add(.test("n\(number)")) }
             guard case .tcp(_, let port, _) = try ServerAddress(parsing: try #require(sandbox.loopbackURI)).endpoint
             else { return }

@@ -49,7 +49,7 @@ struct FaultTests {
     @Test func `an operation of a server that hangs ends at its time limit, and the connection stays usable`()
         async throws
     {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let connection = try await sandbox.connect(operationTimeout: .seconds(2))
             try await freeze(sandbox)
             let error = await failure { () async throws(LDAPError) in try await connection.add(.test("late")) }
@@ -73,7 +73,7 @@ struct FaultTests {
     }
 
     @Test func `a cancelled operation ends at once, and the others continue`() async throws {
-        try await withDirectory { sandbox, connection async throws in
+        try await withSandbox { sandbox, connection async throws in
             try await freeze(sandbox)
             let other = Task { try await connection.entry(at: .tests) }
             let task = Task { () async -> LDAPError? in
@@ -96,7 +96,7 @@ struct FaultTests {
     @Test func `a server that dies ends every pending operation and the synchronization with a lost connection`()
         async throws
     {
-        try await withDirectory { sandbox, connection in
+        try await withSandbox { sandbox, connection in
             var follower = Follower(try await sandbox.connect())
             #expect(try await follower.refresh().isEmpty)
             try await freeze(sandbox)
@@ -129,7 +129,7 @@ struct FaultTests {
     }
 
     @Test func `an idle connection that the server closes is noticed without being used`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let connection = try await sandbox.connect()
             #expect(!connection.isClosed)
             try await sandbox.kill()
@@ -140,7 +140,7 @@ struct FaultTests {
     @Test func `an idle connection has no wake-ups`() async throws {
         var options = SandboxOptions.testing
         options.loopbackPort = 0
-        try await withDirectory(options) { sandbox, _ in
+        try await withSandbox(options) { sandbox, _ in
             let (uri, dn) = (try #require(sandbox.loopbackURI), sandbox.adminDN)
             // In a process of its own, where nothing else wakes the event loop.
             await #expect(processExitsWith: .success) {
@@ -176,7 +176,7 @@ struct FaultTests {
     @Test func `a server that does not read makes operations time out, sent or not, and is used again when it reads`()
         async throws
     {
-        try await withDirectory { sandbox, writer in
+        try await withSandbox { sandbox, writer in
             try await writer.add(.test("one"))
             let connection = try await sandbox.connect(operationTimeout: .milliseconds(500))
             try await freeze(sandbox)
@@ -201,7 +201,7 @@ struct FaultTests {
     @Test func `a request that the server stops reading in the middle is a timeout, and is sent to its end later`()
         async throws
     {
-        try await withDirectory { sandbox, writer in
+        try await withSandbox { sandbox, writer in
             try await writer.add(.test("one"))
             let connection = try await sandbox.connect(operationTimeout: .seconds(2))
             try await freeze(sandbox)
@@ -219,7 +219,7 @@ struct FaultTests {
     @Test func `a referral is an error that names the other server, for a write and for a part of a search`()
         async throws
     {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             let other = "ldap://other.example.org/ou=elsewhere,dc=example,dc=org"
             try await connection.add(
                 Entry(

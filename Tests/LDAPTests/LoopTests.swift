@@ -19,7 +19,7 @@ struct LoopTests {
     {
         var options = SandboxOptions.testing
         (options.loopbackPort, options.loopbackTLSPort) = (0, 0)
-        try await withDirectory(options) { sandbox, writer in
+        try await withSandbox(options) { sandbox, writer in
             let uri = try #require(way == "ldaps" ? sandbox.loopbackTLSURI : sandbox.loopbackURI)
             guard case .tcp(_, let server, _) = try ServerAddress(parsing: uri).endpoint else { return }
             let port = Atomic<UInt16>(0)
@@ -66,7 +66,7 @@ struct LoopTests {
     @Test func `the loop continues while hundreds of requests wait for a stopped server, and none is lost`()
         async throws
     {
-        try await withDirectory { sandbox, connection in
+        try await withSandbox { sandbox, connection in
             for number in 0..<10 { try await connection.add(.test("n\(number)")) }
             try await freeze(sandbox)
             let answered = Counter()
@@ -112,7 +112,7 @@ struct LoopTests {
     {
         var options = SandboxOptions.testing
         options.loopbackTLSPort = 0
-        try await withDirectory(options) { sandbox, writer in
+        try await withSandbox(options) { sandbox, writer in
             for number in 0..<10 { try await writer.add(.test("n\(number)")) }
             var options = try sandbox.options()
             options.tls.caFile = sandbox.caFile.string
@@ -149,7 +149,7 @@ struct LoopTests {
 
     @Test func `each of thousands of operations over one connection gets its own answer, or is cancelled`() async throws
     {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             for number in 0..<50 { try await connection.add(.test("n\(number)")) }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for number in 0..<3000 {
@@ -175,7 +175,7 @@ struct LoopTests {
     }
 
     @Test func `servers that hang keep another connection from opening no longer than their time limit`() async throws {
-        try await withDirectory { sandbox, _ in
+        try await withSandbox { sandbox, _ in
             let listener = try Listener()
             let silent = ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: true))
             // More than there are threads for it.

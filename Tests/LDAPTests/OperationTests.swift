@@ -5,7 +5,7 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct OperationTests {
     @Test func `each operation does at the server what it says`() async throws {
-        try await withDirectory { sandbox, connection in
+        try await withSandbox { sandbox, connection in
             #expect(try await connection.whoAmI().lowercased() == "dn:" + sandbox.adminDN.lowercased())
             try await connection.add(.test("one"))
             let stored = try #require(try await connection.entry(at: .test("one"), attributes: ["title", "sn"]))
@@ -29,7 +29,7 @@ struct OperationTests {
     }
 
     @Test func `values of any bytes come back as they were`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             let bytes = AttributeValue(bytes: (0...255).map(UInt8.init) + [0, 0])
             var entry = Entry.test("odd, \"name\" + = <é> #")
             entry["userPassword"] = [bytes]
@@ -43,7 +43,7 @@ struct OperationTests {
     }
 
     @Test func `the root DSE says what the server offers`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             let root = try await connection.rootDSE()
             #expect(root.namingContexts == ["dc=stoney-cloud,dc=org"])
             for feature in [RootDSE.Feature.assertion, .postRead, .pagedResults, .contentSync] {
@@ -54,7 +54,7 @@ struct OperationTests {
     }
 
     @Test func `a modify returns the entry as it is afterwards when that is asked for`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             try await connection.add(.test("one"))
             let before = try #require(try await connection.entry(at: .test("one"), attributes: ["entryCSN"]))
             let after = try await connection.modify(
@@ -73,7 +73,7 @@ struct OperationTests {
         `a lost compare-and-set is noSuchAttribute, a failed assertion is assertionFailed, and neither changes anything`()
         async throws
     {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             try await connection.add(.test("one"))
             let swap = [Modification.delete("title", "open"), .add("title", "claimed")]
             try await connection.modify(.test("one"), swap, asserting: .equal("sn", "one"))
@@ -93,7 +93,7 @@ struct OperationTests {
     }
 
     @Test func `every kind of filter can be asserted and searched with`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             var entry = Entry.test("one")
             entry["employeeNumber"] = ["a*(b)\\c"]
             try await connection.add(entry)
@@ -116,7 +116,7 @@ struct OperationTests {
     }
 
     @Test func `an error names the operation, the entry, the server and the hint`() async throws {
-        try await withDirectory { sandbox, connection in
+        try await withSandbox { sandbox, connection in
             let missing = DN.test("parent").appending("cn", "child")
             let error = try #require(
                 await failure { () async throws(LDAPError) in
@@ -143,7 +143,7 @@ struct OperationTests {
     }
 
     @Test func `two hundred modifies are under way at once and each gets its own answer`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             for number in 0..<10 { try await connection.add(.test("n\(number)")) }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for number in 0..<200 {

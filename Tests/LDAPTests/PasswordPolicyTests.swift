@@ -49,7 +49,7 @@ struct PasswordPolicyTests {
             options.globalLines = ["moduleload ppolicy"]
             options.databaseLines = ["overlay ppolicy", "ppolicy_default \"\(Self.policyDN)\"", "ppolicy_use_lockout"]
         }
-        try await withDirectory(options) { sandbox, manager in
+        try await withSandbox(options) { sandbox, manager in
             if let policy {
                 var entry = Entry(dn: try DN(parsing: Self.policyDN))
                 entry["objectClass"] = ["organizationalRole", "pwdPolicy"]

@@ -12,7 +12,7 @@ struct SearchTests {
     }
 
     @Test func `a search returns every entry once, with any page size`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             try await fill(connection, count: 25)
             for pageSize in [0, 1, 7, 25, 26, 500] {
                 let request = SearchRequest(
@@ -30,7 +30,7 @@ struct SearchTests {
     }
 
     @Test func `the next page is asked for only when the consumer wants it`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             try await fill(connection, count: 6)
             let request = SearchRequest(base: .tests, scope: .oneLevel, attributes: ["cn"], pageSize: 2)
             var iterator = connection.search(request).makeAsyncIterator()
@@ -46,7 +46,7 @@ struct SearchTests {
 
     @Test(arguments: [0, 100, 500])
     func `a result that the server cuts off is an error that names the hint`(pageSize: Int) async throws {
-        try await withDirectory { sandbox, manager in
+        try await withSandbox { sandbox, manager in
             // Neither the Manager nor the daemon meets the usual limit of 500.
             let base = try DN(parsing: SandboxTree.accountsDN)
             for number in 0..<520 {
@@ -68,7 +68,7 @@ struct SearchTests {
     }
 
     @Test func `more entries than the caller's size limit are an error, page by page or at once`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             try await fill(connection, count: 10)
             for pageSize in [0, 3, 500] {
                 func found(_ sizeLimit: Int) async throws(LDAPError) -> Int {
@@ -84,7 +84,7 @@ struct SearchTests {
     }
 
     @Test func `a missing base is an error for a search and nil for an entry`() async throws {
-        try await withDirectory { _, connection in
+        try await withSandbox { _, connection in
             let search = connection.search(SearchRequest(base: .test("missing")))
             let error = await failure { () async throws(LDAPError) in try await search.all() }
             #expect(error?.code == .noSuchObject)

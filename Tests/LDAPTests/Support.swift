@@ -41,7 +41,7 @@ extension LDAPSandbox {
 }
 
 /// A server with an empty `ou=tests` and a connection as its Manager.
-func withDirectory(
+func withSandbox(
     _ options: SandboxOptions = .testing,
     _ body: (LDAPSandbox, LDAPConnection) async throws -> Void
 ) async throws {

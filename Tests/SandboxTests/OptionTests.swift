@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    @Test func `without the example tree the directory is empty and the Manager can fill it`() async throws {
+    @Test func `without the example tree the server has no entries and the Manager can fill it`() async throws {
         var options = SandboxOptions.testing
         options.loadExampleTree = false
         try await LDAPSandbox.temporary(options: options) { sandbox in

@@ -29,7 +29,7 @@ Write late;                         /* one write that is still on its way: of th
 
 typedef Keys { byte held[2] }       /* exclusion keys account:UID of each daemon's scheduler: entry + 1 */
 Keys keys[2];
-byte locked[2];                     /* a lock beside the home, which both daemons see */
+byte locked[2];                     /* a lock next to the home, which both daemons see */
 byte running[2];                    /* jobs at work on the home of a uid */
 byte requests, breaks, renames;
 bool removedLive;                   /* property 2: a home was removed that another entry uses */

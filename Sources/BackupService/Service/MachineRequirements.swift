@@ -102,11 +102,11 @@ extension Requirement {
     static func clock(_ state: ClockSynchronization) -> Requirement {
         switch state {
         case .synchronized: .met("clock", "synchronized")
-        case .container: .note("clock", "is not known in a container: look at the host that keeps its clock")
+        case .container: .note("clock", "is not known in a container; on the host, run: timedatectl")
         case .unsynchronized:
             .unmet(
                 "clock", "the kernel's clock is not synchronized: schedules and dates may be wrong",
-                hint: "apt install systemd-timesyncd (or chrony with rtcsync), and look at timedatectl")
+                hint: "apt install systemd-timesyncd (or chrony with rtcsync), then check: timedatectl")
         case .unknown(let reason): .note("clock", "is not known: \(reason)")
         }
     }

@@ -174,7 +174,7 @@ struct QuotaStep: ProvisioningStep {
         let invocation = ScriptInvocation(
             executable: program, arguments: arguments, environment: configuration.baseEnvironment,
             timeLimit: .seconds(60), grace: configuration.scriptGrace)
-        let result = try await attempt.run(invocation, code: .cannotSetQuota, hint: "look at \(program)")
+        let result = try await attempt.run(invocation, code: .cannotSetQuota, hint: "run it by hand: \(program)")
         guard let complaint = result.complaint else { return }
         throw ProvisioningFailure(
             .cannotSetQuota, result.cause == .timeLimit ? .retryable : .permanent,

@@ -6,7 +6,7 @@ package import SystemPackage
 
 /// Listens on a Unix socket and lets a handler answer each request.
 ///
-/// It runs on the event loop. The admission decides which users may connect (`SO_PEERCRED`). Servers do not share limits. The handler of a client
+/// It runs on the event loop. The access rules decide which users may connect (`SO_PEERCRED`). Servers do not share limits. The handler of a client
 /// that disconnects is cancelled.
 @MainActor package final class ControlServer {
     /// Answers one request. Several may run at the same time.
@@ -15,7 +15,7 @@ package import SystemPackage
     /// The socket's file.
     package nonisolated let path: FilePath
     private let listener: ControlListener
-    private let admission: ControlAdmission
+    private let access: ControlAccess
     private let timeLimit: Duration
     private let handler: Handler
     private var connections: [ObjectIdentifier: ControlConnection] = [:]
@@ -36,17 +36,17 @@ package import SystemPackage
     ///   - path: the socket's file; nil: the control socket in the lock's directory.
     ///   - timeLimit: for the client to send its request, and again to read the answer.
     package init(
-        under lock: InstanceLock, at path: FilePath? = nil, admission: ControlAdmission = .owner,
+        under lock: InstanceLock, at path: FilePath? = nil, access: ControlAccess = .owner,
         timeLimit: Duration = .seconds(10), handler: @escaping Handler
     ) async throws(RuntimeFileError) {
         let path = path ?? Self.socketPath(in: lock.path.removingLastComponent())
         self.path = path
-        self.admission = admission
+        self.access = access
         self.timeLimit = timeLimit
         self.handler = handler
         do throws(Errno) {
             listener = try await BlockingWork.run {
-                Result { () throws(Errno) in try ControlListener(path: path, mode: admission.mode) }
+                Result { () throws(Errno) in try ControlListener(path: path, mode: access.mode) }
             }.get()
         } catch {
             throw Self.failure(path, error)
@@ -85,7 +85,7 @@ package import SystemPackage
     }
 
     private func updateListening() {
-        let hasRoom = connections.count < admission.clients && pause == nil
+        let hasRoom = connections.count < access.clients && pause == nil
         guard hasRoom != isListening, ending == nil else { return }
         isListening = hasRoom
         EventLoop.shared.change(listener.descriptor, to: hasRoom ? .readable : [])
@@ -93,7 +93,7 @@ package import SystemPackage
 
     /// Accepts a bounded number of clients per event, so that many refused clients do not delay others.
     private func acceptClients() {
-        for _ in 0..<admission.clients where connections.count < admission.clients {
+        for _ in 0..<access.clients where connections.count < access.clients {
             do throws(Errno) {
                 if let (client, user) = try listener.accept() { try admit(client, of: user) }
             } catch {
@@ -114,13 +114,13 @@ package import SystemPackage
 
     private func admit(_ client: Int32, of user: UInt32?) throws(Errno) {
         let others = connections.values.count { $0.user == user }
-        if let refusal = admission.refusal(of: user, connections: others) {
+        if let refusal = access.refusal(of: user, connections: others) {
             let bytes = ControlReply.refusal(refusal).bytes
             send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL))
             close(client)
             return
         }
-        let exchange = ControlExchange(now: .now, timeLimit: timeLimit, requestLimit: admission.requestLimit)
+        let exchange = ControlExchange(now: .now, timeLimit: timeLimit, requestLimit: access.requestLimit)
         let connection = try ControlConnection(client, of: user, exchange, handler) { connection in
             self.connections[ObjectIdentifier(connection)] = nil
             self.updateListening()
@@ -289,7 +289,7 @@ struct ControlListener {
 ///
 /// Root and the daemon's own user are trusted: they could end the daemon anyway. Other users have limits, so that one user cannot use up the
 /// connections of all.
-package struct ControlAdmission: Hashable, Sendable {
+package struct ControlAccess: Hashable, Sendable {
     /// Whether users other than root and the daemon's own may connect.
     let isOpenToAll: Bool
     /// Connections at the same time; further clients wait in the kernel's queue.
@@ -312,7 +312,7 @@ package struct ControlAdmission: Hashable, Sendable {
     /// - Parameters:
     ///   - user: of the client; nil: unknown to the kernel.
     ///   - others: open connections of the same user.
-    /// - Returns: why the client is refused; nil: it is admitted.
+    /// - Returns: why the client is refused; nil: it may connect.
     func refusal(of user: UInt32?, connections others: Int, own: UInt32 = geteuid()) -> String? {
         if let user, user == 0 || user == own { return nil }
         guard isOpenToAll, user != nil else { return "only root and the daemon's own user may use the control socket" }

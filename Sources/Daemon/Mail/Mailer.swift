@@ -222,6 +222,6 @@ struct SendmailProgram: Sendable {
         let message = text[..<(text.lastIndex { !$0.isWhitespace }.map { text.index(after: $0) } ?? text.startIndex)]
         return Refusal(
             reason: "\(path) \(what)\(message.isEmpty ? "" : ": \(OneLine.escaping(String(message)))")",
-            hint: "look into the mail transport's log")
+            hint: "see the log of the mail transport: journalctl -t sendmail -t postfix/sendmail")
     }
 }

@@ -178,7 +178,7 @@ struct SettingsFile {
             switch code {
             case ENOENT, ENOTDIR: "check the path, or create the file"
             case EACCES, EPERM: "let the daemon's user read it, or run as root"
-            default: "look at the file system"
+            default: "check the file system: dmesg"
             }
         return Unreadable(
             reason: "the file cannot be read: \(Errno(rawValue: code))", hint: hint,

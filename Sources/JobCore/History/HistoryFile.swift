@@ -53,7 +53,7 @@ struct HistoryFile {
         }
     }
 
-    /// Renames it to `FILE.KIND-TIME`, and SQLite's files beside it, so that they can still be opened together. Nothing is deleted.
+    /// Renames it to `FILE.KIND-TIME`, and SQLite's files with it, so that they can still be opened together. Nothing is deleted.
     /// - Returns: its new name.
     func setAside(as kind: String, at now: Timestamp) throws(HistoryError) -> FilePath {
         do throws(StateFileError) {

@@ -262,7 +262,7 @@ actor HistoryWriter {
     @discardableResult
     private func replace(because reason: String) -> Bool {
         guard setAside < Self.mostSetAside else {
-            off(HistoryError("\(file.path.printable): damaged again and again (\(reason)); look at the disk"))
+            off(HistoryError("\(file.path.printable): damaged again and again (\(reason)); check the disk: dmesg"))
             return false
         }
         setAside += 1

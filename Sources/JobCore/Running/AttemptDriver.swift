@@ -42,9 +42,9 @@
         let (signals, source) = AsyncStream<Signal>.makeStream()
         registry.whenCanceled(attempt.job.id) { source.yield(.cancel) }
         // A task of its own, since a cancelled task receives no signals, and the stop is one of them.
-        let course = Task { try await run(signals, source) }
+        let task = Task { try await run(signals, source) }
         return try await withTaskCancellationHandler {
-            try await course.value
+            try await task.value
         } onCancel: {
             source.yield(.stop)
         }
@@ -53,12 +53,12 @@
     private func run(
         _ signals: AsyncStream<Signal>, _ source: AsyncStream<Signal>.Continuation
     ) async throws -> Ended {
-        var cycle = AttemptStateMachine(hasHooks: policy.hooks != nil, skipsJob: policy.hooks?.skipsJob ?? false)
+        var state = AttemptStateMachine(hasHooks: policy.hooks != nil, skipsJob: policy.hooks?.skipsJob ?? false)
         var pre = HookScript.Ended(status: .notAvailable)
         var body: JobOutcome?
         let window = windowTimer(source)
         defer { window?.cancel() }
-        var stage = start(cycle.handle(.begin), source)
+        var stage = start(state.handle(.begin), source)
         for await signal in signals {
             let action: AttemptStateMachine.Action
             switch signal {
@@ -66,25 +66,25 @@
                 stage?.cancel()
                 await stage?.value
                 throw CancellationError()
-            case .cancel: action = cycle.handle(.cancel)
-            case .windowClosed: action = cycle.handle(.windowClosed)
+            case .cancel: action = state.handle(.cancel)
+            case .windowClosed: action = state.handle(.windowClosed)
             case .preEnded(let ended):
                 pre = ended
                 if ended.status == .failed { registry.scriptFailed(attempt.job.id, ended.message) }
-                action = cycle.handle(.preEnded(ended.status))
+                action = state.handle(.preEnded(ended.status))
             case .bodyEnded(let outcome):
                 let counted = counting(reports: outcome)
                 body = counted
-                action = cycle.handle(.bodyEnded(counted.result))
+                action = state.handle(.bodyEnded(counted.result))
             case .postEnded(let ended):
                 if ended.status == .failed { registry.scriptFailed(attempt.job.id, ended.message) }
-                action = cycle.handle(.postEnded(ended.status))
+                action = state.handle(.postEnded(ended.status))
             }
             switch action {
             case .nothing: break
             case .endPre, .cancelBody: stage?.cancel()
             case .runPre, .runBody, .runPost: stage = start(action, source)
-            case .finish: return Ended(outcome: outcome(of: cycle, pre, body), pre: cycle.pre, post: cycle.post)
+            case .finish: return Ended(outcome: outcome(of: state, pre, body), pre: state.pre, post: state.post)
             }
         }
         throw CancellationError()
@@ -138,14 +138,14 @@
             termination: outcome.termination)
     }
 
-    private func outcome(of cycle: AttemptStateMachine, _ pre: HookScript.Ended, _ body: JobOutcome?) -> JobOutcome {
-        switch cycle.job {
+    private func outcome(of state: AttemptStateMachine, _ pre: HookScript.Ended, _ body: JobOutcome?) -> JobOutcome {
+        switch state.job {
         case .aborted?:
             guard let body, body.result == .aborted else { return .canceled }
             return body
-        case .missed? where !cycle.hasRun, .wrongConfiguration? where !cycle.hasRun:
+        case .missed? where !state.hasRun, .wrongConfiguration? where !state.hasRun:
             return JobOutcome(
-                cycle.job ?? .missed, failureClass: pre.failureClass,
+                state.job ?? .missed, failureClass: pre.failureClass,
                 message: "the job was not run: "
                     + (pre.message.isEmpty ? "its window closed during the pre script" : pre.message))
         default:

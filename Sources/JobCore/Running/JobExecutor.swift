@@ -123,10 +123,10 @@
             job, number: number, token: token, reportSocket: reportSocket, registry: registry, runner: runner,
             clock: clock,
             notice: notice)
-        let course = AttemptDriver(
+        let driver = AttemptDriver(
             attempt, policy: policy, environment: environment, registry: registry, clock: clock, work: work)
         do {
-            let ended = try await course.run()
+            let ended = try await driver.run()
             registry.endAttempt(job.id, ended)
             return ended.outcome
         } catch {

@@ -28,7 +28,7 @@ public struct JobTimetable: Hashable, Sendable {
     /// Calls `ask` for each job when it is due, until the task is cancelled.
     ///
     /// A job that became due while the machine slept, or because the clock was set forward, is asked for once. Times while no daemon ran are
-    /// skipped. For a clock that is set back, see ``Course/clockWasSet(by:now:)``.
+    /// skipped. For a clock that is set back, see ``Progress/clockWasSet(by:now:)``.
     /// - Throws: `CancellationError`; it does not return.
     public func run(
         clock: any WallClock, in calendar: DayCalendar = .system, ask: @Sendable (String) async -> Void
@@ -42,16 +42,16 @@ public struct JobTimetable: Hashable, Sendable {
             listening.cancel()
             alarm.stop()
         }
-        var course = Course(self, from: clock.now, in: calendar)
-        func wait() { alarm.set(to: course.next ?? .distantFuture, by: clock) { source.yield(.reached($0)) } }
+        var progress = Progress(self, from: clock.now, in: calendar)
+        func wait() { alarm.set(to: progress.next ?? .distantFuture, by: clock) { source.yield(.reached($0)) } }
         wait()
         for await event in events {
             switch event {
             case .reached(let time):
                 alarm.rang(time)
                 // Due, even if the clock was set back meanwhile.
-                for name in course.reach(max(time, clock.now)) { await ask(name) }
-            case .set(let step): course.clockWasSet(by: step, now: clock.now)
+                for name in progress.reach(max(time, clock.now)) { await ask(name) }
+            case .set(let step): progress.clockWasSet(by: step, now: clock.now)
             }
             wait()
         }
@@ -59,7 +59,7 @@ public struct JobTimetable: Hashable, Sendable {
     }
 
     /// How far a timetable has been followed: decides which jobs are asked for.
-    struct Course {
+    struct Progress {
         private let lines: [Line]
         private let calendar: DayCalendar
         /// Of each line, the time up to which it is done.

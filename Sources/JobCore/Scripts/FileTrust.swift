@@ -9,7 +9,7 @@ package import SystemPackage
 /// - A directory belongs to a trusted owner, and neither its group nor others can write to it.
 /// - Exception: others may write to a directory with the sticky bit (such as `/tmp`) on the way if the next component
 ///   belongs to a trusted owner. Only the owner of an entry, the owner of the directory (also trusted) and root can
-///   rename or remove an entry there, so nobody else can replace our entry or have created a symbolic link in its
+///   rename or remove an entry there, so no other user can replace our entry or have created a symbolic link in its
 ///   place. (A hard link to a file of root is possible if the kernel's `fs.protected_hardlinks` is off, which is not
 ///   the default.)
 /// - A symbolic link is as safe as the directory that contains it; its own mode is irrelevant. Its target is checked

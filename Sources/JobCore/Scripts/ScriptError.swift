@@ -131,7 +131,7 @@ extension ScriptError {
             .lost, path: invocation.executable, errno: .noChildProcess,
             reason: "was killed, since its parent process (\(ScriptInit.name)) was",
             hint:
-                "look for leftover processes, and make sure that it kills neither its parent nor all processes of its user"
+                "end its leftover processes (ps -ef), and make sure that it kills neither its parent nor all processes of its user"
         )
     }
 

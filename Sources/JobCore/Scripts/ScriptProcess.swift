@@ -113,7 +113,7 @@ final class ScriptProcess: Sendable {
         return ScriptError(
             .lost, path: invocation.executable, errno: reason,
             reason: "was started, could not be watched, and was killed",
-            hint: "look for leftover processes before running it again")
+            hint: "end its leftover processes (ps -ef) before running it again")
     }
 
     /// The parts of a started script.

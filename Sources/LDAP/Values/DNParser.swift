@@ -100,10 +100,10 @@ struct DNParser {
             case UInt8(ascii: ";"), UInt8(ascii: "\""), UInt8(ascii: "<"), UInt8(ascii: ">"):
                 let character = Character(UnicodeScalar(byte))
                 throw error(
-                    "\(String(reflecting: String(character))) may not stand in a value",
+                    "\(String(reflecting: String(character))) is not allowed in a value",
                     hint: "write it as \(String(reflecting: byte.escapePair)), and separate names with commas")
             case 0:
-                throw error("a NUL character may not stand in a value", hint: "write it as \"\\00\"")
+                throw error("a NUL character is not allowed in a value", hint: "write it as \"\\00\"")
             default:
                 output.append(byte)
                 if byte != UInt8(ascii: " ") { significant = output.count }

@@ -137,7 +137,7 @@ extension UInt8 {
 
 /// One value of an attribute: bytes, converted to text on request.
 public struct AttributeValue: Hashable, Sendable {
-    /// The value as the directory has it.
+    /// The value as the server has it.
     public let bytes: [UInt8]
 
     /// A value of any bytes.

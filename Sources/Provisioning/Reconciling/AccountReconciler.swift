@@ -181,7 +181,7 @@ import Synchronization
         }
     }
 
-    /// Whether the entry asks for work that may begin now. Changes nothing: another job works on the account.
+    /// Whether the entry has a request that is due, or a claimed one. Changes nothing: another job works on the account.
     /// - Throws: `CancellationError`, or the error of the search.
     func hasWork(on key: AccountKey, _ memory: AccountMemory, ignoringDate: Bool) async throws -> Bool {
         guard planPrinter == nil,

@@ -200,7 +200,7 @@ import Logging
 
     // MARK: - Interrupting another job of the account
 
-    /// Interrupts the job that an account waits for, which may run for hours, if the account's entry asks for work.
+    /// Interrupts the job that an account waits for, which may run for hours, if the account's entry has a request that is due.
     private func checkForInterruption(_ uuid: EntryUUID) {
         guard !isStopping, scheduler.status(of: Self.key(of: uuid)) == .waitingForClientResource,
             let key = dns.key(of: uuid)
@@ -228,7 +228,9 @@ import Logging
         let again = interruptionChecks.removeValue(forKey: key.uuid) ?? false
         guard scheduler.isWaiting(Self.key(of: key.uuid)), !isStopping else { return }
         if hasWork {
-            logger.info("\(key.dn) asks for work: another job on the account is interrupted and repeated afterwards")
+            logger.info(
+                "\(key.dn) has a request that is due: another job on the account is interrupted and repeated afterwards"
+            )
             scheduler.interrupt(JobSubject(key.uuid), for: jobClass)
         } else if again {
             checkForInterruption(key.uuid)
@@ -367,7 +369,7 @@ import Logging
     private func log(_ changes: [MachineShortages.Change]) {
         for change in changes {
             switch change {
-            case .began(let text): logger.error("the machine holds up provisioning: \(text)")
+            case .began(let text): logger.error("a shortage of the machine delays provisioning: \(text)")
             case .over(let text): logger.notice("no request waits any more because of this: \(text)")
             }
         }

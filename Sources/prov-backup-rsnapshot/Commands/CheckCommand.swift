@@ -26,7 +26,7 @@ struct CheckCommand: AsyncParsableCommand {
         }
         checklist.ok("settings", "\(files.config)")
         checklist.trust(configuration)
-        let isBound = await checklist.directory(configuration)
+        let isBound = await checklist.ldapServer(configuration)
         await checklist.service(configuration)
         checklist.machine(configuration)
         await checklist.jobs(configuration)

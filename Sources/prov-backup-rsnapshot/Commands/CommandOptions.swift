@@ -14,7 +14,7 @@ struct SettingsOptions: ParsableArguments {
 
     @Option(
         name: [.customShort("g"), .customLong("global")],
-        help: "The global settings (default: /etc/Provisioning/Global.conf, where it is there).", completion: .file())
+        help: "The global settings (default: /etc/Provisioning/Global.conf, if it exists).", completion: .file())
     var global: String?
 
     private static let usualGlobal = "/etc/Provisioning/Global.conf"

@@ -89,7 +89,7 @@ struct HealthReport {
             problems.append("provisioning failed for \(Self.accounts(failed))\(Self.list(health.failedUIDs))")
         }
         if health.behind > 0 {
-            problems.append("the LDAP server has older entries than before of \(Self.accounts(health.behind))")
+            problems.append("the LDAP server shows outdated entries of \(Self.accounts(health.behind))")
         }
         if let deletes = health.deletes {
             problems.append(

@@ -52,7 +52,7 @@ enum StandardOutput {
             signal(SIGPIPE, SIG_DFL)
             raise(SIGPIPE)
         }
-        printError("standard output cannot be written: \(error); look at what it is redirected to")
+        printError("standard output cannot be written: \(error); check where it is redirected to: df -h")
         _exit(ProcessExitStatus.failure.rawValue)
     }
 }

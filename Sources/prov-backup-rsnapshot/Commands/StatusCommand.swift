@@ -24,11 +24,12 @@ struct StatusCommand: AsyncParsableCommand {
     }
 }
 
-/// The state of the daemon, and the unfinished accounts in the directory.
+/// The state of the daemon, and the unfinished accounts on the LDAP server.
 struct Overview: Encodable {
     let daemon: DaemonStatus?
     /// The backup that has been running longest.
     let longestBackup: JobLine?
+    /// Of the LDAP server. The names in the JSON must not change.
     let directory: UnfinishedAccounts.Counts?
     let directoryError: String?
     let failedUIDs: [String]
@@ -46,7 +47,7 @@ struct Overview: Encodable {
         do {
             if let daemon {
                 // The daemon's status says why the LDAP server is unavailable.
-                if daemon.canAskDirectory { accounts = try await control.unfinishedAccounts() }
+                if daemon.canAskServer { accounts = try await control.unfinishedAccounts() }
             } else {
                 let configuration = try files.load()
                 slots = configuration.backupJobs.slots
@@ -110,7 +111,7 @@ struct Overview: Encodable {
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
             if let first = daemon.behind.first {
                 lines.append(
-                    "behind     \(HealthReport.accounts(daemon.behind.count)) wait, such as \(first.dn): the LDAP server shows older entries than before"
+                    "behind     \(HealthReport.accounts(daemon.behind.count)) wait, such as \(first.dn): the LDAP server shows outdated entries"
                 )
                 lines.append("to do      prov-backup-rsnapshot accounts explain UID")
             }
@@ -171,5 +172,5 @@ extension UnfinishedAccounts {
 }
 
 extension DaemonStatus {
-    fileprivate var canAskDirectory: Bool { isDirectoryAvailable && refusedCredentials == nil }
+    fileprivate var canAskServer: Bool { isDirectoryAvailable && refusedCredentials == nil }
 }

@@ -142,7 +142,7 @@ import Synchronization
                 } while progress.count > before && ContinuousClock.now < end
                 throw CommandFailure(
                     "the LDAP server does not answer, or does not list all accounts within \(limit)",
-                    hint: "try again, or look at its load", status: .unavailable)
+                    hint: "try again; if that does not help, check the load of the LDAP server", status: .unavailable)
             }
             defer { tasks.cancelAll() }
             guard let value = try await tasks.next() else { throw CancellationError() }

@@ -7,7 +7,7 @@ import SystemPackage
 enum DaemonRequest: Codable {
     case status
     case health
-    /// The accounts with a pending or failed request, from the directory.
+    /// The accounts with a pending or failed request, from the LDAP server.
     case unfinishedAccounts
     /// Reload the settings.
     case reload

@@ -43,7 +43,7 @@ struct ReportServer: Sendable {
         notice = await BlockingWork.run { Self.closedDirectory(above: path) }.map {
             "scripts that run as another user cannot report: they cannot enter \($0); run: chmod o+x \($0.shellWord)"
         }
-        server = try await ControlServer(under: lock, at: path, admission: .everybody, timeLimit: timeLimit) {
+        server = try await ControlServer(under: lock, at: path, access: .everybody, timeLimit: timeLimit) {
             await Self.answer($0, registry)
         }
     }

@@ -172,7 +172,7 @@ import Testing
         mailer.finish()
         await mailer.run()
         #expect(lines.all.count == 2)
-        #expect(lines.all.first?.contains("exit code 75: the server is away; look into") == true)
+        #expect(lines.all.first?.contains("exit code 75: the server is away; see the log") == true)
         #expect(lines.all.last == "notice: mail can be sent again")
         #expect(try String(contentsOfFile: "\(mark).mail", encoding: .utf8).hasSuffix("\n\ntext\n"))
     }

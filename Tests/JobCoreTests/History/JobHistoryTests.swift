@@ -68,7 +68,7 @@ import Testing
         #expect((top["job"] as? [String: Any])?["created"] as? String == job.created.text)
     }
 
-    @Test("only its owner can read the file and the files that SQLite keeps beside it")
+    @Test("only its owner can read the file and the other files of SQLite")
     func modes() async throws {
         let bench = try HistoryBench()
         let history = bench.history()

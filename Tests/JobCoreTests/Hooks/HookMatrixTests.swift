@@ -10,31 +10,31 @@ import Testing
     @Test("the state machine agrees with the table", arguments: HookMatrix.rows)
     func machine(_ row: HookMatrix.Row) {
         for skips in row.skips.map({ [$0] }) ?? [true, false] {
-            var cycle = AttemptStateMachine(hasHooks: row.pre != .off, skipsJob: skips)
-            var action = cycle.handle(.begin)
+            var state = AttemptStateMachine(hasHooks: row.pre != .off, skipsJob: skips)
+            var action = state.handle(.begin)
             var given: [Int32]?
             while action != .finish {
                 switch action {
                 case .runPre:
-                    if row.interruption == .cancelInPre { #expect(cycle.handle(.cancel) == .nothing) }
-                    if row.interruption == .windowEndsInPre { #expect(cycle.handle(.windowClosed) == .endPre) }
-                    action = cycle.handle(.preEnded(row.pre.status))
+                    if row.interruption == .cancelInPre { #expect(state.handle(.cancel) == .nothing) }
+                    if row.interruption == .windowEndsInPre { #expect(state.handle(.windowClosed) == .endPre) }
+                    action = state.handle(.preEnded(row.pre.status))
                 case .runBody:
-                    if row.interruption == .cancelInJob { #expect(cycle.handle(.cancel) == .cancelBody) }
-                    action = cycle.handle(.bodyEnded(row.job))
+                    if row.interruption == .cancelInJob { #expect(state.handle(.cancel) == .cancelBody) }
+                    action = state.handle(.bodyEnded(row.job))
                 case .runPost(let pre, let job):
                     given = [pre, job]
-                    if row.interruption == .cancelInPost { #expect(cycle.handle(.cancel) == .nothing) }
-                    action = cycle.handle(.postEnded(row.post.status))
+                    if row.interruption == .cancelInPost { #expect(state.handle(.cancel) == .nothing) }
+                    action = state.handle(.postEnded(row.post.status))
                 default:
-                    Issue.record("\(action) is not expected in \(cycle)")
+                    Issue.record("\(action) is not expected in \(state)")
                     return
                 }
             }
-            #expect(cycle.pre == row.preStatus)
-            #expect(cycle.hasRun == row.jobRuns)
-            #expect(cycle.job == row.result)
-            #expect(cycle.post == row.postStatus)
+            #expect(state.pre == row.preStatus)
+            #expect(state.hasRun == row.jobRuns)
+            #expect(state.job == row.result)
+            #expect(state.post == row.postStatus)
             // A missing script has a step, and no arguments.
             #expect(row.post == .missing || given == row.postArguments)
         }

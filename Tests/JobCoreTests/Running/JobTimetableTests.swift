@@ -27,8 +27,8 @@ import Testing
     func due() throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"), ("noon", "0 12 * * *"))
         func due(_ from: String, _ to: String) throws -> [String] {
-            var course = JobTimetable.Course(table, from: try Timestamp(from), in: .utc)
-            return course.reach(try Timestamp(to))
+            var progress = JobTimetable.Progress(table, from: try Timestamp(from), in: .utc)
+            return progress.reach(try Timestamp(to))
         }
         #expect(try due("2026-03-10 00:30 +00:00", "2026-03-10 04:30 +00:00") == ["hour", "night"])
         #expect(try due("2026-03-10 02:00 +00:00", "2026-03-10 02:30 +00:00") == ["night"])
@@ -48,8 +48,8 @@ import Testing
             return try (0..<count).map { _ in
                 let next = try #require(table.next(after: time, in: zurich))
                 defer { time = next }
-                var course = JobTimetable.Course(table, from: time, in: zurich)
-                let names = course.reach(next)
+                var progress = JobTimetable.Progress(table, from: time, in: zurich)
+                let names = progress.reach(next)
                 return "\(next.text(in: zurich)) \(names.joined(separator: " "))"
             }
         }

@@ -22,7 +22,7 @@ final class EngineHarness: Sendable {
     let isClockDoubted = Mutex(false)
     private let stateDirectory: FilePath
     private let connection: Mutex<LDAPConnection>
-    /// Bound as the directory's manager: writes requests, reads outcomes.
+    /// Bound as the LDAP server's manager: writes requests, reads outcomes.
     var manager: LDAPConnection { connection.withLock { $0 } }
 
     static func run(

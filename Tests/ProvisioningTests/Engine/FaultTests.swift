@@ -310,7 +310,7 @@ import Testing
         }
     }
 
-    @Test("F13: text from the directory is never a format, and a failure's words reach the job's end as they are")
+    @Test("F13: text from LDAP is never a format, and a failure's words reach the job's end as they are")
     func percentSigns() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in

@@ -52,7 +52,7 @@ import Testing
             }
             #expect(
                 harness.messages.filter { $0.hasPrefix("error") } == [
-                    "error: the machine holds up provisioning: \(Self.full.reason); \(Self.full.hint)"
+                    "error: a shortage of the machine delays provisioning: \(Self.full.reason); \(Self.full.hint)"
                 ])
             let loud = harness.messages.filter { !$0.hasPrefix("debug") }
             #expect(loud.count { $0.contains("begins") } == 2, "\(loud)")

@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test(
-        "another job on the account is interrupted when the entry asks for work now, and not otherwise"
+        "another job on the account is interrupted when the entry has a request that is due, and not otherwise"
     )
     func interruption() async throws {
         try await EngineHarness.run { harness in

@@ -19,7 +19,7 @@ import Testing
             ("dn: cn=a\nsn: b\ncn: a\n b\n c\u{0}", 3, "the value of cn holds a NUL character"),
             ("dn: cn=a\ncn: a\rb", 2, "carriage return"),
             ("dn: cn=a,b", 1, "character 7: \"=\" is missing after b"),
-            ("# c\ndn:\n  cn=a,\n b=;", 2, "character 8: \";\" may not stand in a value"),
+            ("# c\ndn:\n  cn=a,\n b=;", 2, "character 8: \";\" is not allowed in a value"),
             ("dn:: /w==", 1, "dn is not UTF-8"),
             ("dn:< file:///x", 1, "dn may not come from a URL"),
             ("dn: cn=a\ncn:< file:///x", 2, "cannot be read from \"file:///x\": values from URLs"),

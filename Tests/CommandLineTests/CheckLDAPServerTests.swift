@@ -5,8 +5,8 @@ import Glibc
 import SystemPackage
 import Testing
 
-/// What `check` says of a directory server that is not set up as it should be, and of one that does not let it be seen.
-@Suite struct CheckDirectoryTests {
+/// What `check` reports about an LDAP server with a wrong configuration, and about one whose configuration cannot be read.
+@Suite struct CheckLDAPServerTests {
     /// Every level that the accounts have has a schedule.
     private static let scheduled =
         "HOME_SCRIPT =\n[Backup Jobs]\n"
@@ -129,7 +129,7 @@ import Testing
         }
     }
 
-    @Test("wrong settings, and a directory that is away, end with the sum and their own status")
+    @Test("wrong settings and an unreachable LDAP server end with the summary and an exit status of their own")
     func ends() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(service: "SLOTS = many", backup: Self.scheduled)

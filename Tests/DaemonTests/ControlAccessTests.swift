@@ -6,7 +6,7 @@ import Testing
 @testable import Daemon
 
 /// Which users may use a socket, and that refused users do not delay others.
-struct ControlAdmissionTests {
+struct ControlAccessTests {
     private static let isRoot = geteuid() == 0
 
     private let directory: TemporaryDirectory
@@ -27,7 +27,7 @@ struct ControlAdmissionTests {
     ) async throws {
         #expect(chmod(directory.path.string, 0o755) == 0)
         let open = try await ControlServer(
-            under: lock, at: directory.path.appending("open.sock"), admission: .everybody, timeLimit: .seconds(30),
+            under: lock, at: directory.path.appending("open.sock"), access: .everybody, timeLimit: .seconds(30),
             handler: Self.whoAmI)
         let owner = try await ControlServer(under: lock, handler: Self.whoAmI)
         do {
@@ -43,17 +43,17 @@ struct ControlAdmissionTests {
 
     @Test
     func `root and the daemon's own user are always admitted, others only to open sockets, with limited connections`() {
-        let all = ControlAdmission.everybody
+        let all = ControlAccess.everybody
         let busy = all.clientsPerUser
         #expect(all.refusal(of: 0, connections: 1_000, own: 5) == nil)
         #expect(all.refusal(of: 5, connections: 1_000, own: 5) == nil)
         #expect(all.refusal(of: 6, connections: busy - 1, own: 5) == nil)
         #expect(all.refusal(of: 6, connections: busy, own: 5)?.contains("try again") == true)
         #expect(all.refusal(of: nil, connections: 0, own: 5) != nil)
-        #expect(ControlAdmission.owner.refusal(of: 0, connections: 1_000, own: 5) == nil)
-        #expect(ControlAdmission.owner.refusal(of: 5, connections: 1_000, own: 5) == nil)
-        #expect(ControlAdmission.owner.refusal(of: 6, connections: 0, own: 5) != nil)
-        #expect(ControlAdmission.owner.refusal(of: nil, connections: 0, own: 5) != nil)
+        #expect(ControlAccess.owner.refusal(of: 0, connections: 1_000, own: 5) == nil)
+        #expect(ControlAccess.owner.refusal(of: 5, connections: 1_000, own: 5) == nil)
+        #expect(ControlAccess.owner.refusal(of: 6, connections: 0, own: 5) != nil)
+        #expect(ControlAccess.owner.refusal(of: nil, connections: 0, own: 5) != nil)
     }
 
     @Test
@@ -104,7 +104,7 @@ struct ControlAdmissionTests {
         async throws
     {
         try await withServers { open, owner in
-            let most = ControlAdmission.everybody.clientsPerUser
+            let most = ControlAccess.everybody.clientsPerUser
             let script =
                 "push @held, knock() for 1..\(most); "
                 + #"for (1..300) { my $s = knock(); print scalar(<$s>) if $_ == 300; } "#

@@ -6,7 +6,7 @@ import Provisioning
 /// Checks the LDAP server: the identity of the daemon, the features, the schema, the rights, and the configuration. Nothing is changed.
 extension Checklist {
     /// - Returns: whether the bind succeeded.
-    mutating func directory(_ configuration: DaemonConfiguration) async -> Bool {
+    mutating func ldapServer(_ configuration: DaemonConfiguration) async -> Bool {
         var isBound = false
         do {
             let connection = try await ServerList(configuration.engine.servers).connect(
@@ -17,7 +17,7 @@ extension Checklist {
             features(try await connection.rootDSE())
             try await contentSync(configuration, at: connection.server)
             guard try await base(configuration.engine.scope.base, connection) else { return isBound }
-            let needs = DirectoryNeeds(configuration)
+            let needs = LDAPNeeds(configuration)
             let schema = try await schema(needs, connection)
             let listed = try await accounts(needs, connection)
             try await server(configuration, identity: identity, schema: schema, listed: listed, connection)
@@ -86,7 +86,7 @@ extension Checklist {
 
     /// - Returns: whether the accounts can be checked.
     private mutating func base(_ base: DN, _ connection: LDAPConnection) async throws -> Bool {
-        let hidden = DirectoryNeeds.operational
+        let hidden = LDAPNeeds.operational
         guard let entry = try await connection.entry(at: base, attributes: hidden) else {
             add(
                 "accounts", "\(base) does not exist or is not visible",
@@ -104,7 +104,7 @@ extension Checklist {
         return true
     }
 
-    private mutating func schema(_ needs: DirectoryNeeds, _ connection: LDAPConnection) async throws
+    private mutating func schema(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws
         -> ServerSchema?
     {
         let place = try await connection.entry(at: .root, attributes: ["subschemaSubentry"])?.text("subschemaSubentry")
@@ -130,7 +130,7 @@ extension Checklist {
 
     /// Lists the accounts as a backup run does, and checks the rights on the first one.
     /// - Returns: their number; nil: they could not be listed.
-    private mutating func accounts(_ needs: DirectoryNeeds, _ connection: LDAPConnection) async throws -> Int? {
+    private mutating func accounts(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws -> Int? {
         let scope = needs.scope
         func first(_ scope: WatchScope) async throws(LDAPError) -> Entry? {
             let request = SearchRequest(
@@ -195,7 +195,7 @@ extension Checklist {
 
     /// Sends a change that always fails: deleting a value that does not exist, and adding one. The server checks the rights for both first.
     private mutating func rights(
-        on account: DN, _ needs: DirectoryNeeds, _ connection: LDAPConnection
+        on account: DN, _ needs: LDAPNeeds, _ connection: LDAPConnection
     ) async throws {
         let absent = AttributeValue("-2147483647")
         for name in needs.written {
@@ -303,7 +303,7 @@ extension Checklist {
                 "unknown: cn=config cannot be read (prov-backup-rsnapshot(8), LDAP SERVER); on the LDAP server: slapcat -n 0 | grep olcDbIndex"
             )
         }
-        let missing = DirectoryNeeds(configuration).indexed.filter { name in
+        let missing = LDAPNeeds(configuration).indexed.filter { name in
             server.indexed.isDisjoint(with: schema?.names(of: name) ?? [name.spelling.lowercased()])
         }
         add(
@@ -319,7 +319,7 @@ extension Checklist {
 }
 
 /// The attributes and classes that the service uses.
-private struct DirectoryNeeds {
+private struct LDAPNeeds {
     /// Maintained by the server.
     static let operational: [AttributeName] = ["entryUUID", "entryCSN"]
 
