@@ -1,49 +1,56 @@
 import CLDAP
 
-/// A control of a request or response (RFC 4511, section 4.1.11).
-struct Control: Hashable, Sendable {
-    var identifier: String
-    var isCritical = false
-    var value: [UInt8]?
+/// A control of a request, a response, or an LDIF record (RFC 4511, section 4.1.11).
+package struct Control: Hashable, Sendable {
+    /// A dotted number.
+    package let identifier: String
+    /// Whether a server that does not know the control must refuse the request.
+    package let isCritical: Bool
+    package let value: [UInt8]?
+
+    package init(_ identifier: String, isCritical: Bool = false, value: [UInt8]? = nil) {
+        self.identifier = identifier
+        self.isCritical = isCritical
+        self.value = value
+    }
 
     /// Asks for the operation only if the filter matches the entry, else for assertionFailed (RFC 4528).
     /// - Returns: nil when the filter is malformed.
     static func assertion(_ filter: Filter) -> Control? {
-        filter.encoded.map { Control(identifier: RootDSE.Feature.assertion.rawValue, isCritical: true, value: $0) }
+        filter.encoded.map { Control(ServerFeature.assertion.rawValue, isCritical: true, value: $0) }
     }
 
     /// Asks for the entry after the operation (RFC 4527). Not critical: a server that does not support it still performs the operation.
     static func postRead(_ attributes: [AttributeName]) -> Control {
         let selection = attributes.flatMap { BER.element(BER.octets, $0.spelling) }
-        return Control(identifier: RootDSE.Feature.postRead.rawValue, value: BER.element(BER.sequence, selection))
+        return Control(ServerFeature.postRead.rawValue, value: BER.element(BER.sequence, selection))
     }
 
     /// Asks for the next `size` entries after `cookie` (RFC 2696). Critical: otherwise a server might send everything.
     static func page(size: Int, cookie: [UInt8]) -> Control {
         let value = BER.number(BER.integer, size) + BER.element(BER.octets, cookie)
         return Control(
-            identifier: RootDSE.Feature.pagedResults.rawValue, isCritical: true, value: BER.element(BER.sequence, value)
-        )
+            ServerFeature.pagedResults.rawValue, isCritical: true, value: BER.element(BER.sequence, value))
     }
 
     /// Asks for the answer of the password policy to a bind (draft-behera-ldap-password-policy-11, section 6.1).
-    static let passwordPolicy = Control(identifier: passwordPolicyIdentifier)
+    static let passwordPolicy = Control(passwordPolicyIdentifier)
 
     fileprivate static let passwordPolicyIdentifier = "1.3.6.1.4.1.42.2.27.8.5.1"
 
     /// Asks for Content Synchronization (RFC 4533, section 2.2). Critical: otherwise the server might answer a plain search.
-    static func syncRequest(_ mode: ContentSyncRequest.Mode, cookie: [UInt8]?) -> Control {
-        var value = BER.number(BER.enumerated, mode.rawValue)
-        if let cookie { value += BER.element(BER.octets, cookie) }
+    static func syncRequest(persists: Bool) -> Control {
+        let (refreshOnly, refreshAndPersist) = (1, 3)
+        let mode = BER.number(BER.enumerated, persists ? refreshAndPersist : refreshOnly)
         return Control(
-            identifier: RootDSE.Feature.contentSync.rawValue, isCritical: true, value: BER.element(BER.sequence, value))
+            ServerFeature.contentSync.rawValue, isCritical: true, value: BER.element(BER.sequence, mode))
     }
 }
 
 extension [Control] {
     /// The cookie for the next page; nil when this was the last one.
     func nextPage() throws(BERReader.Malformed) -> [UInt8]? {
-        guard let bytes = value(of: RootDSE.Feature.pagedResults.rawValue) else { return nil }
+        guard let bytes = value(of: ServerFeature.pagedResults.rawValue) else { return nil }
         var reader = BERReader(bytes)
         var members = try reader.members(BER.sequence)
         _ = try members.number(BER.integer)
@@ -53,7 +60,7 @@ extension [Control] {
 
     /// The entry of a post-read response; nil when the server sent none.
     func postRead() throws(BERReader.Malformed) -> Entry? {
-        guard let bytes = value(of: RootDSE.Feature.postRead.rawValue) else { return nil }
+        guard let bytes = value(of: ServerFeature.postRead.rawValue) else { return nil }
         return try Entry(encoded: bytes)
     }
 

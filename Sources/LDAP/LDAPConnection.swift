@@ -10,11 +10,11 @@ import Synchronization
 ///
 /// It belongs to the event loop, and no call blocks on the server: a request waits in a queue until few enough are unanswered and the socket has taken
 /// those before it. It ends with `close()` or with the last reference, from any thread.
-@MainActor public final class LDAPConnection {
+@MainActor package final class LDAPConnection {
     /// The server.
-    public nonisolated let server: ServerAddress
+    package nonisolated let server: ServerAddress
     /// The password policy's answer to the bind; nil: the server sent none.
-    public nonisolated let passwordPolicy: PasswordPolicyResponse?
+    package nonisolated let passwordPolicy: PasswordPolicyResponse?
 
     private let handle: LDAPHandle
     private let operationTimeout: Duration
@@ -28,7 +28,7 @@ import Synchronization
     private var sent: [Int32: Operation] = [:]
     /// The events that the loop watches the socket for; empty: none.
     private var interest: EventLoop.Events = []
-    /// A stream's consumer lags, so nothing is read.
+    /// A receiver has no room, so nothing is read.
     private var isPaused = false
     /// Reading continues at the loop's next turn.
     private var readsOn = false
@@ -38,10 +38,10 @@ import Synchronization
     /// How many messages are read in one turn of the loop.
     private static let burst = 256
 
-    private init(_ opened: Opening.Opened, _ server: ServerAddress, operationTimeout: Duration) {
-        self.server = server
-        passwordPolicy = opened.passwordPolicy
-        handle = opened.handle
+    private init(_ handle: LDAPHandle, operationTimeout: Duration) {
+        server = handle.server
+        passwordPolicy = handle.passwordPolicy
+        self.handle = handle
         self.operationTimeout = operationTimeout
         watch()
     }
@@ -52,7 +52,7 @@ import Synchronization
     ///
     /// - Throws: `timeout` when all of that has not succeeded within `connectTimeout`, wherever it hangs; `connectError` with what each
     ///   address answered; the server's answer to the bind; `userCancelled` when the task is cancelled.
-    public static func open(
+    package static func open(
         _ server: ServerAddress, options: ConnectionOptions = ConnectionOptions()
     ) async throws(LDAPError) -> LDAPConnection {
         if case .simple(let dn, let password) = options.credentials, password.expose().isEmpty || dn.isEmpty {
@@ -61,18 +61,18 @@ import Synchronization
                 diagnostic:
                     "a simple bind needs a DN and a password; without one of them a server takes it for anonymous")
         }
-        let opened = try await Opening(server, options).run()
-        return LDAPConnection(opened, server, operationTimeout: options.operationTimeout)
+        let handle = try await Opening(server, options).run()
+        return LDAPConnection(handle, operationTimeout: options.operationTimeout)
     }
 
     /// Ends the connection; pending operations fail with `isConnectionLost`. Does not wait. Ignored when it has ended already.
-    public nonisolated func close() {
+    package nonisolated func close() {
         hasEnded.store(true, ordering: .relaxed)
         EventLoop.shared.post { self.end(with: Self.closed(self.server)) }
     }
 
     /// The connection has ended: closed on our side, or lost.
-    public nonisolated var isClosed: Bool { hasEnded.load(ordering: .relaxed) }
+    package nonisolated var isClosed: Bool { hasEnded.load(ordering: .relaxed) }
 
     // MARK: - Operations
 
@@ -101,14 +101,15 @@ import Synchronization
         return response
     }
 
-    /// Sends a request whose answers go to a stream. It has no time limit.
-    func start(_ request: Request, controls: [Control], stream: SyncStream) {
+    /// Sends a request whose answers go to a receiver, message by message. It has no time limit.
+    func start(_ request: Request, controls: [Control], receiver: ContentSync) {
         let operation = Operation(request, controls)
-        operation.reply = .stream(stream)
+        operation.reply = .each
+        operation.receiver = receiver
         start(operation)
     }
 
-    /// The consumer of the stream has room again.
+    /// The receiver has room again.
     func resume() {
         isPaused = false
         read()
@@ -144,7 +145,7 @@ import Synchronization
 
     // MARK: - The socket
 
-    /// Streams, which have no time limit, do not count.
+    /// Persistent searches, which have no time limit, do not count.
     private var unanswered: Int { sent.values.count { $0.timer != nil } }
 
     /// Sends waiting requests, as far as the window and the socket allow.
@@ -252,14 +253,16 @@ import Synchronization
     enum Reply {
         /// All messages together, once.
         case once(CheckedContinuation<Result<Response, LDAPError>, Never>)
-        /// Each message as it comes.
-        case stream(SyncStream)
+        /// Each message as it comes, to the receiver.
+        case each
     }
 
     let request: Request
     let controls: [Control]
     /// nil: it was answered.
     var reply: Reply?
+    /// Closes the connection when nothing else uses it.
+    weak var receiver: ContentSync?
     /// nil: it has not been sent.
     var messageID: Int32?
     var timer: EventLoop.Timer?
@@ -272,7 +275,7 @@ import Synchronization
 
     /// - Returns: whether to pause reading.
     func take(_ message: Message) -> Bool {
-        if case .stream(let stream) = reply { return stream.receive(message) }
+        if case .each = reply { return receiver?.receive(message) ?? false }
         switch message {
         case .entry(let entry, _): response.entries.append(entry)
         case .reference(let uris): response.references += uris
@@ -290,7 +293,7 @@ import Synchronization
         if let timer { EventLoop.shared.cancel(timer) }
         switch (reply, result) {
         case (.once(let continuation), _): continuation.resume(returning: result)
-        case (.stream(let stream), .failure(let error)): stream.finish(error)
+        case (.each, .failure(let error)): receiver?.finish(error)
         default: break
         }
         reply = nil

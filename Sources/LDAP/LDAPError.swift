@@ -116,29 +116,19 @@ public struct ResultCode: RawRepresentable, Hashable, Sendable {
 
     private init(_ rawValue: Int32) { self.rawValue = rawValue }
 
-    /// The protocol's own, by their names and numbers there (RFC 4511, appendix A.1; 118 to 121 RFC 3909; 122 RFC 4528; 123 RFC 4370;
-    /// 4096 RFC 4533).
-    public static let success = Self(0), operationsError = Self(1), protocolError = Self(2),
-        timeLimitExceeded = Self(3),
-        sizeLimitExceeded = Self(4), compareFalse = Self(5), compareTrue = Self(6), authMethodNotSupported = Self(7),
+    /// Those that the program knows, by their names in RFC 4511, appendix A.1 (122: RFC 4528; 4096: RFC 4533).
+    public static let success = Self(0), timeLimitExceeded = Self(3), sizeLimitExceeded = Self(4),
         strongerAuthRequired = Self(8), referral = Self(10), adminLimitExceeded = Self(11),
-        unavailableCriticalExtension = Self(12), confidentialityRequired = Self(13), saslBindInProgress = Self(14),
-        noSuchAttribute = Self(16), undefinedAttributeType = Self(17), inappropriateMatching = Self(18),
-        constraintViolation = Self(19), attributeOrValueExists = Self(20), invalidAttributeSyntax = Self(21),
-        noSuchObject = Self(32), aliasProblem = Self(33), invalidDNSyntax = Self(34),
-        aliasDereferencingProblem = Self(36),
-        inappropriateAuthentication = Self(48), invalidCredentials = Self(49), insufficientAccessRights = Self(50),
-        busy = Self(51), unavailable = Self(52), unwillingToPerform = Self(53), loopDetect = Self(54),
-        namingViolation = Self(64), objectClassViolation = Self(65), notAllowedOnNonLeaf = Self(66),
-        notAllowedOnRDN = Self(67), entryAlreadyExists = Self(68), objectClassModsProhibited = Self(69),
-        affectsMultipleDSAs = Self(71), other = Self(80), canceled = Self(118), noSuchOperation = Self(119),
-        tooLate = Self(120), cannotCancel = Self(121), assertionFailed = Self(122), authorizationDenied = Self(123),
-        syncRefreshRequired = Self(4096)
+        unavailableCriticalExtension = Self(12), confidentialityRequired = Self(13), noSuchAttribute = Self(16),
+        undefinedAttributeType = Self(17), constraintViolation = Self(19), attributeOrValueExists = Self(20),
+        invalidAttributeSyntax = Self(21), noSuchObject = Self(32), inappropriateAuthentication = Self(48),
+        invalidCredentials = Self(49), insufficientAccessRights = Self(50), busy = Self(51), unavailable = Self(52),
+        unwillingToPerform = Self(53), objectClassViolation = Self(65), entryAlreadyExists = Self(68), other = Self(80),
+        canceled = Self(118), assertionFailed = Self(122), syncRefreshRequired = Self(4096)
 
-    /// The client library's own, by their names and numbers in ldap.h.
+    /// The client library's own, by their names in ldap.h.
     public static let serverDown = Self(-1), localError = Self(-2), encodingError = Self(-3), decodingError = Self(-4),
-        timeout = Self(-5), authUnknown = Self(-6), filterError = Self(-7), userCancelled = Self(-8),
-        paramError = Self(-9),
+        timeout = Self(-5), filterError = Self(-7), userCancelled = Self(-8), paramError = Self(-9),
         noMemory = Self(-10), connectError = Self(-11), notSupported = Self(-12)
 
     private static let names: [Int32: String] = [

@@ -11,6 +11,8 @@ import SystemPackage
     private let output: UnsafeMutablePointer<cldap_output>
     let descriptor: Int32
     let server: ServerAddress
+    /// The password policy's answer to the bind; nil: the server sent none.
+    var passwordPolicy: PasswordPolicyResponse?
 
     /// The largest message that is accepted.
     private static let largestMessage: ber_len_t = 64 << 20
@@ -197,12 +199,12 @@ extension LDAPHandle {
 // MARK: - The library
 
 /// The global state of libldap.
-public enum LDAPLibrary {
+package enum LDAPLibrary {
     /// Makes libldap ignore ldap.conf, `ldaprc` in the home and in the working directory, the variables `LDAP…`, and Cyrus SASL's
     /// mechanisms, which would all be loaded (the only one in use, EXTERNAL, is built in).
     ///
     /// To be called before the first connection, by a program while it has one thread: it changes the environment.
-    public static func ignoreSurroundings() {
+    package static func ignoreSurroundings() {
         unsafe setenv(noInitialization, "1", 1)
         unsafe setenv("SASL_PATH", "/nonexistent", 1)
     }

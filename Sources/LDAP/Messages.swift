@@ -209,7 +209,7 @@ extension LDAPHandle {
             let hasValue = unsafe control.ldctl_value.bv_val != nil
             result.append(
                 Control(
-                    identifier: unsafe String(cString: control.ldctl_oid),
+                    unsafe String(cString: control.ldctl_oid),
                     isCritical: unsafe control.ldctl_iscritical != 0,
                     value: hasValue ? unsafe Self.bytes(control.ldctl_value) : nil))
             unsafe next += 1

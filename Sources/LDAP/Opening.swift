@@ -8,13 +8,7 @@ import SystemPackage
 /// All of that may wait for a server, so it runs on a thread of ``BlockingWork``. The deadline and a cancellation take effect at once, even while the
 /// thread is blocked, and shut its socket down, so that a stalled call returns. Only the resolver cannot be interrupted.
 final class Opening: Sendable {
-    /// A bound connection.
-    struct Opened: Sendable {
-        let handle: LDAPHandle
-        let passwordPolicy: PasswordPolicyResponse?
-    }
-
-    private typealias Answer = Result<Opened, LDAPError>
+    private typealias Answer = Result<LDAPHandle, LDAPError>
 
     private struct State {
         /// The first one counts: the thread's, the deadline's or the cancellation's.
@@ -40,7 +34,7 @@ final class Opening: Sendable {
     deinit { try? state.withLock(\.socket)?.close() }
 
     /// Makes the attempt. To be called once.
-    @MainActor func run() async throws(LDAPError) -> Opened {
+    @MainActor func run() async throws(LDAPError) -> LDAPHandle {
         let timer = EventLoop.shared.call(at: deadline) { self.interrupt(.timeout) }
         defer { EventLoop.shared.cancel(timer) }
         return try await withTaskCancellationHandler {
@@ -94,20 +88,20 @@ final class Opening: Sendable {
     private func work() {
         guard state.withLock({ $0.answer == nil }) else { return }
         do throws(LDAPError) {
-            let opened = try open()
-            if !resolve(.success(opened)) { opened.handle.close() }
+            let handle = try open()
+            if !resolve(.success(handle)) { handle.close() }
         } catch {
             resolve(.failure(error))
         }
     }
 
-    private func open() throws(LDAPError) -> Opened {
+    private func open() throws(LDAPError) -> LDAPHandle {
         let handle = try LDAPHandle.open(on: try connect(), server: server)
         do throws(LDAPError) {
             try handle.beginTLS(options.tls)
-            let policy = try bind(handle)
+            try bind(handle)
             try handle.stopBlocking()
-            return Opened(handle: handle, passwordPolicy: policy)
+            return handle
         } catch {
             handle.close()
             throw explained(error)
@@ -136,8 +130,8 @@ final class Opening: Sendable {
             diagnostic: answers.joined(separator: ", "))
     }
 
-    private func bind(_ handle: LDAPHandle) throws(LDAPError) -> PasswordPolicyResponse? {
-        guard options.credentials != .anonymous else { return nil }
+    private func bind(_ handle: LDAPHandle) throws(LDAPError) {
+        guard options.credentials != .anonymous else { return }
         let request = Request.bind(options.credentials)
         var controls: [Control] = []
         if case .simple = options.credentials { controls.append(.passwordPolicy) }
@@ -147,12 +141,11 @@ final class Opening: Sendable {
         } catch {
             throw error.about("\(request)")
         }
-        guard outcome.code == .success else {
-            var error = LDAPError(outcome, operation: "\(request)", server: "\(server)")
-            error.passwordPolicy = outcome.controls.passwordPolicy
-            throw error
-        }
-        return outcome.controls.passwordPolicy
+        handle.passwordPolicy = outcome.controls.passwordPolicy
+        guard outcome.code != .success else { return }
+        var error = LDAPError(outcome, operation: "\(request)", server: "\(server)")
+        error.passwordPolicy = handle.passwordPolicy
+        throw error
     }
 
     /// The library does not report why it refuses a certificate, so it is fetched again without a check, and nothing is sent.

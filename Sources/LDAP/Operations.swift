@@ -7,7 +7,7 @@ extension LDAPConnection {
     /// - Returns: the entry after the operation; nil when it was not requested or the server does not support that.
     /// - Throws: among others `noSuchAttribute` when a value to delete is missing, so a compare-and-set is lost.
     @discardableResult
-    public func modify(
+    package func modify(
         _ dn: DN, _ modifications: [Modification], asserting filter: Filter? = nil, postRead: [AttributeName] = []
     ) async throws(LDAPError) -> Entry? {
         let request = Request.modify(dn, modifications)
@@ -27,44 +27,44 @@ extension LDAPConnection {
 
     /// Adds an entry (RFC 4511, section 4.7).
     /// - Throws: among others `entryAlreadyExists`, and `noSuchObject` when the parent is missing.
-    public func add(_ entry: Entry) async throws(LDAPError) { _ = try await succeed(.add(entry)) }
+    package func add(_ entry: Entry) async throws(LDAPError) { _ = try await succeed(.add(entry)) }
 
     /// Deletes an entry without children (RFC 4511, section 4.8).
-    public func delete(_ dn: DN) async throws(LDAPError) { _ = try await succeed(.delete(dn)) }
+    package func delete(_ dn: DN) async throws(LDAPError) { _ = try await succeed(.delete(dn)) }
 
     /// Renames an entry, or moves it with its subtree (RFC 4511, section 4.9).
     /// - Parameters:
     ///   - rdn: its new relative name.
     ///   - deleteOldRDN: whether the values of the old relative name are removed.
     ///   - newSuperior: its new parent; nil: unchanged.
-    public func rename(
+    package func rename(
         _ dn: DN, to rdn: RDN, deleteOldRDN: Bool = true, newSuperior: DN? = nil
     ) async throws(LDAPError) {
         _ = try await succeed(.rename(dn, to: rdn, deleteOldRDN: deleteOldRDN, newSuperior: newSuperior))
     }
 
     /// Our identity according to the server (RFC 4532): `dn:…`, `u:…`, or empty for anonymous.
-    public func whoAmI() async throws(LDAPError) -> String {
+    package func whoAmI() async throws(LDAPError) -> String {
         let value = try await succeed(.whoAmI).outcome.value ?? []
         guard let text = String(validating: value, as: UTF8.self) else { throw malformed("the identity", .whoAmI) }
         return text
     }
 
-    /// Reads the root DSE.
-    public func rootDSE() async throws(LDAPError) -> RootDSE {
-        guard let entry = try await entry(at: .root, attributes: ["*", "+"]) else {
+    /// The features that the server lists in its root DSE (RFC 4512, section 5.1).
+    package func features() async throws(LDAPError) -> Set<ServerFeature> {
+        let lists: [AttributeName] = ["supportedControl", "supportedExtension"]
+        guard let entry = try await entry(at: .root, attributes: lists) else {
             throw LDAPError(
                 .noSuchObject, operation: "read the root DSE", server: "\(server)",
                 diagnostic: "the server does not show its root DSE to us")
         }
-        return RootDSE(entry: entry)
+        return Set(lists.flatMap { entry[$0] }.compactMap { $0.text.flatMap(ServerFeature.init) })
     }
 
     /// One entry; nil when there is none, or the access rules hide it.
     /// - Parameter attributes: empty: all user attributes.
-    public func entry(at dn: DN, attributes: [AttributeName] = []) async throws(LDAPError) -> Entry? {
-        let request = Request.search(
-            base: dn, scope: .base, filter: .present("objectClass"), attributes: attributes, sizeLimit: 0)
+    package func entry(at dn: DN, attributes: [AttributeName] = []) async throws(LDAPError) -> Entry? {
+        let request = Request.search(SearchRequest(base: dn, scope: .base, attributes: attributes))
         let response = try await perform(request)
         guard response.outcome.code != .noSuchObject else { return nil }
         guard response.outcome.code == .success else { throw error(response.outcome, request) }
@@ -72,125 +72,70 @@ extension LDAPConnection {
     }
 
     /// Searches entries. Nothing is sent before the first entry is asked for.
-    public nonisolated func search(_ request: SearchRequest) -> LDAPSearch {
+    package nonisolated func search(_ request: SearchRequest) -> LDAPSearch {
         LDAPSearch(connection: self, request: request)
     }
 }
 
-// MARK: - Root DSE
-
-/// The root DSE: a server's information about itself (RFC 4512, section 5.1).
-public struct RootDSE: Hashable, Sendable {
-    /// Optional features of a server.
-    public enum Feature: String, CaseIterable, Sendable {
-        /// Operations only if a filter matches (RFC 4528).
-        case assertion = "1.3.6.1.1.12"
-        /// The entry after the operation (RFC 4527).
-        case postRead = "1.3.6.1.1.13.2"
-        /// Searches page by page (RFC 2696).
-        case pagedResults = "1.2.840.113556.1.4.319"
-        /// Content Synchronization (RFC 4533). slapd names it as soon as the module is loaded; a database without the overlay still
-        /// answers with unavailableCriticalExtension.
-        case contentSync = "1.3.6.1.4.1.4203.1.9.1.1"
-        /// StartTLS (RFC 4511, section 4.14).
-        case startTLS = "1.3.6.1.4.1.1466.20037"
-        /// Who am I? (RFC 4532).
-        case whoAmI = "1.3.6.1.4.1.4203.1.11.3"
-    }
-
-    /// The roots of the server's trees, in its spelling.
-    public let namingContexts: [String]
-    /// Object identifiers.
-    public let supportedControls: Set<String>
-    /// Object identifiers.
-    public let supportedExtensions: Set<String>
-    /// Object identifiers.
-    public let supportedFeatures: Set<String>
-    /// The product and its version; nil when the server does not tell.
-    public let vendorVersion: String?
-
-    init(entry: Entry) {
-        func texts(_ name: AttributeName) -> [String] { entry[name].compactMap(\.text) }
-        namingContexts = texts("namingContexts")
-        supportedControls = Set(texts("supportedControl"))
-        supportedExtensions = Set(texts("supportedExtension"))
-        supportedFeatures = Set(texts("supportedFeatures"))
-        vendorVersion = entry.text("vendorVersion")
-    }
-
-    /// Whether the server lists the feature among its controls, extensions or features.
-    public func offers(_ feature: Feature) -> Bool {
-        supportedControls.contains(feature.rawValue) || supportedExtensions.contains(feature.rawValue)
-            || supportedFeatures.contains(feature.rawValue)
-    }
+/// Optional features of a server: controls and extended operations, by their identifiers.
+package enum ServerFeature: String, CaseIterable, Sendable {
+    /// Operations only if a filter matches (RFC 4528).
+    case assertion = "1.3.6.1.1.12"
+    /// The entry after the operation (RFC 4527).
+    case postRead = "1.3.6.1.1.13.2"
+    /// Searches page by page (RFC 2696).
+    case pagedResults = "1.2.840.113556.1.4.319"
+    /// Content Synchronization (RFC 4533). slapd names it as soon as the module is loaded; a database without the overlay still
+    /// answers with unavailableCriticalExtension.
+    case contentSync = "1.3.6.1.4.1.4203.1.9.1.1"
+    /// StartTLS (RFC 4511, section 4.14).
+    case startTLS = "1.3.6.1.4.1.1466.20037"
+    /// Who am I? (RFC 4532).
+    case whoAmI = "1.3.6.1.4.1.4203.1.11.3"
 }
 
 /// The entries that a search finds, page by page (RFC 2696): the next page is requested when the last one has been consumed.
 ///
 /// It ends with an error unless it is complete: a result that the server truncated is never treated as complete.
-public struct LDAPSearch: AsyncSequence, Sendable {
-    /// An event.
-    public typealias Element = Entry
-    /// How it fails.
-    public typealias Failure = LDAPError
+package struct LDAPSearch: AsyncSequence, AsyncIteratorProtocol {
+    private let connection: LDAPConnection
+    private let request: SearchRequest
+    private var entries: ArraySlice<Entry> = []
+    /// Where the next page begins; nil after the last one, and after an error.
+    private var cookie: [UInt8]? = []
 
-    let connection: LDAPConnection
-    let request: SearchRequest
+    fileprivate init(connection: LDAPConnection, request: SearchRequest) {
+        self.connection = connection
+        self.request = request
+    }
 
-    /// Begins the search.
-    public func makeAsyncIterator() -> Iterator { Iterator(search: self) }
+    package func makeAsyncIterator() -> LDAPSearch { self }
 
     /// All entries together. Only where their number is known to be small.
-    public func all() async throws(LDAPError) -> [Entry] {
+    package func all() async throws(LDAPError) -> [Entry] {
         var entries: [Entry] = []
         for try await entry in self { entries.append(entry) }
         return entries
     }
 
-    /// Hands out one page after the other.
-    public struct Iterator: AsyncIteratorProtocol {
-        private let search: LDAPSearch
-        private var entries: ArraySlice<Entry> = []
-        /// Where the next page begins; nil behind the last one, and after an error.
-        private var cookie: [UInt8]? = []
-        private var count = 0
+    package mutating func next() async throws(LDAPError) -> Entry? { try await next(isolation: nil) }
 
-        init(search: LDAPSearch) { self.search = search }
-
-        /// The next entry, nil at the end.
-        public mutating func next() async throws(LDAPError) -> Entry? { try await next(isolation: nil) }
-
-        /// The next entry, nil at the end.
-        public mutating func next(
-            isolation actor: isolated (any Actor)?
-        ) async throws(LDAPError) -> Entry? {
-            while entries.isEmpty, let start = cookie {
-                cookie = nil
-                let page = try await search.page(from: start, behind: count)
-                entries = page.entries[...]
-                count += page.entries.count
-                cookie = page.next
-            }
-            return entries.popFirst()
+    /// The next entry; nil at the end.
+    package mutating func next(isolation actor: isolated (any Actor)?) async throws(LDAPError) -> Entry? {
+        while entries.isEmpty, let start = cookie {
+            cookie = nil
+            let page = try await page(from: start)
+            entries = page.entries[...]
+            cookie = page.next
         }
+        return entries.popFirst()
     }
 
-    /// - Parameter count: how many entries the pages before had.
-    private func page(
-        from cookie: [UInt8], behind count: Int
-    ) async throws(LDAPError) -> (entries: [Entry], next: [UInt8]?) {
-        let message = Request.search(
-            base: request.base, scope: request.scope, filter: request.filter, attributes: request.attributes,
-            sizeLimit: request.sizeLimit)
+    private func page(from cookie: [UInt8]) async throws(LDAPError) -> (entries: [Entry], next: [UInt8]?) {
+        let message = Request.search(request)
         let isPaged = request.pageSize > 0 && request.scope != .base
         let controls = isPaged ? [Control.page(size: request.pageSize, cookie: cookie)] : []
         let response = try await connection.succeed(message, controls: controls)
-        // A server counts each page by itself.
-        guard request.sizeLimit <= 0 || count + response.entries.count <= request.sizeLimit else {
-            throw LDAPError(
-                .sizeLimitExceeded, operation: "\(message)", server: "\(connection.server)",
-                diagnostic: "there are more than the \(request.sizeLimit) entries that were asked for")
-        }
         guard response.references.isEmpty else {
             throw LDAPError(
                 .referral, operation: "\(message)", server: "\(connection.server)",
@@ -205,8 +150,7 @@ public struct LDAPSearch: AsyncSequence, Sendable {
 }
 
 /// How far below its base a search goes (RFC 4511, section 4.5.1.2).
-public enum SearchScope: Hashable, Sendable {
-    /// The base alone.
+package enum SearchScope: Hashable, Sendable {
     case base
     /// The entries just below the base.
     case oneLevel
@@ -214,32 +158,24 @@ public enum SearchScope: Hashable, Sendable {
     case subtree
 }
 
-/// The parameters of a search.
-public struct SearchRequest: Hashable, Sendable {
-    /// The base of the search.
-    public var base: DN
-    /// The scope of the search.
-    public var scope: SearchScope
-    /// Which entries are wanted.
-    public var filter: Filter
-    /// Which attributes are wanted: none named means all user attributes, `*` the same, `+` the operational ones, `1.1` none.
-    public var attributes: [AttributeName]
+/// What a search looks for.
+package struct SearchRequest: Hashable, Sendable {
+    package let base: DN
+    package let scope: SearchScope
+    package let filter: Filter
+    /// None named means all user attributes, `*` the same, `+` the operational ones, `1.1` none.
+    package let attributes: [AttributeName]
     /// How many entries are asked for at a time (RFC 2696); 0 asks for all at once.
-    public var pageSize: Int
-    /// More entries than this are an error; 0 leaves the limit to the server.
-    public var sizeLimit: Int
+    package let pageSize: Int
 
-    /// A search for everything below `base` unless the arguments say less.
-    public init(
+    package init(
         base: DN, scope: SearchScope = .subtree, filter: Filter = .present("objectClass"),
-        attributes: [AttributeName] = [],
-        pageSize: Int = 500, sizeLimit: Int = 0
+        attributes: [AttributeName] = [], pageSize: Int = 500
     ) {
         self.base = base
         self.scope = scope
         self.filter = filter
         self.attributes = attributes
         self.pageSize = pageSize
-        self.sizeLimit = sizeLimit
     }
 }

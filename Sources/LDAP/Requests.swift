@@ -3,7 +3,8 @@ import Glibc
 
 /// A request to the server.
 enum Request: Hashable, Sendable {
-    case search(base: DN, scope: SearchScope, filter: Filter, attributes: [AttributeName], sizeLimit: Int)
+    /// The page size is in a control.
+    case search(SearchRequest)
     case add(Entry)
     case modify(DN, [Modification])
     case delete(DN)
@@ -16,8 +17,8 @@ extension Request: CustomStringConvertible {
     /// The operation and its DN, without values, which may be secret.
     var description: String {
         switch self {
-        case .search(let base, .base, _, _, _): "read \(Self.name(base))"
-        case .search(let base, _, let filter, _, _): "search \(Self.name(base)) \(Self.beginning(of: filter))"
+        case .search(let search) where search.scope == .base: "read \(Self.name(search.base))"
+        case .search(let search): "search \(Self.name(search.base)) \(Self.beginning(of: search.filter))"
         case .add(let entry): "add \(Self.name(entry.dn))"
         case .modify(let dn, _): "modify \(Self.name(dn))"
         case .delete(let dn): "delete \(Self.name(dn))"
@@ -68,17 +69,17 @@ extension LDAPHandle {
     ) throws(CArena.ContainsNUL) -> Int32 {
         let list = controls.isEmpty ? nil : unsafe try arena.controls(controls)
         switch request {
-        case .search(let base, let scope, let filter, let attributes, let sizeLimit):
-            let names = attributes.isEmpty ? nil : unsafe try arena.strings(attributes.map(\.spelling))
+        case .search(let search):
+            let names = search.attributes.isEmpty ? nil : unsafe try arena.strings(search.attributes.map(\.spelling))
             let depth =
-                switch scope {
+                switch search.scope {
                 case .base: LDAP_SCOPE_BASE
                 case .oneLevel: LDAP_SCOPE_ONELEVEL
                 case .subtree: LDAP_SCOPE_SUBTREE
                 }
             return unsafe ldap_search_ext(
-                pointer, try arena.string(base.description), ber_int_t(depth), try arena.string(filter.description),
-                names, 0, list, nil, nil, Int32(clamping: sizeLimit), &messageID)
+                pointer, try arena.string(search.base.description), ber_int_t(depth),
+                try arena.string(search.filter.description), names, 0, list, nil, nil, LDAP_NO_LIMIT, &messageID)
         case .add(let entry):
             let values = unsafe try arena.modifications(
                 entry.attributes.map { (LDAP_MOD_ADD, $0.name.spelling, $0.values) })
@@ -103,7 +104,7 @@ extension LDAPHandle {
             return unsafe ldap_sasl_bind(pointer, nil, "EXTERNAL", arena.value([]), list, nil, &messageID)
         case .whoAmI:
             return unsafe ldap_extended_operation(
-                pointer, RootDSE.Feature.whoAmI.rawValue, nil, list, nil, &messageID)
+                pointer, ServerFeature.whoAmI.rawValue, nil, list, nil, &messageID)
         }
     }
 

@@ -138,23 +138,23 @@ extension ServerAddress: CustomStringConvertible {
 ///
 /// It stays with the server that worked last, so that all writes of a daemon go to one provider, and tries the others in their order when
 /// that one fails. Share one list among all connections that must use the same server.
-public final class ServerList: Sendable {
+package final class ServerList: Sendable {
     /// The servers, the preferred one first.
-    public let servers: [ServerAddress]
+    package let servers: [ServerAddress]
     private let last = Mutex<ServerAddress?>(nil)
 
     /// - Parameter servers: at least one; `connect` fails otherwise.
-    public init(_ servers: [ServerAddress]) { self.servers = servers }
+    package init(_ servers: [ServerAddress]) { self.servers = servers }
 
     /// The server that is tried first next time.
-    public var current: ServerAddress? { last.withLock { $0 } ?? servers.first }
+    package var current: ServerAddress? { last.withLock { $0 } ?? servers.first }
 
     /// Connects to the server that worked last, else to the first of the others that works. Each has `connectTimeout` for itself.
     ///
     /// Where a password policy has counted a refused password, the other servers are not asked: they would count it too.
     /// - Throws: the error of each server, with the code `invalidCredentials` if one refused them, else with the code of the first that was
     ///   tried.
-    public func connect(options: ConnectionOptions) async throws(LDAPError) -> LDAPConnection {
+    package func connect(options: ConnectionOptions) async throws(LDAPError) -> LDAPConnection {
         let preferred = current
         var answers: [LDAPError] = []
         for server in [preferred].compactMap(\.self) + servers.filter({ $0 != preferred }) {

@@ -196,16 +196,16 @@ struct LatencyProbe: Sendable {
     func run(_ count: Int, uid: Int) async throws -> Samples {
         let watching = try await Stage.connection(stage.sandbox)
         defer { watching.close() }
-        let request = ContentSyncRequest(
+        let request = SearchRequest(
             base: try DN(parsing: Stage.accountsDN), filter: .equal("uid", AttributeValue("\(uid)")),
             attributes: ["sstProvisioningMode", "sstProvisioningReturnValue"])
-        var events = watching.contentSync(request).makeAsyncIterator()
+        let events = watching.contentSync(request)
         while let event = try await events.next(), event != .refreshDone {}
         var samples = Samples()
         for _ in 0..<count {
             // Lets the system become idle.
             try await Task.sleep(for: .milliseconds(5))
-            let (adding, added) = try await one(uid, &events)
+            let (adding, added) = try await one(uid, events)
             samples.adding.append(adding)
             samples.added.append(added)
         }
@@ -214,7 +214,7 @@ struct LatencyProbe: Sendable {
 
     /// The request counts as committed at the reply or at the notification of the persistent search, whichever is first.
     private func one(
-        _ uid: Int, _ events: inout ContentSync.Iterator
+        _ uid: Int, _ events: ContentSync
     ) async throws -> (adding: Double, added: Double) {
         let stage = stage
         async let replied = {
@@ -224,7 +224,7 @@ struct LatencyProbe: Sendable {
         var notified: ContinuousClock.Instant?
         var claimed: ContinuousClock.Instant?
         while let event = try await events.next() {
-            guard case .entry(let entry, _, _) = event else { continue }
+            guard case .entry(let entry, _) = event else { continue }
             let now = ContinuousClock.now
             switch entry.text("sstProvisioningMode") {
             case "modify": notified = now

@@ -14,7 +14,7 @@ import Testing
 struct BackupCrashTests {
     private static let uid = "3724300"
 
-    /// All levels full, their snapshots told apart by a note in each, and an upload for the eighth day.
+    /// All levels are full; a note in each snapshot identifies it; an upload for the eighth day.
     private static func prepare(_ harness: DaemonHarness) throws {
         let snapshots = harness.home(uid).appending(path: ".snapshots")
         for name in try FileManager.default.contentsOfDirectory(atPath: snapshots.path) {
@@ -56,7 +56,7 @@ struct BackupCrashTests {
                 })
     }
 
-    /// What an undisturbed backup of a level leaves.
+    /// The result of an undisturbed backup of a level.
     private static let wanted = [
         "daily": notes(days: 2...8, weeks: (1...4).map { "week \($0)" }),
         "weekly": notes(days: 2...7, weeks: ["week 2", "week 3", "week 4", "day 1"]),

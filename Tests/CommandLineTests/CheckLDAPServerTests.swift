@@ -5,7 +5,7 @@ import Glibc
 import SystemPackage
 import Testing
 
-/// What `check` reports about an LDAP server with a wrong configuration, and about one whose configuration cannot be read.
+/// `check` with an LDAP server with a wrong configuration, and with one whose configuration cannot be read.
 @Suite struct CheckLDAPServerTests {
     /// Every level that the accounts have has a schedule.
     private static let scheduled =
@@ -36,7 +36,7 @@ import Testing
         names.contains(name) ? "# empty\n" : text
     }
 
-    /// One line of the list: its mark, and what is said of the subject.
+    /// One line of the list: the mark and the finding about the subject.
     private func line(_ subject: String, _ output: String) -> String? {
         output.split(separator: "\n").first { $0.dropFirst(6).hasPrefix("\(subject): ") }.map(String.init)
     }

@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 import Testing
 
-/// What `check` says of jobs and their scripts.
+/// The findings of `check` about jobs and their scripts.
 @Suite struct CheckTests {
     private static func script(_ url: URL, mode: mode_t = 0o755) throws {
         try FileManager.default.createDirectory(
@@ -12,7 +12,7 @@ import Testing
         chmod(url.path, mode)
     }
 
-    /// Settings with mail, handlers and hooks below the harness's directory, and what else a test wants.
+    /// Settings with mail, handlers and hooks below the harness's directory, and further settings of the test.
     private static func settings(_ harness: DaemonHarness, _ more: String) throws {
         let path = harness.directory.path
         try harness.settings(
@@ -97,7 +97,7 @@ import Testing
         }
     }
 
-    /// What others could change: by its place below the test's directory.
+    /// The paths that others could change, below the test's directory.
     @Test(
         "`check` and the start refuse alike what others could change, run nothing, and the command that they name fixes it",
         arguments: [

@@ -4,7 +4,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// The commands of the program and what they take, as its help tells them.
+/// The commands of the program and their arguments, as its help prints them.
 struct CommandHelp: Decodable {
     struct Argument: Decodable {
         struct Name: Decodable { let name: String }

@@ -53,7 +53,7 @@ struct DaemonBackupTests {
                 #expect(try String(contentsOf: older.appending(path: "changing"), encoding: .utf8) == "old")
                 let text = try String(contentsOf: newest.appending(path: "changing"), encoding: .utf8)
                 #expect(text == (uid == uids[0] ? "newer" : "old"))
-                // What du counts.
+                // As du counts.
                 var seen: Set<ino_t> = [Self.status(snapshots).st_ino]
                 var size = Int(Self.status(snapshots).st_blocks) * 512
                 for path in try FileManager.default.subpathsOfDirectory(atPath: snapshots.path) {

@@ -6,7 +6,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What the next start finds when the daemon did not end in order.
+/// The next start after a daemon that was killed or has crashed.
 @Suite struct DaemonCrashTests {
     @Test(
         "D13 killed with -9 while a script runs: the next start ends that script, marks the attempt lost, and runs the job again"

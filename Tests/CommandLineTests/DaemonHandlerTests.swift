@@ -320,7 +320,7 @@ import Testing
             #expect(try await harness.command("scripts", "restart").status == 0)
             #expect(try await !harness.command("scripts", "list").output.contains("not loaded"))
             #expect(try await harness.command("check").output.contains("ok    event handlers: \(file)\n"))
-            // What the next start would not load is told as well, with or without a daemon.
+            // Handlers that the next start could not load are reported as well, with or without a daemon.
             _ = try harness.handlers("this is no Python\n")
             #expect(try await harness.command("check").output.contains("SyntaxError"))
             await harness.stop(daemon)

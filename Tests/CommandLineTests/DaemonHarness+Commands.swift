@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// How a command ended, and what it wrote.
+/// The exit status and the output of a command.
 struct Outcome: Sendable {
     let status: Int32
     let output: String
@@ -52,7 +52,7 @@ extension DaemonHarness {
         return daemon
     }
 
-    /// Asks for a job of `[Job NAME]`.
+    /// Submits a job of `[Job NAME]`.
     /// - Returns: its number.
     func ask(_ name: String, sourceLocation: SourceLocation = #_sourceLocation) async throws -> String {
         let asked = try await Self.outcome(["jobs", "run", name, "-c", settingsFile.path])

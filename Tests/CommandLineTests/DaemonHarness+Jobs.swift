@@ -34,7 +34,7 @@ extension DaemonHarness {
             .map { try String(contentsOfFile: path($0), encoding: .utf8) }
     }
 
-    /// A script that tells its number, then waits for a file.
+    /// A script that prints its number, then waits for a file.
     func waiting(_ name: String, for file: String, then last: String = "") throws -> String {
         try script(
             name,
@@ -111,7 +111,7 @@ extension DaemonHarness {
         return try #require(last, sourceLocation: sourceLocation)
     }
 
-    /// Asks for a `[Job NAME]`.
+    /// Submits a job of `[Job NAME]`.
     func run(_ name: String, sourceLocation: SourceLocation = #_sourceLocation) async throws -> UInt64 {
         let asked = try await command("jobs", "run", name)
         let numbers = asked.output.split(separator: "\n").compactMap { UInt64($0) }
@@ -127,7 +127,7 @@ extension DaemonHarness {
         return lines.last
     }
 
-    /// Leaves what a daemon leaves that has run until then, and whose clock could be trusted.
+    /// Writes the state of a daemon that has run until then and whose clock was trusted.
     func wasAlive(at time: Date = Date()) throws {
         let state = directory.appending(path: "state")
         try FileManager.default.createDirectory(

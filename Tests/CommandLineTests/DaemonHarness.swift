@@ -9,7 +9,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// A sandbox with settings, the real program, and accounts: what an administrator has before him.
+/// A sandbox with settings, the real program, and accounts, as an administrator uses them.
 final class DaemonHarness: Sendable {
     let sandbox: LDAPSandbox
     /// Holds everything; only its owner can write there and in the directories above it.
@@ -27,7 +27,7 @@ final class DaemonHarness: Sendable {
 
     private init(_ sandbox: LDAPSandbox) async throws {
         self.sandbox = sandbox
-        // jailkit and the permission checks refuse what lies below a directory that others can write to.
+        // jailkit and the permission checks refuse everything below a directory that others can write to.
         let parent = geteuid() == 0 ? "/var/lib" : NSTemporaryDirectory()
         directory = URL(filePath: parent).appending(path: "prov-test-\(UUID().uuidString.prefix(8))")
         for name in ["homes", "rsnapshot.d", "data"] {
@@ -190,7 +190,7 @@ final class DaemonHarness: Sendable {
         }
     }
 
-    /// Everything below a directory, with type, mode, owner and size: what must not have changed.
+    /// Everything below a directory, with type, mode, owner and size, to compare later.
     func tree(_ root: URL) throws -> [String] {
         let paths = try FileManager.default.subpathsOfDirectory(atPath: root.path).sorted()
         return paths.map { path in
@@ -233,7 +233,7 @@ enum ProgramStarter {
     }
 }
 
-/// A program that runs, with what it has said so far.
+/// A running program with its output so far.
 final class RunningProgram: Sendable {
     private let process: Process
     private let log: URL

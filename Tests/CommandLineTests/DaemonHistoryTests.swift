@@ -8,9 +8,9 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What the daemon and its commands make of a history that cannot be used.
+/// The daemon and its commands with a history that cannot be used.
 @Suite struct DaemonHistoryTests {
-    /// What `jobs list` and `jobs show` say while the one job runs and its history is out of reach.
+    /// The output of `jobs list` and `jobs show` while the job runs and the history cannot be read.
     private static func expectLiveOnly(_ harness: DaemonHarness, _ id: UInt64, hint: String) async throws {
         for arguments in [["jobs", "list"], ["jobs", "show", "\(id)"]] {
             for json in [[], ["--json"]] {

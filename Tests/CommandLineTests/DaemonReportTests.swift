@@ -6,13 +6,13 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What the real daemon tells of the ends of its jobs: in the log, by mail, and when an account is explained.
+/// How the daemon reports the ends of its jobs: in the log, by mail, and in `accounts explain`.
 @Suite(
     .enabled(
         if: FileManager.default.isExecutableFile(atPath: "/usr/bin/rsnapshot"),
         "rsnapshot is not installed: apt install rsnapshot"))
 struct DaemonReportTests {
-    /// What `accounts explain --json` says of backups.
+    /// The backups in `accounts explain --json`.
     private struct Explained: Decodable {
         struct Backup: Decodable {
             struct Level: Decodable {
@@ -152,7 +152,7 @@ struct DaemonReportTests {
             #expect(good.unknown.isEmpty, "\(good.unknown)")
 
             if geteuid() == 0 {
-                // Another user sees what is not root's alone, and is told what is missing.
+                // Another user sees everything that is readable for him, and the output names the rest.
                 let (other, password) = (harness.path("other.conf"), harness.path("other-password"))
                 try FileManager.default.copyItem(atPath: harness.sandbox.daemonPasswordFile.string, toPath: password)
                 #expect(chown(password, 65_534, 65_534) == 0 && chmod(password, 0o600) == 0)
@@ -175,7 +175,7 @@ struct DaemonReportTests {
                 #expect(seen.unknown.contains { $0.contains(".state") && $0.contains("root") }, "\(seen.unknown)")
             }
 
-            // Nothing of the other account is in order.
+            // The other account has every problem.
             let other = harness.configuration("3724301")
             try FileManager.default.removeItem(at: other)
             try await harness.manager.modify(DaemonHarness.dn("3724301"), [.replace("sstIsActive", "FALSE")])

@@ -8,13 +8,13 @@ import Testing
 @testable import BackupService
 @testable import prov_backup_rsnapshot
 
-/// Scheduled backups of the real daemon. No test waits for a time of the day: what is due lies in the past.
+/// Scheduled backups of the real daemon. No test waits for a time of day: due times are in the past.
 @Suite(
     .enabled(
         if: FileManager.default.isExecutableFile(atPath: "/usr/bin/rsnapshot"),
         "rsnapshot is not installed: apt install rsnapshot"))
 struct DaemonScheduleTests {
-    /// Writes what the daemon records of an account's snapshots.
+    /// Writes the daemon's record of an account's snapshots.
     private static func record(
         _ successes: [String: Int], hitTimeLimit: Bool = false, hoursAgoOf uid: String, in harness: DaemonHarness
     ) throws {

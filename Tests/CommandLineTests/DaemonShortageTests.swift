@@ -22,7 +22,7 @@ import Testing
                 count += 1
             }
             #expect(errno == ENOSPC)
-            // Two attempts are not enough for what follows.
+            // More attempts than MAX_ATTEMPTS follow.
             try harness.settings(service: "MAX_ATTEMPTS = 2\nRETRY_MAX_DELAY = 1s")
             let daemon = try await harness.running()
             let uids = ["3724300", "3724301"]
@@ -73,7 +73,7 @@ import Testing
             #expect(health.output.contains(part) && status.output.contains(part), "\(part): \(health) \(status)")
         }
         for uid in uids {
-            // While an attempt runs, it is told of that.
+            // While an attempt runs, the output says so.
             try await eventually("it is explained") {
                 let explained = try await harness.command("accounts", "explain", uid).output
                 return explained.contains("a shortage of the machine delays it since")

@@ -4,7 +4,7 @@ import Glibc
 import TestSupport
 import Testing
 
-/// The real program on a real directory, from outside.
+/// The built program with a real LDAP server.
 @Suite(.serialized) struct DaemonTests {
     @Test(
         "an account goes the whole way with the shipped home script, and a server without syncprov changes nothing",

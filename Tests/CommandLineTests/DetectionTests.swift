@@ -46,7 +46,7 @@ import Testing
     }
 }
 
-/// Sees the account's mode change by a persistent search of its own.
+/// Follows the account's mode by a persistent search of its own.
 private final class Observer: Sendable {
     private let connection: LDAPConnection
     private let seen = Mutex<[(mode: String, at: ContinuousClock.Instant)]>([])
@@ -57,11 +57,11 @@ private final class Observer: Sendable {
             bindDN: try DN(parsing: harness.sandbox.adminDN), password: Secret(harness.sandbox.adminPassword))
         connection = try await LDAPConnection.open(
             ServerAddress(parsing: harness.sandbox.uri), options: ConnectionOptions(credentials: credentials))
-        let request = ContentSyncRequest(
+        let request = SearchRequest(
             base: try DN(parsing: SandboxTree.accountsDN), filter: .present("sstProvisioningMode"),
             attributes: ["sstProvisioningMode"])
         let watching = Task { [connection, self] in
-            for try await case .entry(let entry, _, _) in connection.contentSync(request) {
+            for try await case .entry(let entry, _) in connection.contentSync(request) {
                 let now = ContinuousClock.now
                 seen.withLock { $0.append((entry.text("sstProvisioningMode") ?? "", now)) }
             }
@@ -76,7 +76,7 @@ private final class Observer: Sendable {
         connection.close()
     }
 
-    /// Takes what was seen up to the first mode that is looked for; gives when it was seen.
+    /// Removes the observations up to the first one of a mode, and returns its time.
     func next(_ isWanted: (String) -> Bool) async throws -> ContinuousClock.Instant {
         var found: ContinuousClock.Instant?
         try await eventually("the mode changes") {

@@ -19,7 +19,7 @@ struct DocumentationPage {
             + guides.filter { $0.hasSuffix(".md") }.map { "docs/\($0)" }.sorted()
     }()
 
-    /// README.md and the guides: what administrators follow.
+    /// README.md and the guides.
     static let guides = ["README.md"] + paths.filter { $0.contains(/^docs\/[a-z-]+\.md$/) }
 
     init(_ path: String) throws {

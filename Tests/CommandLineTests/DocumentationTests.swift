@@ -6,7 +6,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What the documentation names is there: commands, options, settings, exit codes, links, and files of the source tree.
+/// Everything that the documentation names exists: commands, options, settings, exit codes, links, and files of the source tree.
 @Suite struct DocumentationTests {
     // MARK: Pages
 
@@ -121,7 +121,7 @@ import Testing
         }
     }
 
-    /// Words in capitals that are no settings: names of return values, variables of scripts, what commands print, and values of
+    /// Words in capitals that are no settings: names of return values, variables of scripts, output of commands, and values of
     /// attributes.
     private static func isOther(_ word: String) -> Bool {
         ProvisioningExitCode.allCases.contains { $0.name == word } || word.hasPrefix("PROV_")

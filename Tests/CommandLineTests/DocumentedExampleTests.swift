@@ -12,7 +12,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// The commands, scripts and settings that the documentation shows do what it says.
+/// The commands, scripts and settings in the documentation work as documented.
 @Suite(.serialized) struct DocumentedExampleTests {
     @Test("the first account of README.md is made by the commands as they stand there")
     func firstAccount() async throws {
@@ -273,7 +273,7 @@ import Testing
         #expect(account?["userPassword"].isEmpty == true, "the daemon must not read passwords")
     }
 
-    /// The shipped settings with what docs/install.md says of `[Database]`, and with everything below a directory of the test's own.
+    /// The shipped settings with `[Database]` as in docs/install.md, and with everything below a directory of the test's own.
     private func shippedSettings(in directory: URL, server: String, passwordFile: String) throws -> String {
         let backup = DaemonHarness.checkout.appending(path: "etc/Provisioning/Backup")
         let install = try DocumentationPage("docs/install.md")

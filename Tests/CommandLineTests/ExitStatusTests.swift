@@ -226,7 +226,7 @@ private struct Stage: Sendable {
         }
     }
 
-    /// Runs the program in the script of a job, which keeps what comes of it.
+    /// Runs the program in the script of a job, which stores its output and exit status.
     private func runInScript(_ arguments: [String]) async throws -> Outcome {
         _ = try harness.script(
             "reports.sh",

@@ -12,7 +12,7 @@ enum Golden {
         DaemonHarness.checkout.appending(path: "Tests/CommandLineTests/Golden").appending(path: name)
     }
 
-    /// Expects that a text is what the file of that name holds.
+    /// Expects that a text is equal to the file of that name.
     static func expect(_ text: String, in name: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
         if isRegenerating {
             try FileManager.default.createDirectory(

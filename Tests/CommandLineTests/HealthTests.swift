@@ -8,7 +8,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What monitoring is told.
+/// The line for monitoring.
 @Suite struct HealthTests {
     private static func health(_ change: (inout DaemonHealth) -> Void = { _ in }) -> DaemonHealth {
         var health = DaemonHealth(

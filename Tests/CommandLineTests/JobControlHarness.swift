@@ -25,7 +25,7 @@ final class JobControlHarness: JobControl {
     private let runner: JobRunner
     private let declared = Mutex<[String: UserScript]>([:])
     private let handlersLoaded = Mutex(0)
-    /// The accounts that a backup takes, and what each of its jobs runs.
+    /// The accounts of a backup run, and the work of each of its jobs.
     private let accounts = Mutex<[String: String]>([:])
     /// What asking for a backup throws.
     private var refusal: (any Error)?
@@ -88,7 +88,7 @@ final class JobControlHarness: JobControl {
             slots: 4)
     }
 
-    // MARK: What a test sets up
+    // MARK: Setting up a test
 
     /// Writes a script and declares it. It finds the program as `$PROGRAM`, and waits for files that a test makes.
     func script(_ name: String, _ body: String) throws {

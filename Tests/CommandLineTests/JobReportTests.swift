@@ -4,7 +4,7 @@ import Testing
 @testable import JobCore
 @testable import prov_backup_rsnapshot
 
-/// What the log and the mail say of a job that has ended.
+/// The log line and the mail about a job that has ended.
 @Suite struct JobReportTests {
     private static let time = Timestamp(secondsSince1970: 1_800_000_000)
 

@@ -5,7 +5,7 @@ import Testing
 @testable import JobCore
 @testable import prov_backup_rsnapshot
 
-/// What the job commands read and print, as values.
+/// Arguments and output of the job commands, as values.
 @Suite struct JobTextTests {
     private static let noon = Timestamp(secondsSince1970: 1_795_262_400)  // 2026-11-21T12:00:00Z
 
@@ -268,13 +268,13 @@ import Testing
         var follower = JobFollower()
         var details = Self.job { $0.output = Self.output("ab\ncd\n") }
         #expect(follower.lines(details) == ["| ab", "| cd"])
-        // 6 of head, 4 of them told… then 94 that were dropped, and a tail of 5.
+        // A head of 6, 4 of them printed; 94 dropped; a tail of 5.
         details.output = Self.output("ab\ncd\n", dropped: 94, tail: "tail\n")
         #expect(follower.lines(details) == ["| … 94 bytes omitted …", "| tail"])
-        // The tail moves on: of the 94 + 10 dropped now, 99 were seen or told.
+        // The tail moves on: of the 94 + 10 dropped bytes, 99 were printed or counted.
         details.output = Self.output("ab\ncd\n", dropped: 104, tail: "more\n")
         #expect(follower.lines(details) == ["| … 5 bytes omitted …", "| more"])
-        // Everything that was told is still there.
+        // Everything that was printed is still there.
         details.output = Self.output("ab\ncd\n", dropped: 104, tail: "more\nx\n")
         #expect(follower.lines(details) == ["| x"])
     }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What a schedule does not ask for again.
+/// Jobs that a schedule does not submit again.
 @Suite @MainActor struct OpenJobFilterTests {
     /// Open jobs as a daemon has them.
     private static func standing(_ jobs: [(number: UInt64, request: JobRequest)], level: String = "daily")

@@ -6,7 +6,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What commands print: all of it or an error, and nothing in it that an entry could steer a terminal or a shell with.
+/// The output of commands: complete or an error, without control characters or shell characters of entries.
 @Suite struct OutputTests {
     /// Runs a command with its standard output as a line of bash leaves it.
     private func bash(_ line: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {

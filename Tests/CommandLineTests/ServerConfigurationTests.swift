@@ -3,7 +3,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What cn=config and the subschema say, as far as `check` reads them.
+/// cn=config and the subschema, as `check` reads them.
 @Suite struct ServerConfigurationTests {
     private static let daemon = "cn=daemon,ou=programs,dc=example,dc=org"
 

@@ -9,7 +9,7 @@ struct SettingsFaultTests {
 
     init() throws { fixture = try SettingsFixture() }
 
-    /// One wrong line below what must be said; the line's number in the file, its key and a part of the message.
+    /// One wrong line after the required settings; its number in the file, its key and a part of the message.
     static let faults: [(lines: String, key: String, message: String)] = [
         ("[Global]\nLOG_DEBUG = perhaps", "LOG_DEBUG", "neither yes nor no"),
         ("[Global]\nSLEEP = 0", "SLEEP", "out of range"),

@@ -8,7 +8,7 @@ import SystemPackage
 final class SettingsFixture: Sendable {
     let directory: FilePath
 
-    /// What every service file must say.
+    /// The settings that every service file needs.
     static let minimum = """
         [Database]
         SERVER = ldapi:///
@@ -42,7 +42,7 @@ final class SettingsFixture: Sendable {
             environment: environment)
     }
 
-    /// What is wrong with a service file; empty when nothing is.
+    /// The errors of a service file.
     func errors(_ service: String, environment: [String: String] = [:]) throws -> [SettingsProblem] {
         do {
             _ = try load(service, environment: environment)

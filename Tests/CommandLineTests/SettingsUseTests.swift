@@ -82,7 +82,7 @@ import Testing
     }
 }
 
-/// Where names are used in Swift sources, as far as it can be told from the text.
+/// Where names are used in Swift sources, as far as the text shows it.
 private struct PropertyUses {
     private struct Word {
         let text: String

@@ -4,7 +4,7 @@ import JobCore
 import Provisioning
 import Testing
 
-/// Every citation of docs/specification leads somewhere, and its tables say what the program does.
+/// Every citation of docs/specification exists, and its tables agree with the program.
 @Suite struct SpecificationTests {
     private static let directory = DaemonHarness.checkout.appending(path: "docs/specification")
 
@@ -29,7 +29,7 @@ import Testing
         for root in roots {
             let below = FileManager.default.subpaths(atPath: checkout.appending(path: root).path) ?? []
             for path in below.isEmpty ? [root] : below.map({ "\(root)/\($0)" }) {
-                // What cannot be read as text is a directory or a binary file.
+                // A file that cannot be read as text is a directory or a binary file.
                 texts[path] = try? String(contentsOf: checkout.appending(path: path), encoding: .utf8)
             }
         }
@@ -56,7 +56,7 @@ import Testing
         }
     }
 
-    /// What is wrong with a citation, or with what only resembles one; nil: nothing is.
+    /// The error of a citation or of a text that resembles one; nil: it is correct.
     private func fault(at place: Substring, _ rules: Set<String>) -> String? {
         let form = /[Ss]pecification: ([a-z-]+\.md)(?:#([a-z0-9-]+)| ([A-Z][0-9]+(?:(?:, | and | to )[A-Z][0-9]+)*))/
         guard let citation = place.prefixMatch(of: form) else {

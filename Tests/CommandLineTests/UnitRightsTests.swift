@@ -7,7 +7,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What the shipped unit takes from the daemon, read from the file itself, and the daemon's whole work without it.
+/// The restrictions of the shipped unit, read from the file itself, and the daemon's whole work with them.
 enum ShippedUnit {
     private static let directory = DaemonHarness.checkout.appending(path: "etc/systemd")
     static let file = directory.appending(path: "prov-backup-rsnapshot.service").path

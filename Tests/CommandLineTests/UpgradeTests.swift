@@ -47,7 +47,7 @@ import Testing
             let retired = "Rsnapshot.conf:\(try harness.line("HOST = mail.example.org")):"
             #expect(daemon.output.components(separatedBy: retired).count == 2, "\(daemon.output)")
 
-            // Nothing was done for those that had nothing open.
+            // Accounts without open work were not touched.
             #expect(try await Self.changeNumbers(of: done, harness) == changes)
             #expect(try Self.identity(harness.configuration("3724300")) == configuration)
             #expect(try before == ["daily.0", "daily.1"].map { try harness.tree(snapshots.appending(path: $0)) })
@@ -65,7 +65,7 @@ import Testing
             #expect(backup.status == 0, "\(backup)")
             #expect(try before == ["daily.1", "daily.2"].map { try harness.tree(snapshots.appending(path: $0)) })
 
-            // Half of its rotation was done: nothing is lost, and no place is left out.
+            // Half of its rotation was done: no snapshot is lost, and no index is missing.
             let next = try await DaemonHarness.outcome(
                 ["backup", "daily", "--account", "3724305", "--force", "-c", harness.settingsFile.path])
             #expect(next.status == 0, "\(next)")
@@ -106,7 +106,7 @@ import Testing
         return numbers
     }
 
-    /// What a file is, when it was written, and what it holds.
+    /// Type, time and content of a file.
     private static func identity(_ file: URL) throws -> [String] {
         var status = stat()
         #expect(stat(file.path, &status) == 0)

@@ -7,29 +7,26 @@ import Testing
 
 /// Follows the events of one synchronization in the order in which they come.
 struct Follower {
-    var iterator: ContentSync.Iterator
+    let events: ContentSync
 
-    init(_ connection: LDAPConnection, _ request: ContentSyncRequest = .open) {
-        iterator = connection.contentSync(request).makeAsyncIterator()
+    init(_ connection: LDAPConnection, _ search: SearchRequest = .open) {
+        events = connection.contentSync(search)
     }
 
     /// The next event that is about an entry or the end of the refresh.
-    mutating func next() async throws -> SyncEvent {
-        while let event = try await iterator.next() {
-            switch event {
-            case .cookie, .phaseDone: continue
-            default: return event
-            }
+    func next() async throws -> SyncEvent {
+        while let event = try await events.next() {
+            if event != .unchanged { return event }
         }
         throw Ended()
     }
 
     /// The DNs of all entries until the refresh is done.
-    mutating func refresh() async throws -> [DN] {
+    func refresh() async throws -> [DN] {
         var names: [DN] = []
         while true {
             switch try await next() {
-            case .entry(let entry, _, .add): names.append(entry.dn)
+            case .entry(let entry, _): names.append(entry.dn)
             case .refreshDone: return names
             case let event: Issue.record("a refresh without a cookie has no \(event)")
             }
@@ -39,43 +36,12 @@ struct Follower {
     struct Ended: Error {}
 }
 
-extension ContentSyncRequest {
+extension SearchRequest {
     /// The entries with the title `open` below `ou=tests`.
-    static var open: ContentSyncRequest {
-        ContentSyncRequest(base: .tests, filter: .equal("title", "open"), attributes: ["title", "entryUUID"])
-    }
-}
+    static let open = of(["title", "entryUUID"])
 
-extension [SyncEvent] {
-    var entries: [(DN, EntryUUID)] {
-        compactMap { event in
-            guard case .entry(let entry, let uuid, _) = event else { return nil }
-            return (entry.dn, uuid)
-        }
-    }
-
-    var lastCookie: [UInt8]? {
-        guard case .cookie(let cookie)? = last else { return nil }
-        return cookie
-    }
-
-    /// Either what is gone is named, or all that is there and this is not among it.
-    func tellsGone(_ uuid: EntryUUID) -> Bool {
-        let isNamed = contains { event in
-            switch event {
-            case .deleted(uuid): true
-            case .identifiers(let uuids, let deleted): deleted && uuids.contains(uuid)
-            default: false
-            }
-        }
-        let isPresent = contains { event in
-            switch event {
-            case .present(uuid): true
-            case .identifiers(let uuids, let deleted): !deleted && uuids.contains(uuid)
-            default: false
-            }
-        }
-        return isNamed || (contains(.phaseDone(deletes: false)) && !isPresent)
+    static func of(_ attributes: [AttributeName]) -> SearchRequest {
+        SearchRequest(base: .tests, filter: .equal("title", "open"), attributes: attributes)
     }
 }
 
@@ -89,63 +55,51 @@ struct ContentSyncTests {
             try await connection.add(.test("shut", title: "shut"))
             let before = try #require(try await connection.entry(at: .test("one"), attributes: ["entryUUID"]))
             let one = try #require(before.text("entryUUID").flatMap { EntryUUID(text: $0) })
-            var follower = Follower(try await sandbox.connect())
-            guard case .entry(let first, one, .add) = try await follower.next() else { throw Follower.Ended() }
+            let follower = Follower(try await sandbox.connect())
+            guard case .entry(let first, one) = try await follower.next() else { throw Follower.Ended() }
             #expect(first.dn == .test("one"))
             #expect(first["title"] == ["open"])
             #expect(try await follower.next() == .refreshDone)
 
             try await connection.add(.test("two"))
-            guard case .entry(let added, let two, .add) = try await follower.next() else { throw Follower.Ended() }
+            guard case .entry(let added, let two) = try await follower.next() else { throw Follower.Ended() }
             #expect(added.dn == .test("two"))
             try await connection.modify(.test("one"), [.add("description", "changed")])
-            guard case .entry(let changed, one, .modify) = try await follower.next() else { throw Follower.Ended() }
+            guard case .entry(let changed, one) = try await follower.next() else { throw Follower.Ended() }
             #expect(changed.dn == .test("one"))
             try await connection.rename(.test("one"), to: RDN("cn", "new"))
-            guard case .entry(let renamed, one, .modify) = try await follower.next() else { throw Follower.Ended() }
+            guard case .entry(let renamed, one) = try await follower.next() else { throw Follower.Ended() }
             #expect(renamed.dn == .test("new"))
             try await connection.modify(.test("new"), [.replace("title", "shut")])
-            #expect(try await follower.next() == .deleted(one))
+            #expect(try await follower.next() == .deleted([one]))
             try await connection.modify(.test("shut"), [.replace("title", "open")])
-            guard case .entry(let entered, _, _) = try await follower.next() else { throw Follower.Ended() }
+            guard case .entry(let entered, _) = try await follower.next() else { throw Follower.Ended() }
             #expect(entered.dn == .test("shut"))
             try await connection.delete(.test("two"))
-            #expect(try await follower.next() == .deleted(two))
+            #expect(try await follower.next() == .deleted([two]))
         }
     }
 
-    @Test func `a refresh without persisting ends, and a later one continues from its cookie`() async throws {
+    @Test func `a refresh without persisting ends`() async throws {
         try await withSandbox { sandbox, connection async throws in
             try await connection.add(.test("one"))
             try await connection.add(.test("two"))
-            let first = try await refresh(sandbox, cookie: nil)
-            #expect(first.contains(.refreshDone))
-            #expect(Set(first.entries.map(\.0)) == [.test("one"), .test("two")])
-            let cookie = try #require(first.lastCookie)
-            let one = try #require(first.entries.first { $0.0 == .test("one") }).1
-            try await connection.delete(.test("one"))
-            try await connection.add(.test("three"))
-            let second = try await refresh(sandbox, cookie: cookie)
-            #expect(second.entries.map(\.0) == [.test("three")])
-            #expect(second.tellsGone(one))
+            var names: Set<DN> = []
+            var isDone = false
+            for try await event in try await sandbox.connect().contentSync(.open, persists: false) {
+                if case .entry(let entry, _) = event { names.insert(entry.dn) }
+                if event == .refreshDone { isDone = true }
+            }
+            #expect(names == [.test("one"), .test("two")] && isDone)
         }
-    }
-
-    private func refresh(_ sandbox: LDAPSandbox, cookie: [UInt8]?) async throws -> [SyncEvent] {
-        var request = ContentSyncRequest.open
-        request.mode = .refreshOnly
-        request.cookie = cookie
-        var events: [SyncEvent] = []
-        for try await event in try await sandbox.connect().contentSync(request) { events.append(event) }
-        return events
     }
 
     @Test func `a server without the overlay is unavailableCriticalExtension with the hint`() async throws {
         var options = SandboxOptions.testing
         options.contentSync = false
         try await withSandbox(options) { sandbox, _ in
-            var follower = Follower(try await sandbox.connect())
-            let error = await failure { () async throws(LDAPError) in try await follower.iterator.next() }
+            let follower = Follower(try await sandbox.connect())
+            let error = await failure { () async throws(LDAPError) in try await follower.events.next() }
             #expect(error?.code == .unavailableCriticalExtension)
             #expect(error?.hint?.contains("syncprov") == true)
         }
@@ -155,9 +109,9 @@ struct ContentSyncTests {
         try await withSandbox { sandbox, _ in
             let cancelled = try await sandbox.connect()
             let task = Task { () async -> LDAPError? in
-                var follower = Follower(cancelled)
+                let follower = Follower(cancelled)
                 return await failure { () async throws(LDAPError) in
-                    while try await follower.iterator.next() != nil {}
+                    while try await follower.events.next() != nil {}
                 }
             }
             try await eventually { try openSockets(of: sandbox) == 2 }
@@ -183,13 +137,11 @@ struct ContentSyncTests {
             defer { proxy.stop() }
             let connection = try await LDAPConnection.open(
                 ServerAddress(.tcp(host: "127.0.0.1", port: proxy.port, tls: false)), options: try sandbox.options())
-            var request = ContentSyncRequest.open
-            request.attributes = ["description", "title"]
-            var iterator = connection.contentSync(request).makeAsyncIterator()
+            let events = connection.contentSync(.of(["description", "title"]))
             var names: Set<DN> = []
             func take() async throws -> Bool {
-                switch try await iterator.next() {
-                case .entry(let entry, _, .add): names.insert(entry.dn)
+                switch try await events.next() {
+                case .entry(let entry, _): names.insert(entry.dn)
                 case .refreshDone, nil: return false
                 default: break
                 }

@@ -132,7 +132,7 @@ struct FakeServerTests {
         }
         let connection = try await LDAPConnection.open(
             ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: false)))
-        var follower = Follower(connection)
-        return await failure { () async throws(LDAPError) in while try await follower.iterator.next() != nil {} }
+        let follower = Follower(connection)
+        return await failure { () async throws(LDAPError) in while try await follower.events.next() != nil {} }
     }
 }

@@ -97,7 +97,7 @@ struct FaultTests {
         async throws
     {
         try await withSandbox { sandbox, connection in
-            var follower = Follower(try await sandbox.connect())
+            let follower = Follower(try await sandbox.connect())
             #expect(try await follower.refresh().isEmpty)
             try await freeze(sandbox)
             let errors = await withTaskGroup(of: LDAPError?.self) { group in
@@ -119,7 +119,7 @@ struct FaultTests {
                 #expect(error.operation.hasPrefix("add cn=n"))
             }
             let ended = await failure { () async throws(LDAPError) in
-                while try await follower.iterator.next() != nil {}
+                while try await follower.events.next() != nil {}
             }
             #expect(ended?.isConnectionLost == true)
             try await eventually { connection.isClosed }
@@ -151,13 +151,13 @@ struct FaultTests {
                     credentials: .simple(bindDN: try DN(parsing: dn), password: Secret(password)))
                 let connection = try await LDAPConnection.open(server, options: options)
                 let follower = try await LDAPConnection.open(server, options: options)
-                var events = Follower(follower)
+                let events = Follower(follower)
                 #expect(try await events.refresh().isEmpty)
                 _ = try await connection.whoAmI()
                 // Another connection uses the server meanwhile, which gives both hundreds of occasions to wake up.
                 let other = Listener.connect(port: port)
                 func whoAmI() -> Bool {
-                    let identifier = BER.element(BER.context(0), RootDSE.Feature.whoAmI.rawValue)
+                    let identifier = BER.element(BER.context(0), ServerFeature.whoAmI.rawValue)
                     let request = BER.element(
                         BER.sequence, BER.number(BER.integer, 1) + BER.element(0x77, identifier))
                     var answer = [UInt8](repeating: 0, count: 256)

@@ -32,7 +32,7 @@ struct PasswordPolicyTests {
         ] as [[UInt8]])
     func `what cannot be decoded counts as nothing, and the bind does not depend on it`(bytes: [UInt8]) {
         #expect(throws: BERReader.Malformed.self) { try PasswordPolicyResponse(encoded: bytes) }
-        let control = Control(identifier: Control.passwordPolicy.identifier, value: bytes)
+        let control = Control(Control.passwordPolicy.identifier, value: bytes)
         #expect([control].passwordPolicy == nil)
         #expect([Control.passwordPolicy].passwordPolicy == nil)
     }

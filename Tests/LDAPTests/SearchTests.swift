@@ -67,22 +67,6 @@ struct SearchTests {
         }
     }
 
-    @Test func `more entries than the caller's size limit are an error, page by page or at once`() async throws {
-        try await withSandbox { _, connection in
-            try await fill(connection, count: 10)
-            for pageSize in [0, 3, 500] {
-                func found(_ sizeLimit: Int) async throws(LDAPError) -> Int {
-                    try await connection.search(
-                        SearchRequest(base: .tests, scope: .oneLevel, pageSize: pageSize, sizeLimit: sizeLimit)
-                    ).all().count
-                }
-                #expect(try await found(10) == 10)
-                #expect(
-                    await failure { () async throws(LDAPError) in try await found(9) }?.code == .sizeLimitExceeded)
-            }
-        }
-    }
-
     @Test func `a missing base is an error for a search and nil for an entry`() async throws {
         try await withSandbox { _, connection in
             let search = connection.search(SearchRequest(base: .test("missing")))

@@ -55,11 +55,10 @@ struct ControlTests {
         func tolerate<T>(_ body: () throws(BERReader.Malformed) -> T) {
             do throws(BERReader.Malformed) { _ = try body() } catch {}
         }
-        tolerate { () throws(BERReader.Malformed) in try decoder.events(info: bytes) }
-        for identifier in [SyncDecoder.state, SyncDecoder.done] + RootDSE.Feature.allCases.map(\.rawValue) {
-            let controls = [Control(identifier: identifier, value: bytes)]
-            tolerate { () throws(BERReader.Malformed) in try decoder.events(entry: entry, controls: controls) }
-            tolerate { () throws(BERReader.Malformed) in try decoder.events(end: controls) }
+        tolerate { () throws(BERReader.Malformed) in try decoder.event(info: bytes) }
+        for identifier in [SyncDecoder.state] + ServerFeature.allCases.map(\.rawValue) {
+            let controls = [Control(identifier, value: bytes)]
+            tolerate { () throws(BERReader.Malformed) in try decoder.event(entry: entry, controls: controls) }
             tolerate { () throws(BERReader.Malformed) in try controls.nextPage() }
             tolerate { () throws(BERReader.Malformed) in try controls.postRead() }
         }
@@ -109,7 +108,7 @@ struct ControlTests {
                         BER.sequence,
                         BER.element(BER.octets, "cn")
                             + BER.element(BER.set, BER.element(BER.octets, "a") + BER.element(BER.octets, "é")))))
-        let entry = try [Control(identifier: RootDSE.Feature.postRead.rawValue, value: value)].postRead()
+        let entry = try [Control(ServerFeature.postRead.rawValue, value: value)].postRead()
         #expect(
             entry
                 == Entry(
@@ -120,17 +119,17 @@ struct ControlTests {
     @Test func `the last page has no cookie`() throws {
         func page(_ cookie: String) -> [Control] {
             let value = BER.element(BER.sequence, BER.number(BER.integer, 0) + BER.element(BER.octets, cookie))
-            return [Control(identifier: RootDSE.Feature.pagedResults.rawValue, value: value)]
+            return [Control(ServerFeature.pagedResults.rawValue, value: value)]
         }
         #expect(try page("next").nextPage() == Array("next".utf8))
         #expect(try page("").nextPage() == nil)
         #expect(try [Control]().nextPage() == nil)
     }
 
-    @Test func `a sync request has the mode, and the cookie where there is one`() {
-        #expect(Control.syncRequest(.refreshAndPersist, cookie: nil).value == [0x30, 3, 0x0a, 1, 3])
-        #expect(Control.syncRequest(.refreshOnly, cookie: [65]).value == [0x30, 6, 0x0a, 1, 1, 4, 1, 65])
-        #expect(Control.syncRequest(.refreshOnly, cookie: nil).isCritical)
+    @Test func `a sync request is critical and has the mode`() {
+        #expect(Control.syncRequest(persists: true).value == [0x30, 3, 0x0a, 1, 3])
+        #expect(Control.syncRequest(persists: false).value == [0x30, 3, 0x0a, 1, 1])
+        #expect(Control.syncRequest(persists: false).isCritical)
     }
 }
 
@@ -140,49 +139,41 @@ struct SyncDecoderTests {
 
     private func state(_ number: Int, cookie: [UInt8] = []) -> [Control] {
         let value = BER.number(BER.enumerated, number) + BER.element(BER.octets, uuid) + cookie
-        return [Control(identifier: SyncDecoder.state, value: BER.element(BER.sequence, value))]
+        return [Control(SyncDecoder.state, value: BER.element(BER.sequence, value))]
     }
 
-    @Test func `each state of an entry is its event, the cookie comes after it`() throws {
-        var decoder = SyncDecoder()
+    @Test func `each state of an entry is its event, with or without a cookie`() throws {
+        let decoder = SyncDecoder()
         let id = try #require(EntryUUID(bytes: uuid))
-        let cookie = BER.element(BER.octets, "c")
-        #expect(try decoder.events(entry: entry, controls: state(0)) == [.present(id)])
-        #expect(try decoder.events(entry: entry, controls: state(1)) == [.entry(entry, id, .add)])
-        #expect(try decoder.events(entry: entry, controls: state(2)) == [.entry(entry, id, .modify)])
-        #expect(try decoder.events(entry: entry, controls: state(3, cookie: cookie)) == [.deleted(id), .cookie([99])])
-        #expect(throws: BERReader.Malformed.self) { try decoder.events(entry: entry, controls: state(4)) }
-        #expect(throws: BERReader.Malformed.self) { try decoder.events(entry: entry, controls: []) }
+        for cookie in [[], BER.element(BER.octets, "c")] {
+            #expect(try decoder.event(entry: entry, controls: state(0, cookie: cookie)) == .unchanged)
+            #expect(try decoder.event(entry: entry, controls: state(1, cookie: cookie)) == .entry(entry, id))
+            #expect(try decoder.event(entry: entry, controls: state(2, cookie: cookie)) == .entry(entry, id))
+            #expect(try decoder.event(entry: entry, controls: state(3, cookie: cookie)) == .deleted([id]))
+        }
+        #expect(throws: BERReader.Malformed.self) { try decoder.event(entry: entry, controls: state(4)) }
+        #expect(throws: BERReader.Malformed.self) { try decoder.event(entry: entry, controls: []) }
     }
 
     @Test func `the refresh is done once, whichever phase ends it`() throws {
         for tag in [UInt8(1), 2] {
             var decoder = SyncDecoder()
-            let deletes = tag == 1
             let goesOn = BER.element(BER.context(tag, constructed: true), BER.flag(BER.boolean, false))
             let ends = BER.element(BER.context(tag, constructed: true), BER.element(BER.octets, "c"))
-            #expect(try decoder.events(info: goesOn) == [.phaseDone(deletes: deletes)])
-            #expect(try decoder.events(info: ends) == [.phaseDone(deletes: deletes), .refreshDone, .cookie([99])])
-            #expect(try decoder.events(info: ends) == [.phaseDone(deletes: deletes), .cookie([99])])
+            #expect(try decoder.event(info: goesOn) == .unchanged)
+            #expect(try decoder.event(info: ends) == .refreshDone)
+            #expect(try decoder.event(info: ends) == .unchanged)
         }
-        var decoder = SyncDecoder()
-        let done = Control(identifier: SyncDecoder.done, value: BER.element(BER.sequence, BER.flag(BER.boolean, true)))
-        #expect(try decoder.events(end: [done]) == [.phaseDone(deletes: true), .refreshDone])
-        decoder = SyncDecoder()
-        #expect(try decoder.events(end: []) == [.refreshDone])
     }
 
-    @Test func `sets of identifiers and new cookies are events`() throws {
+    @Test func `a set of identifiers is an event if they are deleted, a new cookie is none`() throws {
         var decoder = SyncDecoder()
         let id = try #require(EntryUUID(bytes: uuid))
         let set = BER.element(BER.set, BER.element(BER.octets, uuid) + BER.element(BER.octets, uuid))
+        #expect(try decoder.event(info: BER.element(BER.context(3, constructed: true), set)) == .unchanged)
         #expect(
-            try decoder.events(info: BER.element(BER.context(3, constructed: true), set)) == [
-                .identifiers([id, id], deleted: false)
-            ])
-        #expect(
-            try decoder.events(info: BER.element(BER.context(3, constructed: true), BER.flag(BER.boolean, true) + set))
-                == [.identifiers([id, id], deleted: true)])
-        #expect(try decoder.events(info: BER.element(BER.context(0), "c")) == [.cookie([99])])
+            try decoder.event(info: BER.element(BER.context(3, constructed: true), BER.flag(BER.boolean, true) + set))
+                == .deleted([id, id]))
+        #expect(try decoder.event(info: BER.element(BER.context(0), "c")) == .unchanged)
     }
 }

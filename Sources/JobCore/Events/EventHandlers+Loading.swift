@@ -55,20 +55,15 @@ extension EventHandlers {
         isStopping = true
         if let interpreter = current, interpreter.daemonEvents.contains(.exit) {
             let deadline = clock.now + configuration.grace
-            switch await interpreter.perform(.exit, nil, startingBefore: deadline) {
-            case .success(let reply):
-                if let error = reply.error {
-                    notice(CoreNotice(.error, "handlers: Exit failed: \(OneLine.escaping(error))"))
+            let fault: String? =
+                switch await interpreter.perform(.exit, nil, startingBefore: deadline) {
+                case .success(let reply): reply.error.map { "Exit failed: \(OneLine.escaping($0))" }
+                case .failure(.hung): "Exit did not return within \(configuration.timeLimit)"
+                case .failure(.late): "Exit was not called: another handler is still running"
+                case .failure(.died(let how)): "the interpreter \(how) while Exit ran"
+                case .failure(.gone), .failure(.failed): "Exit was not called: the interpreter had been lost"
                 }
-            case .failure(.hung):
-                notice(CoreNotice(.error, "handlers: Exit did not return within \(configuration.timeLimit)"))
-            case .failure(.late):
-                notice(CoreNotice(.error, "handlers: Exit was not called: another handler is still running"))
-            case .failure(.died(let how)):
-                notice(CoreNotice(.error, "handlers: the interpreter \(how) while Exit ran"))
-            case .failure(.gone), .failure(.failed):
-                notice(CoreNotice(.error, "handlers: Exit was not called: the interpreter had been lost"))
-            }
+            if let fault { note(.error, fault) }
         }
         await endAll()
     }
@@ -82,7 +77,7 @@ extension EventHandlers {
             await interpreter.end()
             let text = "\(script) was loaded and has no handlers, so scripting is off: call bacula.set_events(…) in it"
             fault = text
-            notice(CoreNotice(.warning, "handlers: \(text)"))
+            note(.warning, text)
             return text
         }
         adopt(interpreter)
@@ -91,7 +86,7 @@ extension EventHandlers {
         let text =
             "\(script) was loaded, handlers for \(names)"
             + (keeping == 0 ? "" : "; \(keeping) jobs keep their old handlers")
-        notice(CoreNotice(.info, "handlers: \(text)"))
+        note(.info, text)
         return text
     }
 
@@ -101,13 +96,13 @@ extension EventHandlers {
         case .noScript:
             fault = nil
             let text = "\(configuration.script.printable) does not exist: \(consequence)"
-            notice(CoreNotice(.info, "handlers: \(text)"))
+            note(.info, text)
             return text
         case .fault(let reason, let details):
             let text = "\(reason): \(consequence)"
             fault = text
-            notice(CoreNotice(.error, "handlers: \(text)"))
-            for line in details { notice(CoreNotice(.error, "handlers: \(line)")) }
+            note(.error, text)
+            for line in details { note(.error, line) }
             return ([text] + details).joined(separator: "\n")
         }
     }

@@ -146,9 +146,7 @@ import SystemPackage
             bindings[job.id]?.events = reply.jobEvents
             bindings[job.id]?.isKnown = true
             if let error = reply.error {
-                notice(
-                    CoreNotice(
-                        .error, "handlers: \(name) failed: \(OneLine.escaping(error))", job: job.id))
+                note(.error, "\(name) failed: \(OneLine.escaping(error))", job: job.id)
             }
             return reply.effect
         case .failure(.late):
@@ -173,7 +171,12 @@ import SystemPackage
 
     private func report(_ text: String, _ job: JobID) {
         host.write("error: \(text)", to: job)
-        notice(CoreNotice(.error, "handlers: \(text)", job: job))
+        note(.error, text, job: job)
+    }
+
+    /// Tells the operator.
+    func note(_ level: CoreNotice.Level, _ text: String, job: JobID? = nil) {
+        notice(CoreNotice(level, "handlers: \(text)", job: job))
     }
 
     // MARK: - Interpreters
@@ -195,13 +198,12 @@ import SystemPackage
         if interpreter !== lastLost {
             lastLost = interpreter
             if let pause = backoff.lost(at: clock.now) {
-                return notice(
-                    CoreNotice(
-                        .error,
-                        """
-                        handlers: \(backoff.losses) interpreters in a row were lost, so there are no handlers for \(pause); correct \
-                        \(configuration.script.printable) and run scripts restart to load them earlier
-                        """))
+                return note(
+                    .error,
+                    """
+                    \(backoff.losses) interpreters in a row were lost, so there are no handlers for \(pause); correct \
+                    \(configuration.script.printable) and run scripts restart to load them earlier
+                    """)
             }
         }
         switch await loadHandlers() {

@@ -6,13 +6,13 @@
 ///
 /// Beyond the RFC it accepts the forms that OpenLDAP's tools write and accept: UTF-8 in values that are not in base64, a missing
 /// last `-`, entries without attributes, and a version line before any record, so that files can be joined.
-public struct LDIFParser: Sendable {
+package struct LDIFParser: Sendable {
     /// Gives the content behind the URL of a value such as `jpegPhoto:< file:///…`.
-    public typealias URLContents = @Sendable (_ url: String) throws -> [UInt8]
+    package typealias URLContents = @Sendable (_ url: String) throws -> [UInt8]
 
     private let source: String
     private let limit: Int
-    private let urlContents: URLContents
+    private let urlContents: URLContents?
     private var splitter: LDIFLineSplitter
     private var lines: [LDIFLine] = []  // unfolded, of the current record
     private var size = 0  // of `lines`, in bytes
@@ -22,8 +22,8 @@ public struct LDIFParser: Sendable {
     /// - Parameters:
     ///   - source: the file's name, for messages.
     ///   - limit: how many bytes one line, and one record, may take, bookkeeping included.
-    ///   - urlContents: reads the content behind a URL; without it such values are refused.
-    public init(source: String, limit: Int = 64 << 20, urlContents: @escaping URLContents = Self.refuseURLs) {
+    ///   - urlContents: reads the content behind a URL; nil: such values are refused.
+    package init(source: String, limit: Int = 64 << 20, urlContents: URLContents? = nil) {
         self.source = source
         self.limit = limit
         self.urlContents = urlContents
@@ -31,16 +31,16 @@ public struct LDIFParser: Sendable {
     }
 
     /// Takes the next bytes of the file, cut anywhere.
-    public mutating func append(_ bytes: some Sequence<UInt8>) { splitter.append(bytes) }
+    package mutating func append(_ bytes: some Sequence<UInt8>) { splitter.append(bytes) }
 
     /// Says that the file has ended; its last line need not end in a line feed.
-    public mutating func finish() { splitter.finish() }
+    package mutating func finish() { splitter.finish() }
 
     /// The next record.
     ///
     /// - Returns: nil when more bytes are needed or, after `finish()`, when there are no more records.
     /// - Throws: `LDIFError` when a record cannot be read; call again to continue with the next one.
-    public mutating func next() throws(LDIFError) -> LDIFRecord? {
+    package mutating func next() throws(LDIFError) -> LDIFRecord? {
         while let line = splitter.next() {
             switch line {
             case .tooLong:
@@ -56,9 +56,6 @@ public struct LDIFParser: Sendable {
         }
         return try splitter.isAtEnd ? takeRecord() : nil
     }
-
-    /// Refuses every URL: the default, since a parser of values reads no files.
-    public static let refuseURLs: URLContents = { _ in throw URLRefusal() }
 
     private mutating func take(_ line: ArraySlice<UInt8>) throws(LDIFError) {
         switch line.first {
@@ -108,52 +105,40 @@ public struct LDIFParser: Sendable {
         lines.removeAll()
         size = 0
     }
-
-    private struct URLRefusal: Error, CustomStringConvertible {
-        var description: String { "values from URLs are not taken here" }
-    }
 }
 
 /// Why a record of an LDIF file cannot be read.
-public struct LDIFError: Error, Hashable, CustomStringConvertible {
-    /// The file's name, as it was given to the parser.
-    public let source: String
+package struct LDIFError: Error, Hashable, CustomStringConvertible {
+    package let source: String
     /// The line, from 1; of a folded line the first.
-    public let line: Int
-    /// The error.
-    public let reason: String
-    /// The hint.
-    public let hint: String
+    package let line: Int
+    package let reason: String
+    package let hint: String
 
-    /// file:line: reason; hint
-    public var description: String { "\(source):\(line): \(reason); \(hint)" }
+    package var description: String { "\(source):\(line): \(reason); \(hint)" }
 }
 
 /// One record of an LDIF file (RFC 2849): an entry, or a change to one.
-public struct LDIFRecord: Hashable, Sendable {
-    /// The entry that the record is about.
-    public var dn: DN
-    /// The entry, or the change.
-    public var change: LDIFChange
-    /// The controls to send with the change; a content record has none.
-    public var controls: [LDIFControl]
+package struct LDIFRecord: Hashable, Sendable {
+    package var dn: DN
+    package var change: LDIFChange
+    /// To be sent with the change; a content record has none.
+    package var controls: [Control]
     /// The number, from 1, of the record's first line in its file; 0 for a record that was not read.
-    public var line: Int
+    package var line: Int
 
-    /// - Parameter line: the record's first line in its file, from 1; 0 for a record that was not read.
-    public init(dn: DN, change: LDIFChange, controls: [LDIFControl] = [], line: Int = 0) {
+    package init(dn: DN, change: LDIFChange, controls: [Control] = [], line: Int = 0) {
         self.dn = dn
         self.change = change
         self.controls = controls
         self.line = line
     }
 
-    /// A content record that holds an entry.
-    public init(_ entry: Entry) { self.init(dn: entry.dn, change: .content(entry.attributes)) }
+    package init(_ entry: Entry) { self.init(dn: entry.dn, change: .content(entry.attributes)) }
 }
 
 /// The content of an LDIF record.
-public enum LDIFChange: Hashable, Sendable {
+package enum LDIFChange: Hashable, Sendable {
     /// The entry's content, in a record without `changetype`. Values of one attribute are gathered in one place.
     case content([Attribute])
     /// `changetype: add`: the entry is to be added.
@@ -164,23 +149,6 @@ public enum LDIFChange: Hashable, Sendable {
     case modify([Modification])
     /// `changetype: modrdn` and `moddn`: the entry is to get another name, or another place when `newSuperior` is given.
     case rename(newRDN: RDN, deleteOldRDN: Bool, newSuperior: DN?)
-}
-
-/// A control that an LDIF record asks to be sent (RFC 4511, section 4.1.11).
-public struct LDIFControl: Hashable, Sendable {
-    /// The control's type, a dotted number.
-    public var oid: String
-    /// Whether a server that does not know the control must refuse the change.
-    public var isCritical: Bool
-    /// The control's value; nil when it has none.
-    public var value: AttributeValue?
-
-    /// - Parameter oid: a dotted number.
-    public init(_ oid: String, isCritical: Bool = false, value: AttributeValue? = nil) {
-        self.oid = oid
-        self.isCritical = isCritical
-        self.value = value
-    }
 }
 
 /// Cuts a stream of bytes into physical lines, wherever the stream was cut into pieces before.

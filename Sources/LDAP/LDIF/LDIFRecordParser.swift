@@ -2,11 +2,11 @@
 struct LDIFRecordParser {
     let source: String
     let lines: [LDIFLine]
-    let urlContents: LDIFParser.URLContents
-    var place = 0
+    let urlContents: LDIFParser.URLContents?
+    private var place = 0
 
     /// - Parameter lines: at least one.
-    init(source: String, lines: [LDIFLine], urlContents: @escaping LDIFParser.URLContents) {
+    init(source: String, lines: [LDIFLine], urlContents: LDIFParser.URLContents?) {
         self.source = source
         self.lines = lines
         self.urlContents = urlContents
@@ -24,7 +24,7 @@ struct LDIFRecordParser {
         guard first.keyword == "dn" else { throw recordWithoutDN(first) }
         place += 1
         let dn = try dn(of: first)
-        var controls: [LDIFControl] = []
+        var controls: [Control] = []
         while let field = try peek(), field.keyword == "control" {
             place += 1
             controls.append(try control(field))
@@ -35,7 +35,7 @@ struct LDIFRecordParser {
             change = try self.change(of: field)
         } else if let control = controls.first {
             throw error(
-                at: first.line, "there is a control (\(control.oid)), but no change that it goes with",
+                at: first.line, "there is a control (\(control.identifier)), but no change that it goes with",
                 hint: "write a changetype line after the control lines")
         } else {
             change = .content(try attributes())
@@ -213,7 +213,7 @@ struct LDIFRecordParser {
 /// The parts of one line: names, values in their three forms, controls.
 extension LDIFRecordParser {
     /// `control: oid [true|false] [value]`.
-    func control(_ field: LDIFField) throws(LDIFError) -> LDIFControl {
+    func control(_ field: LDIFField) throws(LDIFError) -> Control {
         guard case .plain(let content) = field.content else {
             throw error(at: field.line, "a control line is not in base64", hint: "write only the control's value so")
         }
@@ -233,7 +233,7 @@ extension LDIFRecordParser {
                 at: field.line, "a control's criticality is \(word.quotedForMessage)", hint: "write true or false")
         }
         let valueSpecification = rest[wordEnd...].drop { $0 == UInt8(ascii: " ") }
-        var control = LDIFControl(oid, isCritical: word.lowercased() == "true")
+        var value: [UInt8]?
         if let colon = valueSpecification.first {
             guard colon == UInt8(ascii: ":") else {
                 throw error(
@@ -241,9 +241,9 @@ extension LDIFRecordParser {
                     hint: "put a colon before the control's value")
             }
             let content = LDIFField.Content(afterColon: valueSpecification.dropFirst())
-            control.value = try value(of: LDIFField(line: field.line, name: field.name, content: content))
+            value = try self.value(of: LDIFField(line: field.line, name: field.name, content: content)).bytes
         }
-        return control
+        return Control(oid, isCritical: word.lowercased() == "true", value: value)
     }
 
     /// The field of the line that is next; nil at the record's end.
@@ -285,13 +285,13 @@ extension LDIFRecordParser {
             return AttributeValue(bytes: bytes)
         case .url(let text):
             let url = String(decoding: text, as: UTF8.self)
-            do {
-                return AttributeValue(bytes: try urlContents(url))
-            } catch {
-                throw self.error(
-                    at: field.line, "the value of \(field.name) cannot be read from \(url.quotedForMessage): \(error)",
-                    hint: "write the URL of a file that can be read, as file:///path, or the value itself")
+            var reason = "values from URLs are not taken here"
+            if let urlContents {
+                do { return AttributeValue(bytes: try urlContents(url)) } catch { reason = "\(error)" }
             }
+            throw error(
+                at: field.line, "the value of \(field.name) cannot be read from \(url.quotedForMessage): \(reason)",
+                hint: "write the URL of a file that can be read, as file:///path, or the value itself")
         }
     }
 
@@ -320,12 +320,10 @@ extension LDIFRecordParser {
     }
 
     func attributeName(_ spelling: String, at line: Int) throws(LDIFError) -> AttributeName {
-        do throws(AttributeName.Invalid) {
-            return try AttributeName(parsing: spelling)
-        } catch {
-            throw self.error(
-                at: line, "\(spelling.quotedForMessage) is not an attribute name", hint: AttributeName.Invalid.hint)
+        guard let name = AttributeName(parsing: spelling) else {
+            throw error(at: line, "\(spelling.quotedForMessage) is not an attribute name", hint: AttributeName.hint)
         }
+        return name
     }
 }
 

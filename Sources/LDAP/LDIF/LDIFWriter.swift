@@ -3,17 +3,17 @@
 /// Everything but comments is printable ASCII: other values are written in base64. Lines are folded at 76 characters.
 /// A record with more than one control is right, but `ldapmodify` of OpenLDAP 2.5.13 refuses it.
 /// An attribute, or a modification to add, without values cannot be read back; a server would refuse it anyway.
-public enum LDIFWriter {
+package enum LDIFWriter {
     /// The optional first line of a file, and an empty line.
-    public static let versionLine = "version: 1\n\n"
+    package static let versionLine = "version: 1\n\n"
 
     /// The record, and the empty line that ends it.
-    public static func text(for record: LDIFRecord) -> String {
+    package static func text(for record: LDIFRecord) -> String {
         var output = LDIFOutput()
         output.line("dn", record.dn.description)
         for control in record.controls {
-            let head = "control: \(control.oid) \(control.isCritical)"
-            if let value = control.value { output.line(head, value.bytes) } else { output.line(verbatim: head) }
+            let head = "control: \(control.identifier) \(control.isCritical)"
+            if let value = control.value { output.line(head, value) } else { output.line(verbatim: head) }
         }
         switch record.change {
         case .content(let attributes):
@@ -41,7 +41,7 @@ public enum LDIFWriter {
     }
 
     /// Text for people that parsers pass over: each line of it after `# `.
-    public static func comment(_ text: String) -> String {
+    package static func comment(_ text: String) -> String {
         text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
             .map { ($0.isEmpty ? "#" : "# \($0)") + "\n" }.joined()
     }

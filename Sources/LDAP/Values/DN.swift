@@ -12,7 +12,7 @@ public struct DN: Hashable, Sendable {
     private let parsed: [RDN]?
 
     /// - Parameter rdns: the relative names, leaf first.
-    public init(rdns: [RDN]) {
+    package init(rdns: [RDN]) {
         description = rdns.map(\.description).joined(separator: ",")
         parsed = PlainDN.isPlain(description) ? nil : rdns
     }
@@ -35,7 +35,7 @@ public struct DN: Hashable, Sendable {
     }
 
     /// The relative names, the entry's own first, the one nearest to the root last; empty for the root.
-    public var rdns: [RDN] { parsed ?? PlainDN.rdns(of: description) }
+    package var rdns: [RDN] { parsed ?? PlainDN.rdns(of: description) }
 
     /// The empty name: the root of the tree, and of the root DSE (RFC 4512, section 5.1).
     public static let root = DN(rdns: [])
@@ -52,7 +52,7 @@ public struct DN: Hashable, Sendable {
     }
 
     /// The name of an entry directly below this one.
-    public func appending(_ rdn: RDN) -> DN { DN(rdns: [rdn] + rdns) }
+    package func appending(_ rdn: RDN) -> DN { DN(rdns: [rdn] + rdns) }
 
     /// Whether this name is strictly below the other one; a name is not its own descendant.
     public func isDescendant(of ancestor: DN) -> Bool {
@@ -122,22 +122,18 @@ enum PlainDN {
 }
 
 /// A relative distinguished name (RFC 4512, section 2.3): the name of an entry among its siblings.
-public struct RDN: Hashable, Sendable {
+package struct RDN: Hashable, Sendable {
     /// One `type=value` of the name.
-    public struct Assertion: Sendable {
-        /// The attribute's type, without options.
-        public let name: AttributeName
+    package struct Assertion: Sendable {
+        /// Without options.
+        package let name: AttributeName
         /// The value; the BER encoding of it when `isEncoded`.
-        public let value: AttributeValue
+        package let value: AttributeValue
         /// Whether the value was written as `#` and hexadecimal digits. Only a schema can tell which text that is,
         /// so it is kept, compared and written as it came.
-        public let isEncoded: Bool
+        package let isEncoded: Bool
 
-        /// - Parameters:
-        ///   - name: a type without options.
-        ///   - value: the value itself, not escaped.
-        ///   - isEncoded: whether the value is the BER encoding, to be written as `#` and hexadecimal digits.
-        public init(_ name: AttributeName, _ value: AttributeValue, isEncoded: Bool = false) {
+        package init(_ name: AttributeName, _ value: AttributeValue, isEncoded: Bool = false) {
             self.name = name
             self.value = value
             // `#` alone is not a hexstring: an encoding has one byte at least.
@@ -146,13 +142,12 @@ public struct RDN: Hashable, Sendable {
     }
 
     /// The assertions in the order in which they were written; at least one. Their order does not matter for equality.
-    public let assertions: [Assertion]
+    package let assertions: [Assertion]
 
-    /// A name of one assertion.
-    public init(_ name: AttributeName, _ value: AttributeValue) { self.init(Assertion(name, value)) }
+    package init(_ name: AttributeName, _ value: AttributeValue) { self.init(Assertion(name, value)) }
 
     /// A name of one or more assertions (`cn=…+uid=…`).
-    public init(_ first: Assertion, _ others: Assertion...) { self.init(first, others) }
+    package init(_ first: Assertion, _ others: Assertion...) { self.init(first, others) }
 
     init(_ first: Assertion, _ others: [Assertion]) {
         assertions = [first] + others
@@ -161,32 +156,30 @@ public struct RDN: Hashable, Sendable {
     /// Reads the string form of RFC 4514.
     ///
     /// - Throws: `DNSyntaxError`, which names the place and the hint; also when there is more than one relative name.
-    public init(parsing text: String) throws(DNSyntaxError) {
+    package init(parsing text: String) throws(DNSyntaxError) {
         var parser = DNParser(text)
         self = try parser.onlyRelativeName()
     }
 
     /// The first value that the name gives to an attribute; nil when it gives none.
-    public subscript(name: AttributeName) -> AttributeValue? { assertions.first { $0.name == name }?.value }
+    package subscript(name: AttributeName) -> AttributeValue? { assertions.first { $0.name == name }?.value }
 
     /// The form for equality and hash.
     var key: String { assertions.map(\.key).sorted().joined(separator: "+") }
 
     /// Whether both are the same name below the same parent, in any order of the assertions.
-    public static func == (left: Self, right: Self) -> Bool { left.key == right.key }
+    package static func == (left: Self, right: Self) -> Bool { left.key == right.key }
 
-    /// Hashes the form that equality compares.
-    public func hash(into hasher: inout Hasher) { hasher.combine(key) }
+    package func hash(into hasher: inout Hasher) { hasher.combine(key) }
 }
 
 extension RDN: CustomStringConvertible {
-    /// The string form of RFC 4514, escaped.
-    public var description: String { assertions.map(\.description).joined(separator: "+") }
+    package var description: String { assertions.map(\.description).joined(separator: "+") }
 }
 
 extension RDN.Assertion: CustomStringConvertible {
     /// `type=value`, escaped.
-    public var description: String { "\(name)=" + (isEncoded ? "#" + value.bytes.hex : escapedValue) }
+    package var description: String { "\(name)=" + (isEncoded ? "#" + value.bytes.hex : escapedValue) }
 
     /// RFC 4514, section 2.4. Control characters and bytes that are not UTF-8 are written as `\HH`, so that a name
     /// never breaks a line of a log or of an LDIF file.

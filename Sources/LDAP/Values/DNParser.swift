@@ -64,12 +64,11 @@ struct DNParser {
                 next == nil ? "the name ends where an attribute type must follow" : "there is no attribute type here",
                 hint: "write name=value, and a comma within a value as \"\\,\"")
         }
-        do throws(AttributeName.Invalid) {
-            return try AttributeName(parsing: spelling)
-        } catch {
+        guard let name = AttributeName(parsing: spelling) else {
             place = start
-            throw self.error("\(spelling.quotedForMessage) is not an attribute type", hint: AttributeName.Invalid.hint)
+            throw error("\(spelling.quotedForMessage) is not an attribute type", hint: AttributeName.hint)
         }
+        return name
     }
 
     /// `#` and pairs of hexadecimal digits: the BER encoding of the value.

@@ -55,9 +55,9 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     private let code: UInt32
 
     /// - Parameter spelling: a descriptor such as `cn`, or a dotted OID, with or without options (`;binary`).
-    /// - Throws: `Invalid` when it is neither.
-    public init(parsing spelling: String) throws(Invalid) {
-        guard Self.isWellFormed(spelling) else { throw Invalid(spelling: spelling) }
+    /// - Returns: nil when it is neither.
+    public init?(parsing spelling: String) {
+        guard Self.isWellFormed(spelling) else { return nil }
         self.init(unchecked: spelling)
     }
 
@@ -96,16 +96,8 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     /// Hashes the form that equality compares.
     public func hash(into hasher: inout Hasher) { hasher.combine(code) }
 
-    /// The text that was not an attribute description.
-    public struct Invalid: Error, Hashable, CustomStringConvertible {
-        /// The text as it was given.
-        public let spelling: String
-
-        /// The error and the hint.
-        public var description: String { "\(spelling.quotedForMessage) is not an attribute name: \(Self.hint)" }
-
-        static let hint = "write letters, digits and hyphens, beginning with a letter, or a dotted number"
-    }
+    /// How to correct a text that is not an attribute description.
+    static let hint = "write letters, digits and hyphens, beginning with a letter, or a dotted number"
 
     static func isWellFormed(_ text: String) -> Bool {
         let parts = text.utf8.split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false)

@@ -102,7 +102,7 @@ public struct AccountList: AsyncSequence, Sendable {
     /// The iterator.
     public struct Iterator: AsyncIteratorProtocol {
         private let list: AccountList
-        private var search: LDAPSearch.Iterator?
+        private var search: LDAPSearch?
         private var returned: Set<EntryUUID> = []
         private var isAtEnd = false
 
@@ -129,13 +129,13 @@ public struct AccountList: AsyncSequence, Sendable {
             return nil
         }
 
-        private mutating func connectedSearch() async throws -> LDAPSearch.Iterator {
+        private mutating func connectedSearch() async throws -> LDAPSearch {
             if let search { return search }
             let connection = try await list.reader.link.ownConnection()
-            return connection.search(list.request).makeAsyncIterator()
+            return connection.search(list.request)
         }
 
-        private mutating func nextEntry(_ connected: LDAPSearch.Iterator) async throws(LDAPError) -> Entry? {
+        private mutating func nextEntry(_ connected: LDAPSearch) async throws(LDAPError) -> Entry? {
             var connected = connected
             search = nil
             let entry = try await connected.next()

@@ -18,12 +18,11 @@ extension SettingKind where Value == AttributeName {
     /// The name of an attribute type (RFC 4512, section 2.5).
     package static var attribute: SettingKind<AttributeName> {
         Self(form: "attribute name") { text throws(SettingValueError) in
-            do throws(AttributeName.Invalid) {
-                return try AttributeName(parsing: text)
-            } catch {
+            guard let name = AttributeName(parsing: text) else {
                 throw SettingValueError(
                     "this is not an attribute name", hint: "write letters, digits and hyphens, beginning with a letter")
             }
+            return name
         }
     }
 }

@@ -127,8 +127,8 @@ import Logging
     private func persist(_ sink: Sink, refreshed: () -> Void) async throws -> LDAPError {
         let connection = try await persistLink.connection()
         let scope = reader.scope
-        let request = ContentSyncRequest(
-            base: scope.base, scope: .subtree, filter: scope.pending, attributes: [AttributeNames.entryCSN])
+        let pending = SearchRequest(
+            base: scope.base, filter: scope.pending, attributes: [AttributeNames.entryCSN])
         let guardian = Task { [persistLink, liveness, clock, logger] in
             try await liveness.waitForSilence(by: clock)
             let silence =
@@ -143,21 +143,19 @@ import Logging
         defer { guardian.cancel() }
         var isRefreshed = false
         do throws(LDAPError) {
-            for try await event in connection.contentSync(request) {
+            for try await event in connection.contentSync(pending) {
                 liveness.receivedChange()
                 switch event {
-                case .entry(let entry, let uuid, _):
+                case .entry(let entry, let uuid):
                     let csn = entry[AttributeNames.entryCSN].first
                     await sink(.pending(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: isRefreshed))
-                case .deleted(let uuid):
-                    await sink(.noLongerPending(uuid))
-                case .identifiers(let uuids, deleted: true):
+                case .deleted(let uuids):
                     for uuid in uuids { await sink(.noLongerPending(uuid)) }
                 case .refreshDone:
                     isRefreshed = true
                     persistLink.noteSuccess()
                     refreshed()
-                case .present, .identifiers, .phaseDone, .cookie:
+                case .unchanged:
                     break
                 }
             }

@@ -49,7 +49,7 @@ struct AccountsCommand: AsyncParsableCommand {
             let (settings, uid) = (try account.files.load(), account.uid)
             let accounts = try await AccountStore(settings)
             let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
-            let daemon = try await Explanation.Daemon(DaemonControl(settings))
+            let daemon = try await Result(asking: DaemonControl(settings))
             let last = try await JobLookup(account.files).last([.provisioning, .backup], ofAccount: uid)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now, daemon: daemon,

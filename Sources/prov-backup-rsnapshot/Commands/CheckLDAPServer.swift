@@ -14,7 +14,7 @@ extension Checklist {
             defer { connection.close() }
             isBound = true
             let identity = try await identity(connection)
-            features(try await connection.rootDSE())
+            features(try await connection.features())
             try await contentSync(configuration, at: connection.server)
             guard try await base(configuration.engine.scope.base, connection) else { return isBound }
             let needs = LDAPNeeds(configuration)
@@ -45,13 +45,19 @@ extension Checklist {
         return identity.hasPrefix("dn:") ? String(identity.dropFirst(3)) : identity
     }
 
-    private mutating func features(_ root: RootDSE) {
-        add(
-            "assertions", root.offers(.assertion) ? "offered" : "not offered (RFC 4528)",
-            hint: root.offers(.assertion) ? nil : "use a server that offers them, such as OpenLDAP: claims need them")
-        add(
-            "paged results", root.offers(.pagedResults) ? "offered" : "not offered (RFC 2696)",
-            hint: root.offers(.pagedResults) ? nil : "use a server that offers them")
+    private mutating func features(_ offered: Set<ServerFeature>) {
+        if offered.contains(.assertion) {
+            ok("assertions", "offered")
+        } else {
+            add(
+                "assertions", "not offered (RFC 4528)",
+                hint: "use a server that offers them, such as OpenLDAP: claims need them")
+        }
+        if offered.contains(.pagedResults) {
+            ok("paged results", "offered")
+        } else {
+            add("paged results", "not offered (RFC 2696)", hint: "use a server that offers them")
+        }
     }
 
     /// Sends a request, because a server that has loaded the module lists it in its root DSE even if no database has the overlay.
@@ -62,11 +68,9 @@ extension Checklist {
             return note(subject, "not used: DETECTION = poll")
         }
         let connection = try await LDAPConnection.open(server, options: configuration.engine.connection)
-        let request = ContentSyncRequest(
-            base: configuration.engine.scope.base, scope: .base, filter: .present("objectClass"), attributes: ["1.1"],
-            mode: .refreshOnly)
+        let request = SearchRequest(base: configuration.engine.scope.base, scope: .base, attributes: ["1.1"])
         do throws(LDAPError) {
-            for try await _ in connection.contentSync(request) {}
+            for try await _ in connection.contentSync(request, persists: false) {}
             ok(subject, "offered: changes are detected at once")
         } catch {
             switch error.code {

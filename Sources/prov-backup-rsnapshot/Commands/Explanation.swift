@@ -28,28 +28,10 @@ struct Explanation: Encodable {
         case hint = "cure"
     }
 
-    enum Daemon {
-        case answers(DaemonStatus)
-        /// No daemon runs here.
-        case absent
-        /// This user may not ask the daemon.
-        case silent(String)
-
-        var status: DaemonStatus? { if case .answers(let status) = self { status } else { nil } }
-        var isAbsent: Bool { if case .absent = self { true } else { false } }
-
-        /// - Throws: `CommandFailure` if the daemon cannot be asked, unless the user is not permitted.
-        init(_ control: DaemonControl) async throws {
-            do {
-                self = try await control.status().map(Self.answers) ?? .absent
-            } catch let failure as CommandFailure where failure.status == .notAllowed {
-                self = .silent("\(failure.reason); run this command as root")
-            }
-        }
-    }
-
+    /// - Parameter daemon: its status, nil: none runs here; or why this user may not ask it.
     init(
-        uid: String, entry: Entry, policy: DecisionPolicy, now: Timestamp, daemon: Daemon,
+        uid: String, entry: Entry, policy: DecisionPolicy, now: Timestamp,
+        daemon: Result<DaemonStatus?, CommandFailure>,
         last: JobLookup.LastJobs, backup: BackupExplanation?
     ) {
         self.uid = OneLine.value(uid)
@@ -70,11 +52,12 @@ struct Explanation: Encodable {
         )
         returnValue = status.returnValue.map(OneLine.value)
         self.daemon = Self.describe(daemon, status.uuid)
+        let daemonStatus = try? daemon.get()
         let isRunning = !daemon.isAbsent
         let start =
             isRunning ? "nothing; the daemon processes it" : "start the daemon: systemctl start prov-backup-rsnapshot"
-        let (doubtedUntil, deletes) = (daemon.status?.clockDoubtedUntil, daemon.status?.deletes)
-        if daemon.status?.behind.contains(where: { $0.uuid == status.uuid.description }) == true {
+        let (doubtedUntil, deletes) = (daemonStatus?.clockDoubtedUntil, daemonStatus?.deletes)
+        if daemonStatus?.behind.contains(where: { $0.uuid == status.uuid.description }) == true {
             meaning =
                 "requests \(status.mode.operation), and waits: the LDAP server has an older version of the entry than before; it lags, or was restored from a backup"
             // A claimed request is due. Another request may have a date, which `provision` would ignore.
@@ -93,7 +76,7 @@ struct Explanation: Encodable {
         case .resume(let operation):
             meaning =
                 "\(operation) was claimed and has no result yet: it is being processed, waits for its next attempt, or was interrupted"
-            let isDelayed = Self.retry(of: status.uuid, by: daemon.status)?.shortageSince != nil
+            let isDelayed = Self.retry(of: status.uuid, by: daemonStatus)?.shortageSince != nil
             hint = isDelayed ? "fix the shortage of the machine; the daemon continues by itself" : start
         case .wait(let time):
             meaning =
@@ -123,14 +106,12 @@ struct Explanation: Encodable {
         }
     }
 
-    private static func describe(_ daemon: Daemon, _ uuid: EntryUUID?) -> String {
-        let status: DaemonStatus
+    private static func describe(_ daemon: Result<DaemonStatus?, CommandFailure>, _ uuid: EntryUUID?) -> String {
         switch daemon {
-        case .answers(let answer): status = answer
-        case .absent: return "does not run here"
-        case .silent(let reason): return "unknown: \(reason)"
+        case .success(let status?): describe(status, uuid)
+        case .success(nil): "does not run here"
+        case .failure(let refusal): "unknown: \(refusal.reason); run this command as root"
         }
-        return describe(status, uuid)
     }
 
     private static func describe(_ daemon: DaemonStatus, _ uuid: EntryUUID?) -> String {
@@ -171,6 +152,19 @@ struct Explanation: Encodable {
             value.map { title + String(repeating: " ", count: max(1, 13 - title.count)) + OneLine.escaping($0) }
         }.joined(separator: "\n")
     }
+}
+
+extension Result<DaemonStatus?, CommandFailure> {
+    /// - Throws: `CommandFailure` if the daemon cannot be asked, unless the user is not permitted.
+    init(asking control: DaemonControl) async throws {
+        do {
+            self = .success(try await control.status())
+        } catch let refusal as CommandFailure where refusal.status == .notAllowed {
+            self = .failure(refusal)
+        }
+    }
+
+    var isAbsent: Bool { if case .success(nil) = self { true } else { false } }
 }
 
 /// The backups of an account: snapshots, next runs, and problems.

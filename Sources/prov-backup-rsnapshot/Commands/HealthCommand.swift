@@ -25,14 +25,7 @@ struct HealthReport {
     enum State: Int32 {
         case ok, warning, critical, unknown
 
-        var name: String {
-            switch self {
-            case .ok: "OK"
-            case .warning: "WARNING"
-            case .critical: "CRITICAL"
-            case .unknown: "UNKNOWN"
-            }
-        }
+        var name: String { "\(self)".uppercased() }
     }
 
     let state: State

@@ -22,31 +22,16 @@ struct LDIFLoadCommand: AsyncParsableCommand {
             the daemon's identity.
             """)
 
-    @OptionGroup var target: LoadTarget
-    @Flag(name: [.customShort("k"), .long], help: "Continue with the next record after an error.")
-    var continueOnError = false
-    @Argument(help: "LDIF files, loaded one after the other.", completion: .file(extensions: ["ldif"]))
-    var files: [String]
-
-    func run() async throws {
-        let connection = try await target.connect()
-        defer { connection.close() }
-        var loader = LDIFLoader(connection: connection, continuesOnError: continueOnError)
-        for file in files { try await loader.load(file) }
-        let records = loader.loaded == 1 ? "record" : "records"
-        print("\(loader.loaded) \(records) loaded" + (loader.failed > 0 ? ", \(loader.failed) failed" : ""))
-        if loader.failed > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
-    }
-}
-
-/// The LDAP server and the identity for loading.
-struct LoadTarget: ParsableArguments {
-    @OptionGroup var files: SettingsOptions
+    @OptionGroup var settings: SettingsOptions
     @Option(help: "A sandbox's directory; records are loaded as its manager.") var sandbox: String?
     @Option(help: "ldap://, ldaps:// or ldapi:// address.") var server: String?
     @Option(help: "The bind DN, with --server (default: anonymous, over ldapi:// the user of this process).")
     var bindDN: String?
     @Option(help: "A file with the password for --bind-dn.") var passwordFile: String?
+    @Flag(name: [.customShort("k"), .long], help: "Continue with the next record after an error.")
+    var continueOnError = false
+    @Argument(help: "LDIF files, loaded one after the other.", completion: .file(extensions: ["ldif"]))
+    var files: [String]
 
     func validate() throws {
         if sandbox != nil && server != nil {
@@ -58,14 +43,24 @@ struct LoadTarget: ParsableArguments {
         if bindDN != nil && server == nil { throw ValidationError("--bind-dn needs --server.") }
     }
 
-    func connect() async throws -> LDAPConnection {
+    func run() async throws {
+        let connection = try await connect()
+        defer { connection.close() }
+        var loader = LDIFLoader(connection: connection, continuesOnError: continueOnError)
+        for file in files { try await loader.load(file) }
+        let records = loader.loaded == 1 ? "record" : "records"
+        print("\(loader.loaded) \(records) loaded" + (loader.failed > 0 ? ", \(loader.failed) failed" : ""))
+        if loader.failed > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
+    }
+
+    private func connect() async throws -> LDAPConnection {
         if let sandbox {
             let running = try LDAPSandbox.running(in: SandboxSettings.server(in: FilePath(sandbox)))
             return try await connect(
                 to: running.uri,
                 .simple(bindDN: try DN(parsing: running.adminDN), password: Secret(running.adminPassword)))
         }
-        guard let server else { return try await files.load().connectOnce() }
+        guard let server else { return try await settings.load().connectOnce() }
         guard let bindDN, let passwordFile else {
             return try await connect(to: server, server.hasPrefix("ldapi:") ? .external : .anonymous)
         }

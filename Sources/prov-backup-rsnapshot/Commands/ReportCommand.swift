@@ -36,8 +36,15 @@ struct ReportCommand: AsyncParsableCommand {
     func validate() throws { _ = try message() }
 
     func run() async throws {
-        let reporter = try Reporter(environment: ProcessInfo.processInfo.environment)
-        try await reporter.send(try message())
+        let environment = ProcessInfo.processInfo.environment
+        let socket = FilePath(try Self.value(of: "PROV_REPORT_SOCKET", in: environment))
+        let token = try Self.value(of: "PROV_JOB_TOKEN", in: environment)
+        guard socket.isAbsolute else {
+            throw CommandFailure(
+                "PROV_REPORT_SOCKET is no absolute path: \(socket)",
+                hint: "do not change it: the daemon sets it", status: .wrongUsage)
+        }
+        try await Self.send(ReportRequest(token: token, message: try message()), to: socket)
     }
 
     /// - Throws: `ValidationError`.
@@ -63,26 +70,6 @@ struct ReportCommand: AsyncParsableCommand {
         }
         return number
     }
-}
-
-/// Sends reports to the daemon that runs the script.
-struct Reporter {
-    /// How long a script waits for the reply.
-    static let timeout = Duration.seconds(5)
-
-    private let socket: FilePath
-    private let token: String
-
-    /// - Throws: `CommandFailure` if this is not the script of a job.
-    init(environment: [String: String]) throws {
-        socket = FilePath(try Self.value(of: "PROV_REPORT_SOCKET", in: environment))
-        token = try Self.value(of: "PROV_JOB_TOKEN", in: environment)
-        guard socket.isAbsolute else {
-            throw CommandFailure(
-                "PROV_REPORT_SOCKET is no absolute path: \(socket)",
-                hint: "do not change it: the daemon sets it", status: .wrongUsage)
-        }
-    }
 
     private static func value(of name: String, in environment: [String: String]) throws -> String {
         guard let value = environment[name], !value.isEmpty else {
@@ -96,13 +83,12 @@ struct Reporter {
     }
 
     /// - Throws: `CommandFailure` if the report was not accepted.
-    func send(_ message: ReporterMessage) async throws {
+    private static func send(_ report: ReportRequest, to socket: FilePath) async throws {
         let replies: [ReportReply]
         do throws(ControlClientError) {
-            replies = try await ControlClient(socket: socket, timeout: Self.timeout)
-                .ask(ReportRequest(token: token, message: message), for: ReportReply.self)
+            replies = try await ControlClient(socket: socket, timeout: .seconds(5)).ask(report, for: ReportReply.self)
         } catch {
-            throw Self.failure(error)
+            throw failure(error)
         }
         switch replies.first {
         case .taken: return

@@ -8,7 +8,7 @@ import Testing
             "cn", "CN", "a", "x-1-", "sstProvisioningMode", "2.5.4.3", "0.9", "cn;lang-de", "2.5.4.3;binary;x-1",
         ])
     func names(_ text: String) throws {
-        let name = try AttributeName(parsing: text)
+        let name = try #require(AttributeName(parsing: text))
         #expect(name.spelling == text && name.description == text)
         #expect(name.hasOptions == text.contains(";"))
         #expect(name == AttributeName(unchecked: text.uppercased()))
@@ -22,10 +22,7 @@ import Testing
             "\u{212A}n",
         ])
     func noNames(_ text: String) {
-        let error = #expect(throws: AttributeName.Invalid.self) { try AttributeName(parsing: text) }
-        #expect(error?.spelling == text)
-        #expect(error?.description.contains("write letters") == true)
-        #expect(error?.description.contains("\n") == false)
+        #expect(AttributeName(parsing: text) == nil)
     }
 
     @Test("Options distinguish attributes, their order does not")

@@ -112,9 +112,9 @@ import Testing
                 let names: [AttributeName] = [
                     "sstProvisioningMode", "sstProvisioningState", "sstProvisioningReturnValue",
                 ]
-                let request = ContentSyncRequest(
+                let request = SearchRequest(
                     base: try EngineHarness.base, filter: .present("sstProvisioningMode"), attributes: names)
-                for try await case .entry(let entry, _, _) in watcher.contentSync(request) {
+                for try await case .entry(let entry, _) in watcher.contentSync(request) {
                     seen.withLock { $0.append(names.map { entry.text($0) }) }
                 }
             }

@@ -73,7 +73,7 @@ import Testing
                 .modify([.replace("postalAddress"), .delete("description")]),
             ])
         let control = try records(LDIFExamples.control)
-        #expect(control[0].controls == [LDIFControl("1.2.840.113556.1.4.805", isCritical: true)])
+        #expect(control[0].controls == [Control("1.2.840.113556.1.4.805", isCritical: true)])
         #expect(control[0].change == .delete)
     }
 
@@ -132,16 +132,16 @@ import Testing
     @Test(
         "A control line has criticality and value, or not",
         arguments: [
-            ("1.2.3", LDIFControl("1.2.3")), ("1.2.3 false", LDIFControl("1.2.3")),
-            ("1.2.3   TRUE ", LDIFControl("1.2.3", isCritical: true)),
-            ("1.2.3: a b", LDIFControl("1.2.3", value: "a b")), ("1.2.3:", LDIFControl("1.2.3", value: "")),
-            ("1.2.3 true: a", LDIFControl("1.2.3", isCritical: true, value: "a")),
-            ("1.2.3 true:: AP8=", LDIFControl("1.2.3", isCritical: true, value: AttributeValue(bytes: [0, 255]))),
-            ("1.2.3:< file:/x", LDIFControl("1.2.3", value: "content of file:/x")),
+            ("1.2.3", Control("1.2.3")), ("1.2.3 false", Control("1.2.3")),
+            ("1.2.3   TRUE ", Control("1.2.3", isCritical: true)),
+            ("1.2.3: a b", Control("1.2.3", value: Array("a b".utf8))), ("1.2.3:", Control("1.2.3", value: [])),
+            ("1.2.3 true: a", Control("1.2.3", isCritical: true, value: Array("a".utf8))),
+            ("1.2.3 true:: AP8=", Control("1.2.3", isCritical: true, value: [0, 255])),
+            ("1.2.3:< file:/x", Control("1.2.3", value: Array("content of file:/x".utf8))),
         ])
-    func controls(_ text: String, _ control: LDIFControl) throws {
+    func controls(_ text: String, _ control: Control) throws {
         let ldif = "dn: cn=a\ncontrol: \(text)\ncontrol: 9.9\nchangetype: delete\n"
-        #expect(try records(ldif, urlContents: Self.photo).map(\.controls) == [[control, LDIFControl("9.9")]])
+        #expect(try records(ldif, urlContents: Self.photo).map(\.controls) == [[control, Control("9.9")]])
     }
 
     @Test("Joined files are one file, each with its version line")

@@ -6,7 +6,7 @@ typealias LDIFOutcome = Result<LDIFRecord, LDIFError>
 /// Reads a whole file in pieces of so many bytes, draining the parser after each.
 func readLDIF(
     _ bytes: some Sequence<UInt8>, pieces: Int = .max, limit: Int = 64 << 20,
-    urlContents: @escaping LDIFParser.URLContents = LDIFParser.refuseURLs
+    urlContents: LDIFParser.URLContents? = nil
 ) -> [LDIFOutcome] {
     var parser = LDIFParser(source: "test.ldif", limit: limit, urlContents: urlContents)
     var outcomes: [LDIFOutcome] = []
@@ -32,7 +32,7 @@ func readLDIF(
 }
 
 /// The records of a text without errors.
-func records(_ text: String, urlContents: @escaping LDIFParser.URLContents = LDIFParser.refuseURLs) throws
+func records(_ text: String, urlContents: LDIFParser.URLContents? = nil) throws
     -> [LDIFRecord]
 {
     try readLDIF(text.utf8, urlContents: urlContents).map { try $0.get() }

@@ -20,8 +20,8 @@ import Testing
                 LDIFRecord(
                     dn: .root.appending("ou", "Ä"), change: .delete,
                     controls: [
-                        LDIFControl("1.2", isCritical: true), LDIFControl("1.3", value: "x"),
-                        LDIFControl("1.4", value: ""), LDIFControl("1.5", value: AttributeValue(bytes: [255])),
+                        Control("1.2", isCritical: true), Control("1.3", value: Array("x".utf8)),
+                        Control("1.4", value: []), Control("1.5", value: [255]),
                     ]),
                 """
                 dn:: b3U9w4Q=
@@ -185,8 +185,8 @@ extension SeededGenerator {
                 newSuperior: Bool.random(using: &self) ? dn() : nil)
         }
         record.controls = (0..<Int.random(in: 0...2, using: &self)).map { _ in
-            LDIFControl(
-                "1.2.3", isCritical: Bool.random(using: &self), value: Bool.random(using: &self) ? value() : nil)
+            Control(
+                "1.2.3", isCritical: Bool.random(using: &self), value: Bool.random(using: &self) ? value().bytes : nil)
         }
         return record
     }
