@@ -109,45 +109,44 @@ struct PeerCertificate: Hashable {
         return String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    private static func day(_ time: String) -> String {
+    /// `YYYY-MM-DD`
+    static func day(_ time: String) -> String {
         "\(time.prefix(4))-\(time.dropFirst(4).prefix(2))-\(time.dropFirst(6).prefix(2))"
     }
 }
 
 /// Why a server's certificate is refused.
-public enum CertificateFault: Hashable, Sendable, CustomStringConvertible {
-    /// It has expired: `YYYY-MM-DD`.
-    case expired(String)
-    /// It is not valid yet.
-    case notYetValid(String)
-    /// It names other hosts.
-    case otherHost(String, names: [String])
-    /// It is not signed by a trusted authority.
-    case untrusted(authorities: String)
-
-    private static let shownNames = 5
-
+public struct CertificateFault: Hashable, Sendable, CustomStringConvertible {
     /// The reason.
-    public var description: String {
-        switch self {
-        case .expired(let day): "the server's certificate has expired on \(day)"
-        case .notYetValid(let day): "the server's certificate is not valid before \(day)"
-        case .otherHost(let host, let names):
-            "the server's certificate is not for \(host) but for "
-                + (names.isEmpty ? "no host" : names.prefix(Self.shownNames).joined(separator: ", "))
-                + (names.count > Self.shownNames ? ", …" : "")
-        case .untrusted(let file): "no authority in \(file) vouches for the server's certificate"
-        }
+    public let description: String
+    /// How to fix it.
+    let hint: String
+
+    /// - Parameter day: `YYYY-MM-DD`.
+    static func expired(_ day: String) -> Self {
+        Self(
+            description: "the server's certificate has expired on \(day)", hint: "renew the certificate at the server")
     }
 
-    /// How to fix it.
-    var hint: String {
-        switch self {
-        case .expired: "renew the certificate at the server"
-        case .notYetValid: "set the clock of this machine right (timedatectl), or that of the server's authority"
-        case .otherHost(_, let names):
-            "make sure that it is your server; then write the server's name in the certificate into SERVER\(names.first.map { ", such as \($0)" } ?? "")"
-        case .untrusted: "name the certificate of the server's authority in TLS_CA_FILE"
-        }
+    /// - Parameter day: `YYYY-MM-DD`.
+    static func notYetValid(_ day: String) -> Self {
+        Self(
+            description: "the server's certificate is not valid before \(day)",
+            hint: "set the clock of this machine right (timedatectl), or that of the server's authority")
+    }
+
+    static func otherHost(_ host: String, names: [String]) -> Self {
+        let shown = names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", …" : "")
+        return Self(
+            description: "the server's certificate is not for \(host) but for \(names.isEmpty ? "no host" : shown)",
+            hint: "make sure that it is your server; then write the server's name in the certificate into SERVER"
+                + (names.first.map { ", such as \($0)" } ?? ""))
+    }
+
+    /// It is not signed by a trusted authority.
+    static func untrusted(authorities file: String) -> Self {
+        Self(
+            description: "no authority in \(file) vouches for the server's certificate",
+            hint: "name the certificate of the server's authority in TLS_CA_FILE")
     }
 }

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import LDAP
 import Provisioning
 
@@ -34,7 +35,7 @@ struct EntryVariables {
         if let text = value.text, !text.unicodeScalars.contains(where: { $0.isControl && $0 != "\n" && $0 != "\t" }) {
             try add(variable, text, of: name)
         } else {
-            try add(variable + "_BASE64", String(decoding: Base64.encode(value.bytes), as: UTF8.self), of: name)
+            try add(variable + "_BASE64", Data(value.bytes).base64EncodedString(), of: name)
         }
     }
 

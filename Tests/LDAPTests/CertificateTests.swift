@@ -116,11 +116,9 @@ struct CertificateTests {
                     await failure { () async throws(LDAPError) in
                         try await open("localhost", way, caFile: authority.file.path)
                     })
-                guard case .expired(let day) = error.certificateFault else {
-                    Issue.record("\(error)")
-                    continue
-                }
-                #expect("\(error)".contains("has expired on \(day); renew the certificate at the server"), "\(error)")
+                let text = "\(error)"
+                #expect(
+                    text.contains(/has expired on [0-9-]{10}; renew the certificate at the server/), "\(error)")
             }
         }
     }
@@ -165,12 +163,10 @@ struct CertificateTests {
             #expect(certificate.fault(for: host) == .otherHost(host, names: certificate.names))
         }
         let now = time(nil)
-        guard case .expired = certificate.fault(for: "::1", at: now + 31 * 86_400) else {
-            throw TestAuthority.Failed()
-        }
-        guard case .notYetValid = certificate.fault(for: "::1", at: now - 86_400) else {
-            throw TestAuthority.Failed()
-        }
+        #expect(
+            certificate.fault(for: "::1", at: now + 31 * 86_400) == .expired(PeerCertificate.day(certificate.end)))
+        #expect(
+            certificate.fault(for: "::1", at: now - 86_400) == .notYetValid(PeerCertificate.day(certificate.begin)))
         for count in bytes.indices {
             #expect(throws: BERReader.Malformed.self) { try PeerCertificate(Array(bytes.prefix(count))) }
         }

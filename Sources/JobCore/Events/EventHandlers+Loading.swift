@@ -30,23 +30,22 @@ extension EventHandlers {
 
     private func begin() async {
         guard !isStopping, current == nil else { return }
-        switch await loadHandlers() {
-        case .success(let interpreter): await use(interpreter)
-        case .failure(let failure): report(failure, "scripting is off")
+        do throws(LoadFailure) {
+            await use(try await loadHandlers())
+        } catch {
+            report(error, "scripting is off")
         }
     }
 
     private func reload() async -> String {
         guard !isStopping else { return "the daemon is stopping: the handlers were not reloaded" }
-        switch await loadHandlers() {
-        case .success(let interpreter):
+        do throws(LoadFailure) {
+            let interpreter = try await loadHandlers()
             forgetLosses()
             return await use(interpreter)
-        case .failure(.noScript):
-            adopt(nil)
-            return report(.noScript, "scripting is off")
-        case .failure(let failure):
-            return report(failure, current == nil ? "scripting is off" : "the handlers are unchanged")
+        } catch {
+            if error == .noScript { adopt(nil) }
+            return report(error, current == nil ? "scripting is off" : "the handlers are unchanged")
         }
     }
 
@@ -108,45 +107,38 @@ extension EventHandlers {
     }
 
     /// Starts an interpreter and loads the script.
-    func loadHandlers() async -> Result<Interpreter, LoadFailure> {
-        let script = configuration.script
+    func loadHandlers() async throws(LoadFailure) -> Interpreter {
+        let (script, python) = (configuration.script, configuration.interpreter)
         do throws(FileTrustError) {
             try await FileTrust.checkInBackground(script, as: .pythonScript)
         } catch {
-            if error.isAbsent, error.file == script { return .failure(.noScript) }
-            return .failure(.fault("\(error)"))
+            throw error.isAbsent && error.file == script ? .noScript : .fault("\(error)")
         }
-        let python = configuration.interpreter
         let isThere = await BlockingWork.run {
             python.isAbsolute && python.withPlatformString { access($0, X_OK) } == 0
         }
         guard isThere else {
-            return .failure(
-                .fault(
-                    "\(python.printable) cannot be executed, and \(script.printable) needs it; install it (apt-get install python3)"
-                ))
+            throw .fault(
+                "\(python.printable) cannot be executed, and \(script.printable) needs it; install it (apt-get install python3)"
+            )
         }
         do throws(FileTrustError) {
             try await FileTrust.checkInBackground(python)
         } catch {
-            return .failure(.fault("\(error)"))
+            throw .fault("\(error)")
         }
-        do throws(LoadFailure) {
-            try await BlockingWork.run { [directory = configuration.moduleDirectory] () throws(LoadFailure) in
-                try Interpreter.writeModules(into: directory)
-            }
-        } catch {
-            return .failure(error)
+        try await BlockingWork.run { [directory = configuration.moduleDirectory] () throws(LoadFailure) in
+            try Interpreter.writeModules(into: directory)
         }
         let interpreter = Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
         do throws(Interpreter.Loss) {
             try await interpreter.load()
-            return .success(interpreter)
+            return interpreter
         } catch {
             await interpreter.end()
-            guard case .failed(let why) = error else { return .failure(.fault("\(script.printable): \(error)")) }
+            guard case .failed(let why) = error else { throw .fault("\(script.printable): \(error)") }
             let lines = why.split(separator: "\n").map { OneLine.escaping(String($0)) }
-            return .failure(.fault(Self.summary(script, lines), details: lines.count > 1 ? lines : []))
+            throw .fault(Self.summary(script, lines), details: lines.count > 1 ? lines : [])
         }
     }
 

@@ -206,11 +206,11 @@ import SystemPackage
                     """)
             }
         }
-        switch await loadHandlers() {
-        case .success(let new): adopt(new)
-        case .failure(let failure):
+        do throws(LoadFailure) {
+            adopt(try await loadHandlers())
+        } catch {
             adopt(nil)
-            report(failure, "scripting is off until the handlers are restarted (scripts restart)")
+            report(error, "scripting is off until the handlers are restarted (scripts restart)")
         }
     }
 

@@ -197,12 +197,17 @@ import SystemPackage
     private func waitForTurn(until end: ContinuousClock.Instant) async -> Bool {
         count += 1
         let number = count
-        let timer = Task {
-            do { try await clock.sleep(until: end, tolerance: nil) } catch { return }
-            self.giveUp(waiter: number)
-        }
+        let timer = at(end) { self.giveUp(waiter: number) }
         defer { timer.cancel() }
         return await withCheckedContinuation { waiters.append((number, $0)) }
+    }
+
+    /// Calls a body at a time, unless the task is cancelled before.
+    private func at(_ time: ContinuousClock.Instant, _ body: @escaping @MainActor () -> Void) -> Task<Void, Never> {
+        Task {
+            do { try await clock.sleep(until: time, tolerance: nil) } catch { return }
+            body()
+        }
     }
 
     private func giveUp(waiter number: Int) {
@@ -228,10 +233,7 @@ import SystemPackage
         count += 1
         let number = count
         let end = clock.now + configuration.timeLimit.boundedForSleep
-        let timer = Task {
-            do { try await clock.sleep(until: end, tolerance: nil) } catch { return }
-            self.timeLimitReached(number)
-        }
+        let timer = at(end) { self.timeLimitReached(number) }
         defer { timer.cancel() }
         return await withCheckedContinuation { continuation in
             current = Exchange(

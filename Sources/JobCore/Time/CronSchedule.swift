@@ -57,23 +57,22 @@ public struct CronSchedule: Hashable, Sendable, CustomStringConvertible {
     }
 
     private static func nickname(_ name: Substring, at position: Int) throws(SettingValueError) -> Self {
-        switch name.lowercased() {
-        case "@hourly": return try Self(parsing: "0 * * * *")
-        case "@daily", "@midnight": return try Self(parsing: "0 0 * * *")
-        case "@weekly": return try Self(parsing: "0 0 * * 0")
-        case "@monthly": return try Self(parsing: "0 0 1 * *")
-        case "@yearly", "@annually": return try Self(parsing: "0 0 1 1 *")
-        case "@reboot":
-            throw SettingValueError(
-                field: nil, position: position,
-                reason: "@reboot is not supported: the daemon may start many times after a boot",
-                hint: "write a time, or use a systemd unit")
-        default:
-            throw SettingValueError(
-                field: nil, position: position, reason: "\(name) is not a valid name",
-                hint: "write @hourly, @daily, @weekly, @monthly or @yearly, or five fields")
-        }
+        if let fields = nicknames[name.lowercased()] { return try Self(parsing: fields) }
+        let isReboot = name.lowercased() == "@reboot"
+        throw SettingValueError(
+            field: nil, position: position,
+            reason: isReboot
+                ? "@reboot is not supported: the daemon may start many times after a boot"
+                : "\(name) is not a valid name",
+            hint: isReboot
+                ? "write a time, or use a systemd unit"
+                : "write @hourly, @daily, @weekly, @monthly or @yearly, or five fields")
     }
+
+    private static let nicknames = [
+        "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
+        "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
+    ]
 
     private var eitherDayIsEnough: Bool { daysOfMonth.isRestricted && daysOfWeek.isRestricted }
 

@@ -1,3 +1,5 @@
+import FoundationEssentials
+
 /// Reads one record from its unfolded lines (RFC 2849, "Formal Syntax Definition of LDIF"): which line may follow which.
 struct LDIFRecordParser {
     let source: String
@@ -277,7 +279,9 @@ extension LDIFRecordParser {
             }
             return AttributeValue(bytes: bytes)
         case .base64(let text):
-            guard let bytes = Base64.decode(text) else {
+            // RFC 2849 allows neither white space nor bits after the last byte, which no encoder writes.
+            guard let bytes = Data(base64Encoded: Data(text)), bytes.base64EncodedString().utf8.elementsEqual(text)
+            else {
                 throw error(
                     at: field.line, "the value of \(field.name) is not base64",
                     hint: "encode it again (\"base64 -w 0\"), or use one colon for a plain value")

@@ -1,3 +1,5 @@
+import FoundationEssentials
+
 /// Writes LDIF (RFC 2849) that OpenLDAP's tools take and `LDIFParser` reads back.
 ///
 /// Everything but comments is printable ASCII: other values are written in base64. Lines are folded at 76 characters.
@@ -81,7 +83,7 @@ private struct LDIFOutput {
         } else if Self.isPlain(value) {
             fold(Array("\(name): ".utf8) + value)
         } else {
-            fold(Array("\(name):: ".utf8) + Base64.encode(value))
+            fold(Array("\(name):: \(Data(value).base64EncodedString())".utf8))
         }
     }
 

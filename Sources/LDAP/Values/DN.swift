@@ -8,34 +8,31 @@
 public struct DN: Hashable, Sendable {
     /// The string form of RFC 4514, escaped; `DN(parsing:)` reads it back.
     public let description: String
-    /// nil where the text is plain, so that its separators alone tell the parts.
-    private let parsed: [RDN]?
 
     /// - Parameter rdns: the relative names, leaf first.
-    package init(rdns: [RDN]) {
-        description = rdns.map(\.description).joined(separator: ",")
-        parsed = PlainDN.isPlain(description) ? nil : rdns
-    }
+    package init(rdns: [RDN]) { description = rdns.map(\.description).joined(separator: ",") }
 
     /// Reads the string form, with any escapes that RFC 4514 knows, and with spaces around the separators.
     ///
     /// - Throws: `DNSyntaxError`, which names the place and the hint.
     public init(parsing text: String) throws(DNSyntaxError) {
-        guard PlainDN.isPlain(text) else {
-            var parser = DNParser(text)
-            self.init(rdns: try parser.distinguishedName())
+        guard !Self.isPlain(text) else {
+            self.init(plain: text)
             return
         }
-        self.init(plain: text)
+        var parser = DNParser(text)
+        self.init(rdns: try parser.distinguishedName())
     }
 
-    private init(plain text: String) {
-        description = text
-        parsed = nil
-    }
+    private init(plain text: String) { description = text }
 
     /// The relative names, the entry's own first, the one nearest to the root last; empty for the root.
-    package var rdns: [RDN] { parsed ?? PlainDN.rdns(of: description) }
+    package var rdns: [RDN] {
+        if Self.isPlain(description) { return Self.plainRDNs(description) }
+        var parser = DNParser(description)
+        // Cannot fail, since the description is well formed.
+        return (try? parser.distinguishedName()) ?? []
+    }
 
     /// The empty name: the root of the tree, and of the root DSE (RFC 4512, section 5.1).
     public static let root = DN(rdns: [])
@@ -62,7 +59,7 @@ public struct DN: Hashable, Sendable {
 
     /// Whether both name the same entry; see the type's comment.
     public static func == (left: Self, right: Self) -> Bool {
-        (left.description == right.description && left.parsed == nil && right.parsed == nil) || left.key == right.key
+        left.description == right.description || left.key == right.key
     }
 
     /// Hashes the form that equality compares.
@@ -73,10 +70,12 @@ public struct DN: Hashable, Sendable {
 
 extension DN: CustomStringConvertible {}
 
+// MARK: - Plain names
+
 /// Names as nearly all are: one assertion for each relative name, and no character in a value that would have to be escaped.
-enum PlainDN {
+extension DN {
     /// Whether a text is such a name, written just as it would be written again.
-    static func isPlain(_ text: String) -> Bool {
+    private static func isPlain(_ text: String) -> Bool {
         guard !text.isEmpty else { return true }
         let bytes = text.utf8.span
         var place = 0
@@ -111,8 +110,7 @@ enum PlainDN {
         }
     }
 
-    /// - Parameter text: one that is plain.
-    static func rdns(of text: String) -> [RDN] {
+    private static func plainRDNs(_ text: String) -> [RDN] {
         text.utf8.split(separator: UInt8(ascii: ",")).map { name in
             let type = name.prefix { $0 != UInt8(ascii: "=") }
             let value = AttributeValue(bytes: name.dropFirst(type.count + 1))

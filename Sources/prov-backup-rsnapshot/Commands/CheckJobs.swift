@@ -103,8 +103,7 @@ extension Checklist {
         guard isBound else { return note(subject, unknown) }
         let schedules = configuration.backupJobs.schedules
         do {
-            let connection = try await ServerList(configuration.engine.servers).connect(
-                options: configuration.engine.connection)
+            let connection = try await configuration.connectOnce()
             defer { connection.close() }
             for level in SnapshotLevel.allCases where schedules[level] == nil {
                 guard let account = try await first(with: level, configuration.engine.scope, connection) else {

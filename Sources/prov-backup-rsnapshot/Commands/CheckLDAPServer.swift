@@ -9,8 +9,7 @@ extension Checklist {
     mutating func ldapServer(_ configuration: DaemonConfiguration) async -> Bool {
         var isBound = false
         do {
-            let connection = try await ServerList(configuration.engine.servers).connect(
-                options: configuration.engine.connection)
+            let connection = try await configuration.connectOnce()
             defer { connection.close() }
             isBound = true
             let identity = try await identity(connection)
@@ -266,13 +265,12 @@ extension Checklist {
 
     private mutating func limit(_ limit: ServerConfiguration.Limit?, _ identity: String, listed: Int?) {
         let subject = "size limit"
-        let isListed = lines.contains { $0.subject == subject }
+        guard !lines.contains(where: { $0.subject == subject }) else { return }
         switch limit {
-        case .unlimited?: if !isListed { ok(subject, "none for \(identity)") }
+        case .unlimited?: ok(subject, "none for \(identity)")
         case .entries(let count)?:
-            if !isListed { add(subject, "\(identity) gets at most \(count) entries", hint: Self.limitHint) }
+            add(subject, "\(identity) gets at most \(count) entries", hint: Self.limitHint)
         case .undecided, nil:
-            guard !isListed else { return }
             // More than the default limit of the server.
             if let listed, listed > 500 { return ok(subject, "\(listed) accounts can be listed") }
             let reason = if case .undecided(let rule)? = limit { rule } else { "cn=config cannot be read" }

@@ -148,9 +148,7 @@ struct Explanation: Encodable {
             ("last job", lastJob.map { JobText.end(of: $0.job) } ?? (backup == nil ? unknownJobs : nil)),
             ("to do", hint),
         ]
-        return (rows + (backup?.rows ?? [])).compactMap { title, value in
-            value.map { title + String(repeating: " ", count: max(1, 13 - title.count)) + OneLine.escaping($0) }
-        }.joined(separator: "\n")
+        return fieldLines(rows + (backup?.rows ?? []), width: 13).joined(separator: "\n")
     }
 }
 

@@ -54,23 +54,16 @@ enum JobText {
     // MARK: Details
 
     static func lines(_ job: Job) -> [String] {
-        var lines = [
-            field("job", "\(job.id)  \(job.type) \(name(job))  (\(job.uniqueName))"),
-            field("client", job.client),
-            field("subject", "\(job.subject)"),
-            field("priority", String(job.priority)),
-            field(
-                "status",
-                "\(job.status.letter)  \(job.meaning)" + (job.isCanceled ? ", is being canceled" : "")),
-        ]
-        if job.isOpen, !doing(job).isEmpty { lines.append(field("now", doing(job))) }
-        lines.append(field("created", job.created.local))
-        if let started = job.started { lines.append(field("started", started.local)) }
-        if let ended = job.ended { lines.append(field("ended", ended.local)) }
-        if let seconds = job.seconds { lines.append(field("took", span(seconds))) }
-        if let reported = job.reported { lines.append(field("reported", reported.rawValue)) }
-        if let result = job.result { lines.append(field("result", result.rawValue)) }
-        if !job.message.isEmpty { lines.append(field("message", job.message)) }
+        let now = job.isOpen ? doing(job) : ""
+        var lines = fieldLines(
+            [
+                ("job", "\(job.id)  \(job.type) \(name(job))  (\(job.uniqueName))"), ("client", job.client),
+                ("subject", "\(job.subject)"), ("priority", String(job.priority)),
+                ("status", "\(job.status.letter)  \(job.meaning)" + (job.isCanceled ? ", is being canceled" : "")),
+                ("now", now.isEmpty ? nil : now), ("created", job.created.local), ("started", job.started?.local),
+                ("ended", job.ended?.local), ("took", job.seconds.map(span)), ("reported", job.reported?.rawValue),
+                ("result", job.result?.rawValue), ("message", job.message.isEmpty ? nil : job.message),
+            ], width: 11)
         if !job.attempts.isEmpty { lines.append("attempts") }
         lines += job.attempts.map(attempt)
         if !job.steps.isEmpty { lines.append("steps") }
@@ -85,10 +78,6 @@ enum JobText {
             lines += self.output(output).map { "  | " + $0 }
         }
         return lines
-    }
-
-    private static func field(_ title: String, _ value: String) -> String {
-        title + String(repeating: " ", count: max(1, 11 - title.count)) + OneLine.escaping(value)
     }
 
     static func attempt(_ attempt: Job.Attempt) -> String {
@@ -119,23 +108,21 @@ enum JobText {
         guard let script = step.script else { return [OneLine.escaping(head)] }
         if let termination = script.termination { head += "  \(termination)" }
         if let endedBy = script.endedBy { head += ", ended by its \(endedBy)" }
-        var facts: [(String, String)] = []
-        if let path = script.path {
-            facts.append(("script", path + (script.resolvedPath.map { $0 == path ? "" : "  (\($0))" } ?? "")))
+        let file = script.inode.map {
+            """
+            inode \($0) on device \(script.device ?? 0), owner \(script.owner ?? 0), mode \(script.mode ?? "?"), \
+            \(script.size ?? 0) bytes, changed \(script.modified?.local ?? "?")
+            """
         }
-        if let sha256 = script.sha256 { facts.append(("sha256", sha256)) }
-        if let inode = script.inode {
-            facts.append(
-                (
-                    "file",
-                    "inode \(inode) on device \(script.device ?? 0), owner \(script.owner ?? 0), mode \(script.mode ?? "?"), \(script.size ?? 0) bytes, changed \(script.modified?.local ?? "?")"
-                ))
-        }
-        facts.append(("command", script.arguments.map { String(reflecting: $0) }.joined(separator: " ")))
-        if let refusal = script.refusal { facts.append(("not run", refusal)) }
-        if !script.survivors.isEmpty { facts.append(("left", script.survivors.joined(separator: ", "))) }
-        var lines = [OneLine.escaping(head)]
-        lines += facts.map { "     \($0)" + String(repeating: " ", count: 9 - $0.count) + OneLine.escaping($1) }
+        let target = script.resolvedPath.map { $0 == script.path ? "" : "  (\($0))" } ?? ""
+        let facts = fieldLines(
+            [
+                ("script", script.path.map { $0 + target }), ("sha256", script.sha256), ("file", file),
+                ("command", script.arguments.map { String(reflecting: $0) }.joined(separator: " ")),
+                ("not run", script.refusal),
+                ("left", script.survivors.isEmpty ? nil : script.survivors.joined(separator: ", ")),
+            ], width: 9)
+        var lines = [OneLine.escaping(head)] + facts.map { "     " + $0 }
         if withOutput, let output = script.output { lines += self.output(output).map { "     | " + $0 } }
         return lines
     }

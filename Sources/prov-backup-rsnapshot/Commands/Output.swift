@@ -100,6 +100,13 @@ enum JSONText {
     }
 }
 
+/// A line for each title and its value; fields without a value are left out.
+func fieldLines(_ fields: [(String, String?)], width: Int) -> [String] {
+    fields.compactMap { title, value in
+        value.map { title + String(repeating: " ", count: max(1, width - title.count)) + OneLine.escaping($0) }
+    }
+}
+
 /// A table with headings and aligned columns.
 struct TextTable {
     private let headings: [String]
