@@ -32,7 +32,7 @@ extension LDAPConnection {
     private let persists: Bool
     private var decoder = SyncDecoder()
     private var events: Deque<SyncEvent> = []
-    /// No more events come; nil: it goes on.
+    /// No more messages come; nil: they do.
     private var end: Result<Void, LDAPError>?
     private var consumer: CheckedContinuation<Void, Never>?
     private var isFull = false

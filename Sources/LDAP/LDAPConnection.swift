@@ -11,7 +11,6 @@ import Synchronization
 /// It belongs to the event loop, and no call blocks on the server: a request waits in a queue until few enough are unanswered and the socket has taken
 /// those before it. It ends with `close()` or with the last reference, from any thread.
 @MainActor package final class LDAPConnection {
-    /// The server.
     package nonisolated let server: ServerAddress
     /// The password policy's answer to the bind; nil: the server sent none.
     package nonisolated let passwordPolicy: PasswordPolicyResponse?

@@ -136,7 +136,7 @@ extension LDAPHandle {
     }
 
     /// The first use of the library's TLS must be alone, too. It is left to those who use TLS, and what it makes for handles that have nothing of
-    /// their own is given back. Whether it fails is told where a handle's own is made.
+    /// their own is given back. A failure is reported where a handle's own context is made.
     private static let prepareTLS: Void = {
         _ = cldap_set_int(nil, LDAP_OPT_X_TLS_NEWCTX, 0)
         ldap_set_option(nil, LDAP_OPT_X_TLS_CTX, nil)

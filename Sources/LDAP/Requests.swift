@@ -141,7 +141,7 @@ extension LDAPHandle {
 
     deinit { unsafe blocks.forEach { unsafe $0.deallocate() } }
 
-    /// A text that C would cut off at its NUL.
+    /// A text that C would truncate at its NUL.
     struct ContainsNUL: Error {}
 
     private mutating func allocate<T>(_ count: Int, of type: T.Type) -> UnsafeMutablePointer<T> {

@@ -139,7 +139,7 @@ extension ServerAddress: CustomStringConvertible {
 /// It stays with the server that worked last, so that all writes of a daemon go to one provider, and tries the others in their order when
 /// that one fails. Share one list among all connections that must use the same server.
 package final class ServerList: Sendable {
-    /// The servers, the preferred one first.
+    /// The preferred one first.
     package let servers: [ServerAddress]
     private let last = Mutex<ServerAddress?>(nil)
 

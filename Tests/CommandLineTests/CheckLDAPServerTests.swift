@@ -45,7 +45,7 @@ import Testing
         output.split(separator: "\n").filter { $0.hasPrefix("NOT ") }.map(String.init)
     }
 
-    @Test("of a server with the shipped pieces everything can be told, and the list ends with one line that sums up")
+    @Test("with a server of the shipped pieces every check has a result, and the list ends with a summary")
     func shipped() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(backup: Self.scheduled)

@@ -167,7 +167,7 @@ struct DaemonBackupTests {
         }
     }
 
-    @Test("while the LDAP server is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
+    @Test("while the LDAP server is away the command fails at once with 69", arguments: ["auto", "poll"])
     func away(detection: String) async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(database: "DETECTION = \(detection)")
@@ -315,7 +315,7 @@ struct DaemonBackupTests {
         }
     }
 
-    @Test("backup LEVEL --account of one that does not qualify asks for nothing and names the hint")
+    @Test("backup LEVEL --account of one that does not qualify submits no job and prints the hint")
     func unqualified() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings()

@@ -210,7 +210,7 @@ import Testing
         }
     }
 
-    @Test("a damaged history is set aside at the start, with a message, and the daemon goes on with a new one")
+    @Test("a damaged history is set aside at the start, with a message, and the daemon continues with a new one")
     func damagedHistory() async throws {
         try await DaemonHarness.run { harness in
             let nightly = try harness.script("nightly.sh", "echo done")

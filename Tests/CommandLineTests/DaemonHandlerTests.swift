@@ -198,7 +198,7 @@ import Testing
         }
     }
 
-    @Test("B5 a handler runs another job, with handlers of its own, and cancels one; its own job goes on meanwhile")
+    @Test("B5 a handler runs another job, with handlers of its own, and cancels one; its own job continues meanwhile")
     func runsAndCancels() async throws {
         try await DaemonHarness.run { harness in
             let handlers = try harness.handlers(

@@ -30,7 +30,7 @@ import Testing
         }
     }
 
-    @Test("SIGHUP: a changed [Job NAME] holds for the next run, and a running one goes on as it began")
+    @Test("SIGHUP: a changed [Job NAME] applies to the next run, and a running one continues with its settings")
     func reload() async throws {
         try await DaemonHarness.run { harness in
             let old = try harness.waiting("old.sh", for: "go", then: "echo old")

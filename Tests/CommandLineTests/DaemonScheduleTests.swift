@@ -92,7 +92,7 @@ struct DaemonScheduleTests {
         }
     }
 
-    @Test("a run asks for jobs as slots become free, and a restart in its middle loses none of them")
+    @Test("a run submits jobs as slots become free, and a restart in its middle loses none of them")
     func expansion() async throws {
         try await DaemonHarness.run { harness in
             try Self.settings(harness, "")

@@ -247,7 +247,7 @@ import Testing
         }
     }
 
-    @Test("a claim whose holder is gone for good is explained and released, and the account's work is done here")
+    @Test("a claim whose holder no longer exists is explained and released, and the request is processed here")
     func release() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(
@@ -300,7 +300,7 @@ import Testing
         }
     }
 
-    @Test("SIGHUP: good settings hold for the next job, wrong ones are refused and the daemon goes on as before")
+    @Test("SIGHUP: valid settings apply to the next job, wrong ones are refused and the daemon keeps its settings")
     func reload() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings()
@@ -580,7 +580,7 @@ import Testing
         }
     }
 
-    @Test("SIGTERM while the LDAP server is away, paused or gone ends the daemon with 0")
+    @Test("SIGTERM while the LDAP server is stopped, paused or removed ends the daemon with 0")
     func stopWhileAway() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = /bin/true")

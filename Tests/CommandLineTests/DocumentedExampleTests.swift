@@ -38,7 +38,7 @@ import Testing
 
     // MARK: The home script
 
-    @Test("the example of a home script can be run again, asks for a retry, and is trusted at its place")
+    @Test("the example of a home script can be repeated, requests a retry, and is trusted at its place")
     func homeScript() async throws {
         try await DaemonHarness.run { harness in
             let repairs = harness.directory.appending(path: "repairs")

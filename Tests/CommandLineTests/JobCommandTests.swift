@@ -92,7 +92,7 @@ import Testing
         }
     }
 
-    @Test("D9 a job is cancelled by its number; one that has ended cannot be, and one that never was is told")
+    @Test("D9 a job is cancelled by its number; one that has ended cannot be, and an unknown one is an error")
     func cancel() async throws {
         try await JobControlHarness.run { harness in
             try await harness.script("long", "touch began\nsleep 1000")
@@ -150,7 +150,7 @@ import Testing
         }
     }
 
-    @Test("a backup runs a job for each account, tells how each ended, and ends with 1 when one failed")
+    @Test("a backup runs a job for each account, prints the result of each, and ends with 1 if one failed")
     func backup() async throws {
         try await JobControlHarness.run { harness in
             try await harness.script("good", "$PROGRAM report -p 50; exit 0")

@@ -107,18 +107,11 @@ struct LDIFCreateCommand: ParsableCommand {
         } catch let error as DNSyntaxError {
             throw ValidationError("--base: \(error)")
         }
-        try makeDirectory(output)
+        try TextFiles.makeDirectory(output, option: "--output")
         for file in files {
             let path = "\(output)/\(file.name)"
             try TextFiles.write(file.text, to: path)
             print(path)
-        }
-    }
-
-    private func makeDirectory(_ path: String) throws {
-        guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
-            throw CommandFailure(
-                "\(path) cannot be created: \(Errno(rawValue: errno))", hint: "choose another with --output")
         }
     }
 }
@@ -278,6 +271,14 @@ enum TextFiles {
         guard rename(draft, path) == 0 else {
             throw CommandFailure(
                 "\(path) cannot be replaced: \(Errno(rawValue: errno))", hint: "check the directory and its rights")
+        }
+    }
+
+    /// - Parameter option: the option that names the directory.
+    static func makeDirectory(_ path: String, mode: mode_t = 0o777, option: String) throws {
+        guard mkdir(path, mode) == 0 || errno == EEXIST else {
+            throw CommandFailure(
+                "\(path) cannot be created: \(Errno(rawValue: errno))", hint: "choose another with \(option)")
         }
     }
 

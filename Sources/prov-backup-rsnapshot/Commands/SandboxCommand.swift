@@ -113,11 +113,7 @@ struct SandboxSettings {
     func write() throws -> (settings: FilePath, proposal: FilePath?) {
         let path = directory.appending(Self.file)
         for name in ["homes", "rsnapshot.d"] {
-            guard mkdir(directory.appending(name).string, 0o755) == 0 || errno == EEXIST else {
-                throw CommandFailure(
-                    "\(directory.appending(name)) cannot be created: \(Errno(rawValue: errno))",
-                    hint: "choose another --directory")
-            }
+            try TextFiles.makeDirectory(directory.appending(name).string, mode: 0o755, option: "--directory")
         }
         let text = try text()
         let isChanged =

@@ -69,95 +69,103 @@ struct Overview: Encodable {
         running(jobs).min { ($0.started ?? .distantFuture) < ($1.started ?? .distantFuture) }
     }
 
-    /// Backups: the numbers that `health` shows, the first accounts, and the longest running backup.
-    private func lines(_ daemon: DaemonStatus) -> [String] {
-        let backups = daemon.backups
-        var lines = [
-            "backups    failed for \(HealthReport.accounts(backups.failed)), overdue for \(backups.overdue)"
+    var text: String {
+        var rows =
+            daemon.map(self.rows) ?? [("daemon", "does not run here; start it: systemctl start prov-backup-rsnapshot")]
+        rows += [
+            (
+                "LDAP",
+                directory.map {
+                    "\($0.wished) requested, \($0.claimed) claimed, \($0.failed) failed"
+                        + ($0.oldest.map { ", the oldest pending since \($0.prefix(14))" } ?? "")
+                }
+            ), ("LDAP", directoryError),
         ]
-        lines += backups.problems.prefix(3).map { problem in
-            let failure = problem.failure.map { "failed \($0.time.local) in job \($0.job): \($0.message)" }
-            let overdue = problem.overdue.map { "overdue since \($0.local)" }
-            return "           \(problem.account) \(problem.level): "
-                + [overdue, failure].compactMap(\.self).joined(separator: ", ")
+        if let first = failedUIDs.first {
+            let more = failedUIDs.count > 20 ? " …" : ""
+            rows.append(("failed", failedUIDs.prefix(20).joined(separator: " ") + more))
+            rows.append(("to do", AccountCommand.explain.text(first)))
         }
-        if let first = backups.problems.first {
-            lines.append("to do      \(first.command)")
-        }
-        if let job = longestBackup?.job, let since = job.started {
-            lines.append(
-                "slots      \(Self.running(daemon.jobs.map(\.job)).count) of \(backupSlots.map(String.init) ?? "?") for backups in use, longest by account \(job.client): job \(job.id) since \(since.local)"
-            )
-        }
-        return lines
+        return fieldLines(rows, width: 11).joined(separator: "\n")
     }
 
-    private static func line(_ job: Job) -> String {
+    private func rows(_ daemon: DaemonStatus) -> [(String, String?)] {
+        var rows: [(String, String?)] = [
+            ("daemon", "runs: process \(daemon.pid), version \(daemon.version), since \(daemon.since)"),
+            (
+                "requests",
+                "\(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
+            ), ("next due", daemon.nextDue),
+        ]
+        if let first = daemon.behind.first {
+            let accounts = HealthReport.accounts(daemon.behind.count)
+            rows += [
+                ("behind", "\(accounts) wait, such as \(first.dn): the LDAP server shows outdated entries"),
+                ("to do", "prov-backup-rsnapshot accounts explain UID"),
+            ]
+        }
+        if let deletes = daemon.deletes {
+            rows += [
+                ("deletes", "\(HealthReport.accounts(deletes.count)) to be deleted wait: \(deletes.reason)"),
+                ("to do", WaitingDeletes.hint),
+            ]
+        }
+        let clock = daemon.clockDoubtedUntil.map {
+            "may be wrong; requests with a date wait until timedatectl says synchronized, at most until \($0)"
+        }
+        rows.append(("clock", clock))
+        // The engine knows the attempts of accounts, the registry the jobs.
+        let jobs = daemon.jobs.map(\.job)
+        let known = Set(jobs.map(\.id.number)).subtracting(daemon.retrying.map(\.job))
+        rows += jobs.filter { known.contains($0.id.number) }.map(Self.row)
+        rows += daemon.running.filter { !known.contains($0.job) }.map {
+            (
+                "running",
+                "job \($0.job)  \($0.operation)  \($0.dn)  attempt \($0.attempt)  \($0.step ?? "planning")  since \($0.since)"
+            )
+        }
+        rows += daemon.retrying.map {
+            ("retrying", "job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)")
+        }
+        rows += daemon.shortages.map {
+            ("machine", "delays \(HealthReport.accounts($0.accounts)) since \($0.since): \($0.reason)")
+        }
+        rows += backupRows(daemon)
+        let isAway = daemon.isDirectoryAvailable ? nil : "not connected; the daemon keeps trying"
+        rows.append(("LDAP", daemon.refusedCredentials ?? isAway))
+        return rows
+    }
+
+    private static func row(_ job: Job) -> (String, String?) {
         let parts = [
             "job \(job.id)", job.status.letter, "\(job.type) \(JobText.name(job))", job.client, JobText.doing(job),
             job.started.map { "since \($0.local)" } ?? job.meaning,
         ]
-        return "\(job.started == nil ? "waiting " : "running ")   "
-            + parts.filter { !$0.isEmpty }.joined(separator: "  ")
+        return (job.started == nil ? "waiting" : "running", parts.filter { !$0.isEmpty }.joined(separator: "  "))
     }
 
-    var text: String {
-        var lines: [String] = []
-        if let daemon {
-            lines.append("daemon     runs: process \(daemon.pid), version \(daemon.version), since \(daemon.since)")
-            lines.append(
-                "requests   \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
-            )
-            if let next = daemon.nextDue { lines.append("next due   \(next)") }
-            if let first = daemon.behind.first {
-                lines.append(
-                    "behind     \(HealthReport.accounts(daemon.behind.count)) wait, such as \(first.dn): the LDAP server shows outdated entries"
-                )
-                lines.append("to do      prov-backup-rsnapshot accounts explain UID")
-            }
-            if let deletes = daemon.deletes {
-                lines.append("deletes    \(HealthReport.accounts(deletes.count)) to be deleted wait: \(deletes.reason)")
-                lines.append("to do      \(WaitingDeletes.hint)")
-            }
-            if let until = daemon.clockDoubtedUntil {
-                lines.append(
-                    "clock      may be wrong; requests with a date wait until timedatectl says synchronized, at most until \(until)"
-                )
-            }
-            // The engine knows the attempts of accounts, the registry the jobs.
-            let jobs = daemon.jobs.map(\.job)
-            let known = Set(jobs.map(\.id.number)).subtracting(daemon.retrying.map(\.job))
-            lines += jobs.filter { known.contains($0.id.number) }.map(Self.line)
-            lines += daemon.running.filter { !known.contains($0.job) }.map {
-                "running    job \($0.job)  \($0.operation)  \($0.dn)  attempt \($0.attempt)  \($0.step ?? "planning")  since \($0.since)"
-            }
-            lines += daemon.retrying.map {
-                "retrying   job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)"
-            }
-            lines += daemon.shortages.map {
-                "machine    delays \(HealthReport.accounts($0.accounts)) since \($0.since): \($0.reason)"
-            }
-            lines += self.lines(daemon)
-            if let refusal = daemon.refusedCredentials {
-                lines.append("LDAP       \(refusal)")
-            } else if !daemon.isDirectoryAvailable {
-                lines.append("LDAP       not connected; the daemon keeps trying")
-            }
-        } else {
-            lines.append("daemon     does not run here; start it: systemctl start prov-backup-rsnapshot")
+    /// Backups: the numbers that `health` shows, the first accounts, and the longest running backup.
+    private func backupRows(_ daemon: DaemonStatus) -> [(String, String?)] {
+        let backups = daemon.backups
+        var rows: [(String, String?)] = [
+            ("backups", "failed for \(HealthReport.accounts(backups.failed)), overdue for \(backups.overdue)")
+        ]
+        rows += backups.problems.prefix(3).map { problem in
+            let failure = problem.failure.map { "failed \($0.time.local) in job \($0.job): \($0.message)" }
+            let overdue = problem.overdue.map { "overdue since \($0.local)" }
+            let reasons = [overdue, failure].compactMap(\.self).joined(separator: ", ")
+            return ("", "\(problem.account) \(problem.level): \(reasons)")
         }
-        if let directory {
-            lines.append(
-                "LDAP       \(directory.wished) requested, \(directory.claimed) claimed, \(directory.failed) failed"
-                    + (directory.oldest.map { ", the oldest pending since \($0.prefix(14))" } ?? ""))
+        rows.append(("to do", backups.problems.first?.command))
+        if let job = longestBackup?.job, let since = job.started {
+            let used = Self.running(daemon.jobs.map(\.job)).count
+            rows.append(
+                (
+                    "slots",
+                    "\(used) of \(backupSlots.map(String.init) ?? "?") for backups in use, longest by account \(job.client): job \(job.id) since \(since.local)"
+                ))
         }
-        if let directoryError { lines.append("LDAP       \(directoryError)") }
-        if !failedUIDs.isEmpty {
-            lines.append(
-                "failed     \(failedUIDs.prefix(20).joined(separator: " "))\(failedUIDs.count > 20 ? " …" : "")")
-            lines.append("to do      \(AccountCommand.explain.text(failedUIDs[0]))")
-        }
-        return lines.map(OneLine.escaping).joined(separator: "\n")
+        return rows
     }
 }
 
