@@ -117,7 +117,7 @@ import Testing
 
     @Test("a time can be encoded and decoded as JSON, invalid text cannot")
     func timesInJSON() throws {
-        let text = try JSONText.line([Self.noon])
+        let text = try jsonLine([Self.noon])
         #expect(text == #"["20261121T120000Z"]"#)
         #expect(try JSONDecoder().decode([Timestamp].self, from: Data(text.utf8)) == [Self.noon])
         #expect(throws: DecodingError.self) {
@@ -228,7 +228,7 @@ import Testing
     @Test("JSON contains output as text, also if it is not valid UTF-8")
     func json() throws {
         let job = Self.job { $0.output = CapturedOutput(head: [0x61, 0xFF, 0x0A]) }
-        let text = try JSONText.line(job)
+        let text = try jsonLine(job)
         #expect(text.contains(#""head":"a\#u{FFFD}\n""#), "\(text)")
         // Over the socket every byte arrives.
         let wire = try JSONEncoder().encode(job)

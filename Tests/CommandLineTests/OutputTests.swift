@@ -96,7 +96,7 @@ import Testing
     @Test("JSON escapes control characters, and decoding restores them")
     func json() throws {
         let text = "\u{0}\u{1B}\u{7F}\u{85}\u{9F}\u{202A}\u{2069}\u{200F}\u{61C}\u{2028}\u{E0001}\n\"\\é"
-        let line = try JSONText.line(["text": text])
+        let line = try jsonLine(["text": text])
         #expect(!line.unicodeScalars.contains(where: OneLine.mustBeEscaped))
         #expect(line.contains(#"\u007f\u0085\u009f\u202a\u2069\u200f\u061c\u2028\udb40\udc01"#))
         #expect(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: String] == ["text": text])

@@ -88,14 +88,12 @@ struct Checklist {
     }
 
     mutating func add(_ requirement: Requirement) {
-        guard !requirement.isNote else { return note(requirement.subject, requirement.finding) }
-        guard !requirement.isWarning else {
-            return append(
-                Line(
-                    subject: requirement.subject, result: .warning, finding: requirement.finding, fix: requirement.hint)
-            )
+        let (subject, finding) = (requirement.subject, requirement.finding)
+        if requirement.isNote { return note(subject, finding) }
+        if requirement.isWarning {
+            return append(Line(subject: subject, result: .warning, finding: finding, fix: requirement.hint))
         }
-        add(requirement.subject, requirement.finding, hint: requirement.hint)
+        add(subject, finding, hint: requirement.hint)
     }
 
     mutating func add(_ subject: String, problem: SettingsProblem) {

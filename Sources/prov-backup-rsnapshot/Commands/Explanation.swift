@@ -106,15 +106,13 @@ struct Explanation: Encodable {
         }
     }
 
-    private static func describe(_ daemon: Result<DaemonStatus?, CommandFailure>, _ uuid: EntryUUID?) -> String {
-        switch daemon {
-        case .success(let status?): describe(status, uuid)
-        case .success(nil): "does not run here"
-        case .failure(let refusal): "unknown: \(refusal.reason); run this command as root"
+    private static func describe(_ asked: Result<DaemonStatus?, CommandFailure>, _ uuid: EntryUUID?) -> String {
+        let daemon: DaemonStatus
+        switch asked {
+        case .success(let status?): daemon = status
+        case .success(nil): return "does not run here"
+        case .failure(let refusal): return "unknown: \(refusal.reason); run this command as root"
         }
-    }
-
-    private static func describe(_ daemon: DaemonStatus, _ uuid: EntryUUID?) -> String {
         let running = daemon.running.first { $0.uuid == uuid?.description }
         if let running {
             return
@@ -212,21 +210,12 @@ struct BackupExplanation: Encodable {
     init?(
         _ entry: Entry, _ settings: DaemonConfiguration, now: Timestamp, hasDaemon: Bool, last: JobLookup.LastJobs
     ) {
-        guard settings.script == nil, let account = Account(entry, names: settings.engine.scope.names)
-        else {
+        guard settings.script == nil, let account = Account(entry, names: settings.engine.scope.names) else {
             return nil
         }
-        self.init(
-            BackupJobs.inspection(
-                of: account, configuration: settings.backup, host: settings.backupJobs.host),
-            settings, provisioned: Timestamp(text: account.status.state), now: now,
-            hasDaemon: hasDaemon, last: last)
-    }
-
-    private init(
-        _ inspection: BackupInspection, _ settings: DaemonConfiguration, provisioned: Timestamp?, now: Timestamp,
-        hasDaemon: Bool, last: JobLookup.LastJobs
-    ) {
+        let inspection = BackupJobs.inspection(
+            of: account, configuration: settings.backup, host: settings.backupJobs.host)
+        let provisioned = Timestamp(text: account.status.state)
         let lastJob = last.jobs[.backup]
         let window = settings.policies[.backup]?.window
         lastGood = inspection.lastCopy

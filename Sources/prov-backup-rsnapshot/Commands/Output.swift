@@ -64,40 +64,38 @@ func print(_ text: some CustomStringConvertible) {
 }
 
 /// Prints a value as one line of JSON, of any length.
-func printJSON(_ value: some Encodable) throws { StandardOutput.write(try JSONText.line(value) + "\n") }
+func printJSON(_ value: some Encodable) throws { StandardOutput.write(try jsonLine(value) + "\n") }
 
 /// Swift's `print` does not use ``StandardOutput``.
 @available(*, unavailable, message: "use StandardOutput.write")
 func print(_: Any..., separator: String = " ", terminator: String = "\n") {}
 
 /// JSON on one line, with sorted keys, bytes as text, and escaped control characters.
-enum JSONText {
-    static func line(_ value: some Encodable) throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        encoder.dataEncodingStrategy = .custom { bytes, encoder in
-            var container = encoder.singleValueContainer()
-            try container.encode(String(decoding: bytes, as: UTF8.self))
-        }
-        return escaping(String(decoding: try encoder.encode(value), as: UTF8.self))
+func jsonLine(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    encoder.dataEncodingStrategy = .custom { bytes, encoder in
+        var container = encoder.singleValueContainer()
+        try container.encode(String(decoding: bytes, as: UTF8.self))
     }
+    return escapingControls(String(decoding: try encoder.encode(value), as: UTF8.self))
+}
 
-    /// These characters only occur in strings, where they may be escaped by their number (RFC 8259, section 7).
-    private static func escaping(_ json: String) -> String {
-        guard json.unicodeScalars.contains(where: OneLine.mustBeEscaped) else { return json }
-        var result = ""
-        for scalar in json.unicodeScalars {
-            guard OneLine.mustBeEscaped(scalar) else {
-                result.unicodeScalars.append(scalar)
-                continue
-            }
-            for unit in String(scalar).utf16 {
-                let digits = String(unit, radix: 16)
-                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            }
+/// In JSON, these characters only occur in strings, where they may be escaped by their number (RFC 8259, section 7).
+private func escapingControls(_ json: String) -> String {
+    guard json.unicodeScalars.contains(where: OneLine.mustBeEscaped) else { return json }
+    var result = ""
+    for scalar in json.unicodeScalars {
+        guard OneLine.mustBeEscaped(scalar) else {
+            result.unicodeScalars.append(scalar)
+            continue
         }
-        return result
+        for unit in String(scalar).utf16 {
+            let digits = String(unit, radix: 16)
+            result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+        }
     }
+    return result
 }
 
 /// A line for each title and its value; fields without a value are left out.
