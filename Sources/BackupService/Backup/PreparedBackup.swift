@@ -27,7 +27,8 @@ struct PreparedBackup: Sendable {
         case .new(let pool):
             throw HomePath.missing(at: pool.volumes.map { "\($0)" }.joined(separator: " or "))
         }
-        switch try HomeWalk(to: home).condition(ownership: configuration.ownership) {
+        let walk = try HomeWalk(to: home)
+        switch try walk.condition(ownership: configuration.ownership) {
         case .whole: break
         case .absent: throw HomePath.missing(at: "\(home.path)")
         case .unfinished(let objection):
@@ -43,7 +44,7 @@ struct PreparedBackup: Sendable {
         }
         let configured = ConfiguredSnapshots(parsing: text)
         try configured.demand(level, in: home, of: file)
-        guard let snapshots = try SnapshotDirectory.open(in: home) else {
+        guard let snapshots = try walk.snapshots().map(SnapshotDirectory.init) else {
             throw HomePath.missing(at: "\(home.snapshots)")
         }
         let sandbox = try CopySandbox(
@@ -53,6 +54,7 @@ struct PreparedBackup: Sendable {
         work = SnapshotWork(snapshots: snapshots, configured: configured, sandbox: sandbox, clock: clock)
         deadline = Deadline(in: jobs.timeLimit, by: steadyClock)
         warnings = []
+        if configuration.snapshots == .own, try walk.store() == nil { return }
         // A wrong mount does not prevent a snapshot.
         do throws(ProvisioningFailure) {
             try SnapshotStore(home).show(configuration.snapshots)
