@@ -17,21 +17,8 @@ struct PlainHomeStep: ProvisioningStep {
     /// Whether the home itself is made here; if not, the home script has made it.
     let makesHome: Bool
     let name = "home"
-    /// What is missing, as of the plan: the last existing directory, the directories below it down to the home, and those inside the home.
-    private let missing: (deepest: FilePath, parents: ArraySlice<FilePath.Component>, inside: [FilePath.Component])
 
-    /// - Parameter walk: to the home, as of the plan.
-    init(
-        account: BackupAccount, walk: HomeWalk, ownership: Ownership, makesHome: Bool
-    ) throws(ProvisioningFailure) {
-        (self.account, home, self.ownership, self.makesHome) = (account, walk.home, ownership, makesHome)
-        let inside = try HomeWalk.explained(below: home.root) {
-            try [HomePath.incomingName, HomePath.sshName, HomePath.snapshotsName]
-                .filter { try walk.directory?.status(of: $0) == nil }
-        }
-        missing = (walk.deepest?.path ?? walk.home.root, walk.missing, inside)
-    }
-
+    /// It reads the disk.
     var preview: String {
         let lines = missingDirectories
         if makesHome { return lines.joined(separator: "\n") }
@@ -40,14 +27,16 @@ struct PlainHomeStep: ProvisioningStep {
     }
 
     private var missingDirectories: [String] {
+        guard let walk = try? HomeWalk(to: home, isTakenOver: true) else { return [] }
         var lines: [String] = []
-        var path = missing.deepest
-        for name in missing.parents {
+        var path = walk.deepest?.path ?? home.root
+        for name in walk.missing {
             path = path.appending(name)
             lines.append("mkdir \(path) (0755)")
         }
         let owner = ownership == .account ? ", \(account.uidNumber):\(account.gidNumber)" : ""
-        for name in missing.inside {
+        for name in [HomePath.incomingName, HomePath.sshName, HomePath.snapshotsName]
+        where (try? walk.directory?.status(of: name)) == nil {
             let detail = [HomePath.incomingName: "0750\(owner)", HomePath.sshName: "0700\(owner)"][name] ?? "0755"
             lines.append("mkdir \(home.path.appending(name)) (\(detail))")
         }

@@ -125,9 +125,8 @@ package struct BackupRsnapshotService: ProvisioningService {
         {
             steps.append(step)
         }
-        func plainHome(makesHome: Bool) throws(ProvisioningFailure) -> PlainHomeStep {
-            try PlainHomeStep(
-                account: account, walk: walk, ownership: configuration.ownership, makesHome: makesHome)
+        func plainHome(makesHome: Bool) -> PlainHomeStep {
+            PlainHomeStep(account: account, home: home, ownership: configuration.ownership, makesHome: makesHome)
         }
         if let script = configuration.homeScript {
             if let occasion = Self.occasion(request, home, condition, isTakenOver: takeOver != nil) {
@@ -136,11 +135,11 @@ package struct BackupRsnapshotService: ProvisioningService {
                     HomeScriptStep(
                         script: script, account: account, home: home, request: request, configuration: configuration,
                         occasion: occasion))
-                steps.append(try plainHome(makesHome: false))
+                steps.append(plainHome(makesHome: false))
             }
         } else if condition != .whole {
             if configuration.quota == .btrfs { throw Self.noSubvolumes }
-            steps.append(try plainHome(makesHome: true))
+            steps.append(plainHome(makesHome: true))
         }
         let changesHome = steps.contains { $0 is HomeTakeOverStep || $0 is HomeScriptStep || $0 is PlainHomeStep }
         if let step = try snapshots(of: home, walk, afterHome: changesHome) { steps.append(step) }
