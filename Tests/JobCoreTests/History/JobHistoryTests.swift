@@ -227,7 +227,7 @@ import Testing
     func checkpoint() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
-        await history.flush()
+        #expect(try await history.jobs().isEmpty)
         let before = try size(bench.file)
         let (isHeld, release) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
         let writer = history.writer

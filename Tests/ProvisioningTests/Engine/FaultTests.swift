@@ -243,10 +243,13 @@ import Testing
                 }
             }
             #expect(!harness.service.hasOverlapped)
-            let away = harness.messages.filter { $0.contains("unreachable") }
-            let back = harness.messages.filter { $0.contains("is reachable again") }
-            #expect((1...5).contains(back.count))
-            #expect(away.count <= 10)
+            // On a slow machine a connection may also be lost to a time limit, so the number is not known.
+            let changes = harness.messages.compactMap { message in
+                message.contains("LDAP server is unreachable")
+                    ? false : message.contains("LDAP server is reachable again") ? true : nil
+            }
+            #expect(changes.contains(true))
+            #expect(changes == changes.indices.map { $0 % 2 == 1 })
         }
     }
 
