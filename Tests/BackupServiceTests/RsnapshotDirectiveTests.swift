@@ -34,6 +34,7 @@ import Testing
         let error = try #require(throws: RsnapshotSyntaxError.self) { try parse("# A comment.\n\n" + line + "\n") }
         #expect(error.line == 3)
         #expect(!error.reason.isEmpty && !error.hint.isEmpty)
+        #expect(!error.reason.hasPrefix("there is no line"), "the line itself is refused")
     }
 
     @Test(
@@ -59,6 +60,7 @@ import Testing
         }
         #expect(error.line == 1)
         #expect(!error.reason.isEmpty && !error.hint.isEmpty)
+        #expect(!error.reason.hasPrefix("there is no line"), "the line itself is refused")
     }
 
     @Test(

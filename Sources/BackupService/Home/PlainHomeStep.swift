@@ -20,14 +20,15 @@ struct PlainHomeStep: ProvisioningStep {
 
     /// It reads the disk.
     var preview: String {
-        let lines = missingDirectories
+        let lines: [String]
+        do { lines = try missingDirectories() } catch { return "the home cannot be examined: \(error)" }
         if makesHome { return lines.joined(separator: "\n") }
         return "check that the script left \(home.path), and make what it did not:"
             + (lines.isEmpty ? " nothing" : "\n" + lines.joined(separator: "\n"))
     }
 
-    private var missingDirectories: [String] {
-        guard let walk = try? HomeWalk(to: home, isTakenOver: true) else { return [] }
+    private func missingDirectories() throws -> [String] {
+        let walk = try HomeWalk(to: home, isTakenOver: true)
         var lines: [String] = []
         var path = walk.deepest?.path ?? home.root
         for name in walk.missing {
@@ -36,7 +37,7 @@ struct PlainHomeStep: ProvisioningStep {
         }
         let owner = ownership == .account ? ", \(account.uidNumber):\(account.gidNumber)" : ""
         for name in [HomePath.incomingName, HomePath.sshName, HomePath.snapshotsName]
-        where (try? walk.directory?.status(of: name)) == nil {
+        where try walk.directory?.status(of: name) == nil {
             let detail = [HomePath.incomingName: "0750\(owner)", HomePath.sshName: "0700\(owner)"][name] ?? "0755"
             lines.append("mkdir \(home.path.appending(name)) (\(detail))")
         }

@@ -127,9 +127,10 @@ struct RsnapshotTemplate: Sendable {
     }
 
     private static func hasPlaceholders(_ line: String) throws(RsnapshotSyntaxError) -> Bool {
-        let parts = line.split(separator: "%", omittingEmptySubsequences: false)
-        for part in stride(from: 1, to: parts.count, by: 2).map({ parts[$0] })
-        where Placeholder(rawValue: String(part)) == nil {
+        let parts = line.utf8.split(separator: UInt8(ascii: "%"), omittingEmptySubsequences: false)
+            .map { String(Substring($0)) }
+        let names = stride(from: 1, to: parts.count, by: 2).map { parts[$0] }
+        for part in names where Placeholder(rawValue: part) == nil {
             throw RsnapshotSyntaxError(
                 "%\(part)% is no placeholder",
                 "write one of " + Placeholder.allCases.map { "%\($0.rawValue)%" }.joined(separator: " "))
@@ -137,7 +138,7 @@ struct RsnapshotTemplate: Sendable {
         guard !parts.count.isMultiple(of: 2) else {
             throw RsnapshotSyntaxError("a % is not part of a placeholder", "write placeholders as %NAME%")
         }
-        if line != retain, line.contains(retain) {
+        if line != retain, names.contains(Placeholder.retain.rawValue) {
             throw RsnapshotSyntaxError(
                 "%RETAIN% shares its line with something else", "let it stand alone: it becomes the retain lines")
         }

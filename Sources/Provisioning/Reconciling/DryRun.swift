@@ -1,3 +1,4 @@
+import EventLoop
 import JobCore
 import LDAP
 
@@ -33,7 +34,8 @@ extension AccountReconciler {
                 operation: operation, entry: entry, job: JobID(0), attempt: claims ? 1 : 2)
             for step in try await service.plan(request) {
                 lines.append("  \(step.name):")
-                lines += step.preview.split(separator: "\n", omittingEmptySubsequences: false).map { "    \($0)" }
+                let preview = await BlockingWork.run { step.preview }
+                lines += preview.split(separator: "\n", omittingEmptySubsequences: false).map { "    \($0)" }
             }
             lines.append("  outcome: \(ProvisioningMode(operation, .done))")
         } catch {
