@@ -13,6 +13,8 @@ package enum BlockingWork {
         case starts
         /// Lines of a log whose reader does not keep up.
         case log
+        /// Copying the log of the history's database into the database, which waits for the disk.
+        case history
         /// The opening and closing of LDAP connections. If the server or the resolver does not answer, the thread is blocked until the time limit.
         case ldap
     }
@@ -21,6 +23,7 @@ package enum BlockingWork {
     private static let walks = WorkerPool("walks", limit: 64)
     private static let starts = WorkerPool("starts", limit: 4, isLasting: true)
     private static let log = WorkerPool("log", limit: 2)
+    private static let history = WorkerPool("history log", limit: 1)
     private static let ldap = WorkerPool("ldap", limit: 8)
 
     private static func pool(_ kind: Kind) -> WorkerPool {
@@ -29,6 +32,7 @@ package enum BlockingWork {
         case .walks: walks
         case .starts: starts
         case .log: log
+        case .history: history
         case .ldap: ldap
         }
     }

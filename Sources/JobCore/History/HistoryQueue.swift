@@ -54,7 +54,7 @@ struct HistoryQueue {
     private var pieces: [Piece] = []
     private var bytes = 0
     private var isAnnounced = false
-    private var isClosed = false
+    private(set) var isClosed = false
 
     /// Dropped items that have not been reported yet.
     private(set) var dropped = 0
@@ -126,7 +126,16 @@ struct HistoryQueue {
 
     // MARK: - Out
 
-    var hasWork: Bool { !changed.isEmpty || !pieces.isEmpty }
+    private var hasWork: Bool { !changed.isEmpty || !pieces.isEmpty }
+
+    /// Whether something waits, which the writer will try again; if not, the next addition wakes it.
+    mutating func stillWaits() -> Bool {
+        isAnnounced = hasWork
+        return hasWork
+    }
+
+    /// Whether something waits or was dropped, and no notice has said so.
+    var isIncomplete: Bool { hasWork || dropped > 0 }
 
     /// Everything that waits; nil when nothing does. Ends with ``wrote(_:)`` or ``putBack(_:)``.
     mutating func take() -> Batch? {

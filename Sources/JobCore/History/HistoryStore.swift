@@ -53,7 +53,8 @@ struct HistoryStore {
             try database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             try database.execute("PRAGMA journal_mode = WAL")
             try database.execute("PRAGMA synchronous = NORMAL")
-            try database.execute("PRAGMA wal_autocheckpoint = 0")
+            // In pages of 4 KiB: for times when the writer's own checkpoints do not get to the end of the log, or do not get a thread.
+            try database.execute("PRAGMA wal_autocheckpoint = 16384")
             try database.execute("PRAGMA journal_size_limit = 16777216")
             try database.execute("PRAGMA foreign_keys = ON")
             let lost = try database.transaction {
@@ -89,12 +90,10 @@ struct HistoryStore {
     }
 
     /// Copies a file's log into its database, as far as no reader needs it. Others may write meanwhile.
-    /// - Returns: the pages in the log.
-    static func checkpoint(_ path: String) throws -> Int64 {
+    static func checkpoint(_ path: String) throws {
         let database = try SQLite(path, mustExist: true)
-        let pages = try database.rows("PRAGMA wal_checkpoint(PASSIVE)") { $0.integer(1) }
+        try database.run("PRAGMA wal_checkpoint(PASSIVE)")
         try database.close()
-        return pages.first.flatMap(\.self) ?? 0
     }
 
     // MARK: - Writing

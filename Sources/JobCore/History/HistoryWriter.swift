@@ -17,8 +17,6 @@ actor HistoryWriter {
 
     /// Jobs and pieces from one checkpoint to the next: some 4 MiB of log.
     private static let checkpointInterval = 100
-    /// In pages of 4 KiB.
-    private static let longestLog: Int64 = 16_384
     /// Files set aside in one run; with more, the disk is the problem and not the file.
     private static let mostSetAside = 3
 
@@ -70,7 +68,7 @@ actor HistoryWriter {
         }
         await sweep()
         if case .off = state { return false }
-        return queue.withLock(\.hasWork)
+        return queue.withLock { $0.stillWaits() }
     }
 
     /// Writes everything that waits, in one transaction.
@@ -152,9 +150,10 @@ actor HistoryWriter {
     /// Writes what waits and closes the file. Nothing is written after that.
     func close() {
         queue.withLock { $0.close() }
+        triedAt = nil
         // A file that replaces a damaged one takes a second time.
         while flush() {}
-        if trouble != nil, queue.withLock(\.hasWork) {
+        if trouble != nil, queue.withLock(\.isIncomplete) {
             notice(CoreNotice(.error, "\(file.path.printable): the last changes of jobs are not recorded"))
         }
         if case .open(let store, _) = state {
@@ -188,21 +187,21 @@ actor HistoryWriter {
         beginCheckpoint()
     }
 
-    /// Copies the log into the database, which waits for the disk several times, on a thread for that: attempts wait for their records.
+    /// Copies the log into the database on another thread, since that waits for the disk several times, and attempts wait for their records.
     private func beginCheckpoint() {
-        BlockingWork.begin(on: .steps) { [self, path = file.path.string] in
-            let pages = closing.withLock { _ in Result { try HistoryStore.checkpoint(path) } }
-            Task { await checkpointed(pages) }
+        BlockingWork.begin(on: .history) { [self, path = file.path.string] in
+            closing.withLock { _ in
+                guard !queue.withLock(\.isClosed) else { return }
+                do { try HistoryStore.checkpoint(path) } catch {
+                    // What prevents it for longer prevents writes too, which complain.
+                    notice(CoreNotice(.debug, "\(path): the log of the history stays as long as it is: \(error)"))
+                }
+            }
+            Task { await checkpointed() }
         }
     }
 
-    private func checkpointed(_ pages: Result<Int64, any Error>) {
-        untilCheckpoint = Self.checkpointInterval
-        // When records are written all the time, the log is never used from its beginning again; and errors are handled where it is written.
-        if case .success(..<Self.longestLog) = pages { return }
-        guard case .open(let store, _) = state else { return }
-        do { try store.database.run("PRAGMA wal_checkpoint") } catch { _ = failed(error) }
-    }
+    private func checkpointed() { untilCheckpoint = Self.checkpointInterval }
 
     private func sweep() async {
         while case .open(let store, _) = state, sweeper.isDue(at: clock.now) {

@@ -48,7 +48,7 @@ package enum FileTrust {
         _ path: FilePath, as kind: Kind = .program, trustedOwners: Set<UInt32> = usualOwners
     ) throws(FileTrustError) -> FilePath {
         guard path.isAbsolute else { throw FileTrustError(file: path, problem: .notAbsolute, path: path) }
-        var walk = PathWalk(to: path)
+        var walk = try PathWalk(to: path)
         var judge = Judge(file: path, kind: kind, trustedOwners: trustedOwners)
         // Step by step, so that nothing below a faulty component is examined.
         while let component = try walk.advance() {
@@ -171,7 +171,8 @@ package struct FileTrustError: Error, Hashable, Sendable {
 
     /// Errors of lstat that a retry does not fix. Others concern the file system, which may recover (NFS).
     private static let wrongPaths: Set<Errno> = [
-        .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .fileNameTooLong, .permissionDenied,
+        .noSuchFileOrDirectory, .notDirectory, .illegalByteSequence, .tooManySymbolicLinkLevels, .fileNameTooLong,
+        .permissionDenied,
         .notPermitted,
     ]
 

@@ -20,9 +20,12 @@ struct PathWalk {
     private var links = 0
 
     /// - Parameter file: an absolute path.
-    init(to file: FilePath) {
+    init(to file: FilePath) throws(FileTrustError) {
+        guard let text = String(validating: file) else {
+            throw FileTrustError(file: file, problem: .unreachable(.illegalByteSequence), path: file)
+        }
         self.file = file
-        self.pending = Self.steps(of: file.string)
+        self.pending = Self.steps(of: text)
     }
 
     /// Whether the last component is the target of the path.
@@ -34,7 +37,8 @@ struct PathWalk {
         guard last != nil else { return try examine("/") }
         while let next = pending.popLast() {
             if next == ".." {
-                directory = String(directory[..<(directory.lastIndex(of: "/") ?? directory.startIndex)])
+                directory = String(
+                    directory[..<(directory.utf8.lastIndex(of: UInt8(ascii: "/")) ?? directory.startIndex)])
                 guard pending.isEmpty else { continue }
                 return try examineDirectory()
             }
@@ -109,7 +113,7 @@ struct PathWalk {
             }
             return target
         }
-        if target.hasPrefix("/") { directory = "" }
+        if target.utf8.first == UInt8(ascii: "/") { directory = "" }
         pending += Self.steps(of: target)
     }
 

@@ -30,8 +30,10 @@ public struct DN: Hashable, Sendable {
     package var rdns: [RDN] {
         if Self.isPlain(description) { return Self.plainRDNs(description) }
         var parser = DNParser(description)
-        // Cannot fail, since the description is well formed.
-        return (try? parser.distinguishedName()) ?? []
+        do { return try parser.distinguishedName() } catch {
+            assertionFailure("a DN was made of a name that is none: \(error)")
+            return []
+        }
     }
 
     /// The empty name: the root of the tree, and of the root DSE (RFC 4512, section 5.1).

@@ -93,7 +93,7 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
         left.code == right.code && (left.spelling == right.spelling || left.folded == right.folded)
     }
 
-    /// Hashes the form that equality compares.
+    /// Hashes the type, without regard to case and options.
     public func hash(into hasher: inout Hasher) { hasher.combine(code) }
 
     /// How to correct a text that is not an attribute description.

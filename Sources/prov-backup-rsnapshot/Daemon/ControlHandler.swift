@@ -51,6 +51,7 @@ import Synchronization
                 throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
             }
             await jobs.started()
+            try Task.checkCancellation()
             let code = await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))
             if code == nil, engine.isStopping { throw DaemonJobs.stopping }
             return .provisioned(code?.rawValue)

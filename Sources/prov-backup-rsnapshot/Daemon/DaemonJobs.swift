@@ -292,6 +292,8 @@ import SystemPackage
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob {
         await started()
+        // The client that asked may have gone.
+        try Task.checkCancellation()
         guard let job = try await runner.submit(request, opened: opened) else {
             throw Self.stopping
         }

@@ -19,6 +19,24 @@ import Testing
         return HistoryQueue.Piece(job: story.job.id, content: .output(output, step: 0))
     }
 
+    @Test("the writer is woken again after a write of lines has failed, and while jobs wait it is not")
+    func wokenAgain() throws {
+        var queue = queue()
+        queue.add(line())
+        let isFirst = queue.announce()
+        let lines = queue.take()
+        queue.putBack(try #require(lines))
+        let waits = queue.stillWaits()
+        queue.add(story.job)
+        let isSecond = queue.announce()
+        #expect(isFirst && !waits && isSecond)
+        let jobs = queue.take()
+        queue.putBack(try #require(jobs))
+        let jobsWait = queue.stillWaits()
+        let isThird = queue.announce()
+        #expect(jobsWait && !isThird)
+    }
+
     @Test(
         "the newest value of each job waits, in the order in which jobs first changed, and the writer is woken once"
     )

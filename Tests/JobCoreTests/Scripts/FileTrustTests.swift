@@ -122,6 +122,24 @@ extension Processes {
             for path in [absolute, relative, overDirectory.appending("x")] { #expect(problem(path)?.path == inner) }
         }
 
+        @Test("L2: a slash separates also where a combining mark follows it, and a link that is not text is refused")
+        func bytes() throws {
+            let target = try directory.script("exit 0\n", name: "x")
+            let marked = FilePath("\(directory.path)/\u{301}b")
+            try FileManager.default.createDirectory(atPath: marked.string, withIntermediateDirectories: false)
+            #expect(symlink("\(directory.path)/\u{301}b/../x", directory.path.appending("up").string) == 0)
+            #expect(symlink("/\u{301}none", directory.path.appending("root").string) == 0)
+            #expect(
+                [CChar](arrayLiteral: -1, 0).withUnsafeBufferPointer { name in
+                    name.baseAddress.map { symlink($0, directory.path.appending("binary").string) } == 0
+                })
+            #expect(try FileTrust.check(directory.path.appending("up")) == target)
+            #expect(problem(directory.path.appending("root"))?.path == FilePath("/\u{301}none"))
+            let binary = problem(directory.path.appending("binary"))
+            #expect(binary?.problem == .unreachable(.illegalByteSequence))
+            #expect(binary?.failureClass == .configuration)
+        }
+
         @Test("L2: a path with .. is checked at its target")
         func goesUp() throws {
             let shared = directory.path.appending("shared")
