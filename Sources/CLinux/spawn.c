@@ -62,7 +62,7 @@ static void give_back_open_files(struct start *start) {
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) refuse(start);
 }
 
-// The write may take some milliseconds. clone3(2) could start the process inside the cgroup, but RestrictNamespaces= of systemd forbids it, since it
+// The write may wait 10 to 20 ms for a grace period of the kernel (docs/design.md, Cost). clone3(2) could start the process inside the cgroup, but RestrictNamespaces= of systemd forbids it, since it
 // cannot filter its flags.
 static void enter_cgroup(struct start *start) {
     if (start->cgroup < 0) return;
