@@ -45,7 +45,7 @@ struct HistoryFile {
         return nil
     }
 
-    /// Whether an error is over when others use less.
+    /// Whether an error is over when others use less. Errors of the disk, which `Errno.isShortage` has too, may be damage of the file.
     static func isShortage(_ error: Errno) -> Bool {
         switch error {
         case .noSpace, .diskQuotaExceeded, .noMemory, .tooManyOpenFiles, .tooManyOpenFilesInSystem: true

@@ -4,7 +4,7 @@ package import SystemPackage
 /// Resolves a path as the kernel does, component by component with lstat; symbolic links are followed explicitly, so
 /// that each is seen.
 ///
-/// Every job examines some ten paths, so they are text here: to take a `FilePath` apart and to put it together costs ten times as much.
+/// Every job examines some ten paths, so they are text here: a check takes a fifth less than with `FilePath` (callgrind).
 struct PathWalk {
     /// The kernel's limit (path_resolution(7)).
     static let largestNumberOfLinks = 40

@@ -148,7 +148,7 @@ public struct AttributeValue: Hashable, Sendable {
 extension String {
     /// - Returns: nil for bytes that are not valid UTF-8.
     init?(utf8 bytes: Span<UInt8>) {
-        // `String(validating:as:)` takes ten times as long.
+        // `String(validating:as:)` is not specialized; it took 4 % of the daemon's instructions for a `modify` (callgrind).
         do { self.init(copying: try UTF8Span(validating: bytes)) } catch { return nil }
     }
 
