@@ -16,48 +16,34 @@ public struct ServerAddress: Hashable, Sendable {
     /// A server at a known place.
     public init(_ endpoint: Endpoint) { self.endpoint = endpoint }
 
-    /// The text that was not the address of a server.
-    public struct Invalid: Error, Hashable, CustomStringConvertible {
-        /// The text.
-        public let text: String
-        /// The error.
-        public let reason: String
-        /// The text, the error, and the hint.
-        public var description: String {
-            "\(String(reflecting: text)) is not a server: \(reason); write ldap://host[:port], ldaps://host[:port]"
-                + " or ldapi://%2Fpath%2Fto%2Fsocket"
-        }
-    }
-
     /// - Parameters:
     ///   - text: a URI with one of the three schemes and nothing behind the host (RFC 4516), or a bare host with or without a port.
     ///   - defaultPort: for addresses without one; nil means 389, and 636 for `ldaps`.
-    /// - Throws: `Invalid` with the reason.
-    public init(parsing text: String, defaultPort: UInt16? = nil) throws(Invalid) {
+    public init(parsing text: String, defaultPort: UInt16? = nil) throws(LDAPSyntaxError) {
         let (scheme, rest) = Self.split(text)
         var authority = rest
         if authority.hasSuffix("/") { authority = authority.dropLast() }
         if let odd = authority.first(where: { "/?#@ ".contains($0) || $0.asciiValue.map { $0 < 0x20 } ?? false }) {
-            throw Invalid(text: text, reason: "\(String(reflecting: odd)) is not allowed in an address")
+            throw Self.invalid(text, "\(String(reflecting: odd)) is not allowed in an address")
         }
         switch scheme {
         case "ldapi":
             guard let path = Self.percentDecoded(authority) else {
-                throw Invalid(text: text, reason: "a percent sign is not followed by two hexadecimal digits")
+                throw Self.invalid(text, "a percent sign is not followed by two hexadecimal digits")
             }
             guard path.isEmpty || path.hasPrefix("/") else {
-                throw Invalid(text: text, reason: "the path of the socket does not begin with %2F")
+                throw Self.invalid(text, "the path of the socket does not begin with %2F")
             }
             guard path.utf8.count < Self.longestPath, !path.utf8.contains(0) else {
-                throw Invalid(
-                    text: text, reason: "the path of a socket has fewer than \(Self.longestPath) bytes, none of them 0")
+                throw Self.invalid(
+                    text, "the path of a socket has fewer than \(Self.longestPath) bytes, none of them 0")
             }
             self.init(.local(path: path.isEmpty ? Self.usualPath : path))
         case "ldap", "ldaps":
             let tls = scheme == "ldaps"
             let (host, port) = try Self.hostAndPort(authority, of: text)
             self.init(.tcp(host: host, port: port ?? defaultPort ?? (tls ? 636 : 389), tls: tls))
-        default: throw Invalid(text: text, reason: "\(scheme):// is not known here")
+        default: throw Self.invalid(text, "\(scheme):// is not known here")
         }
     }
 
@@ -73,28 +59,36 @@ public struct ServerAddress: Hashable, Sendable {
         return ("ldap", text[...])
     }
 
-    private static func hostAndPort(_ authority: Substring, of text: String) throws(Invalid) -> (String, UInt16?) {
+    private static func hostAndPort(_ authority: Substring, of text: String) throws(LDAPSyntaxError) -> (
+        String, UInt16?
+    ) {
         var host = authority
         var port: Substring?
         if authority.hasPrefix("[") {
-            guard let end = authority.firstIndex(of: "]") else { throw Invalid(text: text, reason: "] is missing") }
+            guard let end = authority.firstIndex(of: "]") else { throw Self.invalid(text, "] is missing") }
             host = authority[authority.index(after: authority.startIndex)..<end]
             let rest = authority[authority.index(after: end)...]
             guard rest.isEmpty || rest.hasPrefix(":") else {
-                throw Invalid(text: text, reason: "only a port can follow ]")
+                throw Self.invalid(text, "only a port can follow ]")
             }
             port = rest.isEmpty ? nil : rest.dropFirst()
         } else if let colon = authority.lastIndex(of: ":") {
             host = authority[..<colon]
             port = authority[authority.index(after: colon)...]
-            if host.contains(":") { throw Invalid(text: text, reason: "an IPv6 address needs brackets") }
+            if host.contains(":") { throw Self.invalid(text, "an IPv6 address needs brackets") }
         }
-        guard !host.isEmpty else { throw Invalid(text: text, reason: "the host is missing") }
+        guard !host.isEmpty else { throw Self.invalid(text, "the host is missing") }
         guard let port else { return (String(host), nil) }
         guard let number = UInt16(port), number > 0 else {
-            throw Invalid(text: text, reason: "the port is not a number from 1 to 65535")
+            throw Self.invalid(text, "the port is not a number from 1 to 65535")
         }
         return (String(host), number)
+    }
+
+    private static func invalid(_ text: String, _ reason: String) -> LDAPSyntaxError {
+        LDAPSyntaxError(
+            place: "\(String(reflecting: text)) is not a server", position: 1, reason: reason,
+            hint: "write ldap://host[:port], ldaps://host[:port] or ldapi://%2Fpath%2Fto%2Fsocket")
     }
 
     private static func percentDecoded(_ text: Substring) -> String? {

@@ -83,7 +83,7 @@ extension SiteLDIF {
         parser.append(lines.joined(separator: "\n").utf8)
         parser.finish()
         var entries: [Entry] = []
-        do throws(LDIFError) {
+        do throws(LDAPSyntaxError) {
             while let record = try parser.next() {
                 if case .content(let attributes) = record.change {
                     entries.append(Entry(dn: record.dn, attributes: attributes))

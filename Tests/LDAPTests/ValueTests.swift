@@ -25,7 +25,7 @@ struct ServerAddressTests {
         "ldap://a b", "a\n", "ldapi://%2F" + String(repeating: "x", count: 200),
     ])
     func `what is not an address is refused with what to write`(text: String) {
-        #expect(throws: ServerAddress.Invalid.self) { try ServerAddress(parsing: text) }
+        #expect(throws: LDAPSyntaxError.self) { try ServerAddress(parsing: text) }
         do { _ = try ServerAddress(parsing: text) } catch { #expect("\(error)".contains("write ldap://host")) }
     }
 

@@ -15,7 +15,7 @@ struct LDIFRecordParser {
     }
 
     /// - Returns: nil for a version line without a record.
-    mutating func record() throws(LDIFError) -> LDIFRecord? {
+    mutating func record() throws(LDAPSyntaxError) -> LDIFRecord? {
         if let field = try peek(), field.keyword == "version" {
             place += 1
             guard try word(of: field) == "1" else {
@@ -52,7 +52,7 @@ struct LDIFRecordParser {
 
     // MARK: Changes
 
-    private mutating func change(of field: LDIFField) throws(LDIFError) -> LDIFChange {
+    private mutating func change(of field: LDIFField) throws(LDAPSyntaxError) -> LDIFChange {
         let type = try word(of: field)
         switch type {
         case "add":
@@ -75,7 +75,7 @@ struct LDIFRecordParser {
     }
 
     /// The lines to the record's end, gathered by attribute in the order of first appearance.
-    private mutating func attributes() throws(LDIFError) -> [Attribute] {
+    private mutating func attributes() throws(LDAPSyntaxError) -> [Attribute] {
         var attributes: [Attribute] = []
         var places: [AttributeName: Int] = [:]
         while let field = try peek() {
@@ -101,7 +101,7 @@ struct LDIFRecordParser {
         return attributes
     }
 
-    private mutating func modifications() throws(LDIFError) -> [Modification] {
+    private mutating func modifications() throws(LDAPSyntaxError) -> [Modification] {
         var modifications: [Modification] = []
         while let field = try peek() {
             let action: Modification.Action
@@ -134,7 +134,7 @@ struct LDIFRecordParser {
     }
 
     /// RFC 4511, section 4.6, and RFC 4525, section 1: a form that a server would refuse.
-    private func check(_ modification: Modification, at line: Int) throws(LDIFError) {
+    private func check(_ modification: Modification, at line: Int) throws(LDAPSyntaxError) {
         switch modification.action {
         case .add where modification.values.isEmpty:
             throw error(
@@ -155,11 +155,11 @@ struct LDIFRecordParser {
         return true
     }
 
-    private mutating func rename() throws(LDIFError) -> LDIFChange {
+    private mutating func rename() throws(LDAPSyntaxError) -> LDIFChange {
         let nameField = try required("newrdn", hint: "write newrdn: and the new name=value")
         let newName = try text(of: nameField)
         let newRDN: RDN
-        do throws(DNSyntaxError) {
+        do throws(LDAPSyntaxError) {
             newRDN = try RDN(parsing: newName)
         } catch {
             throw self.error(error, at: nameField.line)
@@ -180,7 +180,7 @@ struct LDIFRecordParser {
         return .rename(newRDN: newRDN, deleteOldRDN: deleteWord == "1", newSuperior: newSuperior)
     }
 
-    private mutating func required(_ keyword: String, hint: String) throws(LDIFError) -> LDIFField {
+    private mutating func required(_ keyword: String, hint: String) throws(LDAPSyntaxError) -> LDIFField {
         guard let field = try peek(), field.keyword == keyword else {
             throw error(
                 at: place < lines.count ? lines[place].number : lines[lines.count - 1].number,
@@ -192,7 +192,7 @@ struct LDIFRecordParser {
 
     // MARK: Errors
 
-    private func recordWithoutDN(_ field: LDIFField) -> LDIFError {
+    private func recordWithoutDN(_ field: LDIFField) -> LDAPSyntaxError {
         let isSearchResult = field.keyword == "search" || field.keyword == "result"
         return error(
             at: field.line, "the record begins with \(field.name.quotedForMessage) instead of dn",
@@ -201,21 +201,19 @@ struct LDIFRecordParser {
                 : "write a dn line first, and separate records, and only them, with empty lines")
     }
 
-    func error(_ error: DNSyntaxError, at line: Int) -> LDIFError {
-        self.error(
-            at: line, "DN \(error.text.quotedForMessage), character \(error.position): \(error.reason)",
-            hint: error.hint)
+    func error(_ error: LDAPSyntaxError, at line: Int) -> LDAPSyntaxError {
+        self.error(at: line, "\(error.place): \(error.reason)", hint: error.hint)
     }
 
-    func error(at line: Int, _ reason: String, hint: String) -> LDIFError {
-        LDIFError(source: source, line: line, reason: reason, hint: hint)
+    func error(at line: Int, _ reason: String, hint: String) -> LDAPSyntaxError {
+        LDAPSyntaxError(place: "\(source):\(line)", position: line, reason: reason, hint: hint)
     }
 }
 
 /// The parts of one line: names, values in their three forms, controls.
 extension LDIFRecordParser {
     /// `control: oid [true|false] [value]`.
-    func control(_ field: LDIFField) throws(LDIFError) -> Control {
+    func control(_ field: LDIFField) throws(LDAPSyntaxError) -> Control {
         guard case .plain(let content) = field.content else {
             throw error(at: field.line, "a control line is not in base64", hint: "write only the control's value so")
         }
@@ -249,7 +247,7 @@ extension LDIFRecordParser {
     }
 
     /// The field of the line that is next; nil at the record's end.
-    func peek() throws(LDIFError) -> LDIFField? {
+    func peek() throws(LDAPSyntaxError) -> LDIFField? {
         guard place < lines.count else { return nil }
         let line = lines[place]
         guard !line.isSeparator else {
@@ -268,7 +266,7 @@ extension LDIFRecordParser {
             content: LDIFField.Content(afterColon: line.bytes[(colon + 1)...]))
     }
 
-    func value(of field: LDIFField) throws(LDIFError) -> AttributeValue {
+    func value(of field: LDIFField) throws(LDAPSyntaxError) -> AttributeValue {
         switch field.content {
         case .plain(let bytes):
             if let byte = bytes.first(where: { $0 == 0 || $0 == UInt8(ascii: "\r") }) {
@@ -299,7 +297,7 @@ extension LDIFRecordParser {
         }
     }
 
-    func text(of field: LDIFField) throws(LDIFError) -> String {
+    func text(of field: LDIFField) throws(LDAPSyntaxError) -> String {
         if case .url = field.content {
             throw error(at: field.line, "\(field.name) may not come from a URL", hint: "write it here")
         }
@@ -310,20 +308,20 @@ extension LDIFRecordParser {
     }
 
     /// A value that is one of a few words: in lower case, without spaces around it.
-    func word(of field: LDIFField) throws(LDIFError) -> String {
+    func word(of field: LDIFField) throws(LDAPSyntaxError) -> String {
         try text(of: field).trimmedOfSpaces.lowercased()
     }
 
-    func dn(of field: LDIFField) throws(LDIFError) -> DN {
+    func dn(of field: LDIFField) throws(LDAPSyntaxError) -> DN {
         let name = try text(of: field)
-        do throws(DNSyntaxError) {
+        do throws(LDAPSyntaxError) {
             return try DN(parsing: name)
         } catch {
             throw self.error(error, at: field.line)
         }
     }
 
-    func attributeName(_ spelling: String, at line: Int) throws(LDIFError) -> AttributeName {
+    func attributeName(_ spelling: String, at line: Int) throws(LDAPSyntaxError) -> AttributeName {
         guard let name = AttributeName(parsing: spelling) else {
             throw error(at: line, "\(spelling.quotedForMessage) is not an attribute name", hint: AttributeName.hint)
         }

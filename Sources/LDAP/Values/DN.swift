@@ -14,8 +14,8 @@ public struct DN: Hashable, Sendable {
 
     /// Reads the string form, with any escapes that RFC 4514 knows, and with spaces around the separators.
     ///
-    /// - Throws: `DNSyntaxError`, which names the place and the hint.
-    public init(parsing text: String) throws(DNSyntaxError) {
+    /// - Throws: `LDAPSyntaxError`, which names the place and the hint.
+    public init(parsing text: String) throws(LDAPSyntaxError) {
         guard !Self.isPlain(text) else {
             self.init(plain: text)
             return
@@ -155,8 +155,8 @@ package struct RDN: Hashable, Sendable {
 
     /// Reads the string form of RFC 4514.
     ///
-    /// - Throws: `DNSyntaxError`, which names the place and the hint; also when there is more than one relative name.
-    package init(parsing text: String) throws(DNSyntaxError) {
+    /// - Throws: `LDAPSyntaxError`, which names the place and the hint; also when there is more than one relative name.
+    package init(parsing text: String) throws(LDAPSyntaxError) {
         var parser = DNParser(text)
         self = try parser.onlyRelativeName()
     }

@@ -10,7 +10,7 @@ struct DNParser {
         bytes = Array(text.utf8)
     }
 
-    mutating func distinguishedName() throws(DNSyntaxError) -> [RDN] {
+    mutating func distinguishedName() throws(LDAPSyntaxError) -> [RDN] {
         guard !bytes.isEmpty else { return [] }
         var names = [try relativeName()]
         while next == UInt8(ascii: ",") {
@@ -20,7 +20,7 @@ struct DNParser {
         return names
     }
 
-    mutating func onlyRelativeName() throws(DNSyntaxError) -> RDN {
+    mutating func onlyRelativeName() throws(LDAPSyntaxError) -> RDN {
         let name = try relativeName()
         guard next == nil else {
             throw error(
@@ -31,7 +31,7 @@ struct DNParser {
 
     private var next: UInt8? { place < bytes.count ? bytes[place] : nil }
 
-    private mutating func relativeName() throws(DNSyntaxError) -> RDN {
+    private mutating func relativeName() throws(LDAPSyntaxError) -> RDN {
         let first = try assertion()
         var others: [RDN.Assertion] = []
         while next == UInt8(ascii: "+") {
@@ -41,7 +41,7 @@ struct DNParser {
         return RDN(first, others)
     }
 
-    private mutating func assertion() throws(DNSyntaxError) -> RDN.Assertion {
+    private mutating func assertion() throws(LDAPSyntaxError) -> RDN.Assertion {
         skipSpaces()
         let name = try attributeType()
         skipSpaces()
@@ -55,7 +55,7 @@ struct DNParser {
         return RDN.Assertion(name, try value())
     }
 
-    private mutating func attributeType() throws(DNSyntaxError) -> AttributeName {
+    private mutating func attributeType() throws(LDAPSyntaxError) -> AttributeName {
         let start = place
         while let byte = next, byte.isKeyCharacter || byte == UInt8(ascii: ".") { place += 1 }
         let spelling = String(decoding: bytes[start..<place], as: UTF8.self)
@@ -72,7 +72,7 @@ struct DNParser {
     }
 
     /// `#` and pairs of hexadecimal digits: the BER encoding of the value.
-    private mutating func encodedValue() throws(DNSyntaxError) -> AttributeValue {
+    private mutating func encodedValue() throws(LDAPSyntaxError) -> AttributeValue {
         place += 1
         var output: [UInt8] = []
         while let byte = next, byte.hexDigitValue != nil { output.append(try hexPair()) }
@@ -85,7 +85,7 @@ struct DNParser {
         return AttributeValue(bytes: output)
     }
 
-    private mutating func value() throws(DNSyntaxError) -> AttributeValue {
+    private mutating func value() throws(LDAPSyntaxError) -> AttributeValue {
         var output: [UInt8] = []
         var significant = 0  // unescaped spaces after it do not belong to the value
         scan: while let byte = next {
@@ -112,7 +112,7 @@ struct DNParser {
         return AttributeValue(bytes: output.prefix(significant))
     }
 
-    private mutating func escape() throws(DNSyntaxError) -> UInt8 {
+    private mutating func escape() throws(LDAPSyntaxError) -> UInt8 {
         let start = place
         place += 1
         switch next {
@@ -130,7 +130,7 @@ struct DNParser {
         }
     }
 
-    private mutating func hexPair() throws(DNSyntaxError) -> UInt8 {
+    private mutating func hexPair() throws(LDAPSyntaxError) -> UInt8 {
         guard place + 1 < bytes.count, let high = bytes[place].hexDigitValue, let low = bytes[place + 1].hexDigitValue
         else {
             throw error("a single hexadecimal digit", hint: "write each byte with two, a backslash as \"\\5c\"")
@@ -143,8 +143,10 @@ struct DNParser {
         while next == UInt8(ascii: " ") { place += 1 }
     }
 
-    private func error(_ reason: String, hint: String) -> DNSyntaxError {
-        DNSyntaxError(text: text, position: text.scalarPosition(ofByte: place), reason: reason, hint: hint)
+    private func error(_ reason: String, hint: String) -> LDAPSyntaxError {
+        let position = String(decoding: bytes[..<place], as: UTF8.self).unicodeScalars.count + 1
+        return LDAPSyntaxError(
+            place: "DN \(text.quotedForMessage), character \(position)", position: position, reason: reason, hint: hint)
     }
 }
 
@@ -157,19 +159,19 @@ extension UInt8 {
     }
 }
 
-/// Why a text is not a distinguished name, or not a relative one.
-public struct DNSyntaxError: Error, Hashable, CustomStringConvertible {
-    /// The text that was read.
-    public let text: String
-    /// The place of the first character that does not fit, counted in Unicode scalars from 1.
+/// Why a text is not a distinguished name, a record of LDIF, or the address of a server.
+public struct LDAPSyntaxError: Error, Hashable, CustomStringConvertible {
+    /// The text and the character, or the file and the line.
+    public let place: String
+    /// From 1: of a name the first Unicode scalar that does not fit; of LDIF the line, and of a folded line its first; of an address always 1.
     public let position: Int
     /// The error.
     public let reason: String
     /// The hint.
     public let hint: String
 
-    /// "text", character 7: reason; hint
-    public var description: String { "DN \(text.quotedForMessage), character \(position): \(reason); \(hint)" }
+    /// `DN "text", character 7: reason; hint`, `file.ldif:3: reason; hint`
+    public var description: String { "\(place): \(reason); \(hint)" }
 }
 
 extension String {
@@ -178,10 +180,5 @@ extension String {
         let limit = 200
         let start = String(prefix(limit))
         return String(reflecting: start) + (start.utf8.count < utf8.count ? "…" : "")
-    }
-
-    /// The number, from 1, of the Unicode scalar that holds the byte at an offset.
-    func scalarPosition(ofByte offset: Int) -> Int {
-        String(decoding: utf8.prefix(offset), as: UTF8.self).unicodeScalars.count + 1
     }
 }

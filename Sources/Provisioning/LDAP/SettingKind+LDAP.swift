@@ -5,7 +5,7 @@ extension SettingKind where Value == DN {
     /// A distinguished name (RFC 4514).
     package static var dn: SettingKind<DN> {
         Self(form: "distinguished name") { text throws(SettingValueError) in
-            do throws(DNSyntaxError) {
+            do throws(LDAPSyntaxError) {
                 return try DN(parsing: text)
             } catch {
                 throw SettingValueError("character \(error.position): \(error.reason)", hint: error.hint)

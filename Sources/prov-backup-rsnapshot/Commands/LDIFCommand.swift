@@ -104,7 +104,7 @@ struct LDIFCreateCommand: ParsableCommand {
             ).files()
         } catch let error as TestLDIFs.Invalid {
             throw ValidationError("\(error)")
-        } catch let error as DNSyntaxError {
+        } catch let error as LDAPSyntaxError {
             throw ValidationError("--base: \(error)")
         }
         try TextFiles.makeDirectory(output, option: "--output")
@@ -213,7 +213,7 @@ struct LDIFLoader {
                 } catch {
                     try note(CommandFailure(error), at: "\(path):\(record.line): \(record.dn)")
                 }
-            } catch let error as LDIFError {
+            } catch let error as LDAPSyntaxError {
                 try note(CommandFailure(error.description, hint: "the record was not loaded"), at: nil)
             }
         }

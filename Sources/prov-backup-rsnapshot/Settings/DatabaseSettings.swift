@@ -125,7 +125,7 @@ extension DatabaseSettings {
         }
         let port = port.map { UInt16(clamping: $0) }
         return servers.compactMap { text in
-            do throws(ServerAddress.Invalid) {
+            do throws(LDAPSyntaxError) {
                 guard text.contains("://") else { return try ServerAddress(parsing: text, defaultPort: port) }
                 let server = try ServerAddress(parsing: text)
                 if try server != ServerAddress(parsing: text, defaultPort: port) {

@@ -50,7 +50,7 @@ import Testing
             ("cn=a\u{0}b", 5), ("cn=ä,ö", 6), ("cn=a,dc", 8),
         ])
     func malformed(_ text: String, _ position: Int) {
-        let error = #expect(throws: DNSyntaxError.self) { try DN(parsing: text) }
+        let error = #expect(throws: LDAPSyntaxError.self) { try DN(parsing: text) }
         #expect(error?.position == position)
         #expect(error?.hint.isEmpty == false)
         #expect(error.map(String.init(describing:))?.contains("character \(position): ") == true)
@@ -138,9 +138,9 @@ import Testing
     @Test("A relative name is one relative name")
     func relativeName() throws {
         #expect(try RDN(parsing: "uid=a+cn=b").assertions.count == 2)
-        let error = #expect(throws: DNSyntaxError.self) { try RDN(parsing: "uid=a,dc=b") }
+        let error = #expect(throws: LDAPSyntaxError.self) { try RDN(parsing: "uid=a,dc=b") }
         #expect(error?.position == 6)
-        #expect(throws: DNSyntaxError.self) { try RDN(parsing: "") }
+        #expect(throws: LDAPSyntaxError.self) { try RDN(parsing: "") }
         let several = RDN(.init("cn", "a"), .init("sn", "b"))
         #expect(several == (try RDN(parsing: "SN=B+CN=A")))
         #expect(several.description == "cn=a+sn=b")

@@ -15,7 +15,7 @@ import Testing
         var random = SeededGenerator(seed: seed)
         for round in 0..<200 {
             let text = random.damaged(Self.names[round % 2].utf8, with: Array("\\,+=#;\"<> 0aF\0\u{FF}".utf8))
-            do throws(DNSyntaxError) {
+            do throws(LDAPSyntaxError) {
                 let name = try DN(parsing: String(decoding: text, as: UTF8.self))
                 let again = try DN(parsing: name.description)
                 #expect(again == name && again.description == name.description)
@@ -41,7 +41,7 @@ import Testing
                     let copy = try again[0].get()
                     #expect(copy.dn == record.dn && copy.change == record.change && copy.controls == record.controls)
                 case .failure(let error):
-                    #expect((1...lines).contains(error.line))
+                    #expect((1...lines).contains(error.position))
                 }
             }
         }

@@ -62,25 +62,25 @@ import Testing
             Issue.record("no error, but \(outcomes[0])")
             return
         }
-        #expect(error.line == line)
+        #expect(error.position == line)
         #expect(error.reason.contains(reason), "\(error)")
         #expect(error.description == "test.ldif:\(line): \(error.reason); \(error.hint)")
         #expect(!error.hint.isEmpty)
         #expect(try outcomes[1].get().dn == DN(parsing: "cn=next"))
     }
 
-    @Test("A line or a record over the limit is an error, is not held, and the next record is read")
+    @Test("A record over the limit is an error at its first line, and the next record is read")
     func limits() throws {
         let long = String(repeating: "x", count: 2000)
-        let many = String(repeating: "cn: 1\n", count: 100)
+        let many = String(repeating: "cn: 1\n", count: 200)
         let folded = "cn: 1\n" + String(repeating: " 234567890\n", count: 200)
-        for (body, line) in [("cn: \(long)\ncn: y\n", 2), (many, 15), (folded, 88), ("# \(long)\n", 2)] {
-            let text = "dn: cn=a\n\(body)\ndn: cn=b\n"
+        for body in ["cn: \(long)\ncn: y\n", many, folded, "# \(long)\n"] {
+            let text = "\ndn: cn=a\n\(body)\ndn: cn=b\n"
             for pieces in [1, 7, 100, 5000] {
                 let outcomes = readLDIF(text.utf8, pieces: pieces, limit: 1000)
                 #expect(outcomes.count == 2)
-                let error = #expect(throws: LDIFError.self) { try outcomes[0].get() }
-                #expect(error?.line == line)
+                let error = #expect(throws: LDAPSyntaxError.self) { try outcomes[0].get() }
+                #expect(error?.position == 2)
                 #expect(error?.reason.contains("larger than 1000 bytes") == true)
                 #expect(try outcomes[1].get().dn == DN(parsing: "cn=b"))
             }

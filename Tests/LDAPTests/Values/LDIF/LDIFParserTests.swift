@@ -47,8 +47,8 @@ import Testing
     func urls() throws {
         let entry = try #require(try records(LDIFExamples.externalFile, urlContents: Self.photo).first).contentEntry
         #expect(entry.text("jpegPhoto") == "content of file:///usr/local/directory/photos/hjensen.jpg")
-        let refused = #expect(throws: LDIFError.self) { try records(LDIFExamples.externalFile) }
-        #expect(refused?.line == 11)
+        let refused = #expect(throws: LDAPSyntaxError.self) { try records(LDIFExamples.externalFile) }
+        #expect(refused?.position == 11)
         #expect(refused?.reason.contains("values from URLs are not taken here") == true)
     }
 

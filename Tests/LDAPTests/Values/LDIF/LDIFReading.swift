@@ -1,7 +1,7 @@
 import LDAP
 
 /// The records and errors of a file, in their order.
-typealias LDIFOutcome = Result<LDIFRecord, LDIFError>
+typealias LDIFOutcome = Result<LDIFRecord, LDAPSyntaxError>
 
 /// Reads a whole file in pieces of so many bytes, draining the parser after each.
 func readLDIF(
@@ -12,7 +12,7 @@ func readLDIF(
     var outcomes: [LDIFOutcome] = []
     func drain() {
         while true {
-            do throws(LDIFError) {
+            do throws(LDAPSyntaxError) {
                 guard let record = try parser.next() else { return }
                 outcomes.append(.success(record))
             } catch {
