@@ -19,7 +19,7 @@ struct ControlAccessTests {
 
     /// Answers with the user who asks.
     private static let whoAmI: ControlServer.Handler = { request in
-        ControlReply(lines: [Array("\(request.user.map(String.init) ?? "unknown")".utf8)])
+        ControlReply(line: Array("\(request.user.map(String.init) ?? "unknown")".utf8))
     }
 
     private func withServers(
@@ -72,7 +72,7 @@ struct ControlAccessTests {
     @Test func `the handler gets the client's user from the kernel`() async throws {
         try await withServers { open, _ in
             let reply = try await ControlClient(socket: open.path).send(ControlRequest(line: Array("{}".utf8)))
-            #expect(reply.lines == [Array("\(geteuid())".utf8)])
+            #expect(reply.line == Array("\(geteuid())".utf8))
         }
     }
 
@@ -114,7 +114,7 @@ struct ControlAccessTests {
             #expect(await flood.line() == "held")
             for server in [open, owner] {
                 let reply = try await ControlClient(socket: server.path).send(ControlRequest(line: Array("{}".utf8)))
-                #expect(reply.lines == [Array("0".utf8)])
+                #expect(reply.line == Array("0".utf8))
             }
             flood.kill()
             await flood.wait()
@@ -145,7 +145,7 @@ struct ControlAccessTests {
             #expect(held.count > 200)
             for _ in 0..<20 {
                 let reply = try await ControlClient(socket: owner.path).send(ControlRequest(line: Array("{}".utf8)))
-                #expect(reply.lines == [Array("\(geteuid())".utf8)])
+                #expect(reply.line == Array("\(geteuid())".utf8))
             }
         }
     }

@@ -25,7 +25,7 @@ struct ControlExchangeTests {
         #expect(exchange.deadline == start + timeLimit)
         _ = exchange.received("\n".utf8, now: start)
         #expect(exchange.deadline == nil)
-        _ = exchange.answered(ControlReply(lines: [[1, 2]]), now: start + .seconds(100))
+        _ = exchange.answered(ControlReply(line: [1, 2]), now: start + .seconds(100))
         #expect(exchange.deadline == start + .seconds(110))
         #expect(exchange.sent(1) == .wait)
         #expect(exchange.deadline == start + .seconds(110))
@@ -34,8 +34,8 @@ struct ControlExchangeTests {
     @Test func `a reply is written in several pieces, then the connection is closed`() {
         var exchange = exchange()
         _ = exchange.received("\n".utf8, now: start)
-        #expect(exchange.answered(ControlReply(lines: [[65], [66]]), now: start) == .wait)
-        #expect(Array(exchange.unsent) == [65, 10, 66, 10])
+        #expect(exchange.answered(ControlReply(line: [65, 66, 67]), now: start) == .wait)
+        #expect(Array(exchange.unsent) == [65, 66, 67, 10])
         #expect(exchange.sent(3) == .wait)
         #expect(Array(exchange.unsent) == [10])
         #expect(exchange.sent(1) == .close)
@@ -44,7 +44,7 @@ struct ControlExchangeTests {
     @Test func `an empty reply closes the connection`() {
         var exchange = exchange()
         _ = exchange.received("\n".utf8, now: start)
-        #expect(exchange.answered(ControlReply(lines: []), now: start) == .close)
+        #expect(exchange.answered(ControlReply(line: []), now: start) == .close)
     }
 
     @Test func `a request of the maximum size is accepted, one byte more is refused`() {
@@ -65,7 +65,7 @@ struct ControlExchangeTests {
         var other = self.exchange()
         _ = other.received("abc\n".utf8, now: start)
         #expect(other.endOfInput() == .wait)
-        #expect(other.answered(ControlReply(lines: [[65]]), now: start) == .wait)
+        #expect(other.answered(ControlReply(line: [65]), now: start) == .wait)
         #expect(!other.unsent.isEmpty)
     }
 }

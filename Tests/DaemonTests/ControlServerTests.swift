@@ -51,7 +51,7 @@ struct ControlServerTests {
     private static let echo: ControlServer.Handler = { request in
         do {
             let question = try request.decode(Question.self)
-            return try ControlReply(encoding: Answer(text: question.command), Answer(text: "done"))
+            return try ControlReply(encoding: Answer(text: question.command))
         } catch {
             return .refusal("this is no question: \(error)")
         }
@@ -71,14 +71,14 @@ struct ControlServerTests {
         await server.stop()
     }
 
-    @Test func `a request gets its lines, also with many concurrent clients`() async throws {
+    @Test func `a request gets its reply, also with many concurrent clients`() async throws {
         try await withServer { _, client in
             try await withThrowingTaskGroup { group in
                 for number in 0..<150 {
                     group.addTask { (number, try await client.ask(Question(command: "\(number)"), for: Answer.self)) }
                 }
                 for try await (number, answer) in group {
-                    #expect(answer == [Answer(text: "\(number)"), Answer(text: "done")])
+                    #expect(answer == Answer(text: "\(number)"))
                 }
             }
         }
@@ -98,8 +98,8 @@ struct ControlServerTests {
         try await withServer { server, client in
             let silent = try (0..<20).map { _ in try RawClient(server.path) }
             silent[0].send("{\"comm")
-            let answers = try await client.ask(Question(command: "x"), for: Answer.self)
-            #expect(answers.count == 2)
+            let answer = try await client.ask(Question(command: "x"), for: Answer.self)
+            #expect(answer == Answer(text: "x"))
             withExtendedLifetime(silent) {}
         }
     }
@@ -114,7 +114,7 @@ struct ControlServerTests {
 
     @Test func `a client that does not read its reply is disconnected`() async throws {
         let size = 16 << 20
-        let large: ControlServer.Handler = { _ in ControlReply(lines: [[UInt8](repeating: 65, count: size)]) }
+        let large: ControlServer.Handler = { _ in ControlReply(line: [UInt8](repeating: 65, count: size)) }
         try await withServer(timeLimit: .seconds(1), handler: large) { server, _ in
             let deaf = try RawClient(server.path)
             deaf.send("{}\n")
@@ -130,10 +130,10 @@ struct ControlServerTests {
     }
 
     @Test func `a reply of many megabytes is complete`() async throws {
-        let line = [UInt8](repeating: 65, count: 4 << 20)
-        try await withServer(handler: { _ in ControlReply(lines: [line, line]) }) { _, client in
+        let line = [UInt8](repeating: 65, count: 8 << 20)
+        try await withServer(handler: { _ in ControlReply(line: line) }) { _, client in
             let reply = try await client.send(ControlRequest(line: []))
-            #expect(reply.lines == [line, line])
+            #expect(reply.line == line)
         }
     }
 
@@ -153,9 +153,7 @@ struct ControlServerTests {
             let client = try RawClient(server.path)
             client.send("{\"command\":\"half\"}\n")
             shutdown(client.descriptor, Int32(SHUT_WR))
-            #expect(
-                String(decoding: await client.readToEnd(), as: UTF8.self)
-                    == "{\"text\":\"half\"}\n{\"text\":\"done\"}\n")
+            #expect(String(decoding: await client.readToEnd(), as: UTF8.self) == "{\"text\":\"half\"}\n")
         }
     }
 
@@ -165,7 +163,7 @@ struct ControlServerTests {
         let slow: ControlServer.Handler = { _ in
             beganSignal.finish()
             do { try await Task.sleep(for: .seconds(1_000)) } catch { cancelledSignal.finish() }
-            return ControlReply(lines: [])
+            return ControlReply(line: [])
         }
         try await withServer(handler: slow) { server, _ in
             var client: RawClient? = try RawClient(server.path)
@@ -179,7 +177,7 @@ struct ControlServerTests {
     @Test func `stopping disconnects clients, removes the socket, and ends listening`() async throws {
         let server = try await ControlServer(under: lock) { _ in
             do { try await Task.sleep(for: .seconds(1_000)) } catch { return .refusal("too late") }
-            return ControlReply(lines: [])
+            return ControlReply(line: [])
         }
         let waiting = try RawClient(server.path)
         waiting.send("{}\n")
@@ -198,7 +196,7 @@ struct ControlServerTests {
         let (never, signal) = AsyncStream.makeStream(of: Void.self)
         try await withServer(handler: { _ in
             for await _ in never {}
-            return ControlReply(lines: [])
+            return ControlReply(line: [])
         }) { server, _ in
             let client = ControlClient(socket: server.path, timeout: .milliseconds(100))
             await #expect(throws: ControlClientError.timedOut(server.path, .milliseconds(100))) {
@@ -218,8 +216,8 @@ struct ControlServerTests {
         }
         try await withServer { server, client in
             #expect(server.path == path)
-            let answers = try await client.ask(Question(command: "x"), for: Answer.self)
-            #expect(answers.count == 2)
+            let answer = try await client.ask(Question(command: "x"), for: Answer.self)
+            #expect(answer == Answer(text: "x"))
         }
         _ = try directory.file("control.sock", "precious")
         let error = await #expect(throws: RuntimeFileError.self) {

@@ -18,16 +18,14 @@ package struct ControlClient: Sendable {
     }
 
     /// Sends one request and decodes the reply.
-    ///
-    /// - Returns: one value for each line of the reply.
     package func ask<Answer: Decodable>(
         _ question: some Encodable, for type: Answer.Type
-    ) async throws(ControlClientError) -> [Answer] {
+    ) async throws(ControlClientError) -> Answer {
         let request: ControlRequest
         do { request = try ControlRequest(encoding: question) } catch { throw .unencodable("\(error)") }
         let reply = try await send(request)
         do {
-            return try reply.lines.map { try JSONDecoder().decode(type, from: Data($0)) }
+            return try JSONDecoder().decode(type, from: Data(reply.line))
         } catch {
             throw .incomprehensible(path, "\(error)")
         }
@@ -36,13 +34,10 @@ package struct ControlClient: Sendable {
     /// Sends one request and reads the whole reply.
     package func send(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
         let reply = try await exchange(request)
-        if let line = reply.lines.first, let refusal = Self.refusal(line) { throw .refused(refusal) }
+        if let refusal = try? JSONDecoder().decode(ControlReply.Refusal.self, from: Data(reply.line)) {
+            throw .refused(refusal.refused)
+        }
         return reply
-    }
-
-    /// - Returns: nil for every reply that is not a refusal.
-    private static func refusal(_ line: [UInt8]) -> String? {
-        try? JSONDecoder().decode(ControlReply.Refusal.self, from: Data(line)).refused
     }
 
     @MainActor private func exchange(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
@@ -55,7 +50,7 @@ package struct ControlClient: Sendable {
             defer { close(connection) }
             try await connect(connection, until: deadline)
             try await write(request.line + [UInt8(ascii: "\n")], to: connection, until: deadline)
-            return ControlReply(lines: try await readLines(from: connection, until: deadline))
+            return ControlReply(line: try await readLine(from: connection, until: deadline))
         } catch .noSuchFileOrDirectory, .connectionRefused {
             throw .notListening(path)
         } catch .permissionDenied, .notPermitted {
@@ -98,9 +93,9 @@ package struct ControlClient: Sendable {
         }
     }
 
-    @MainActor private func readLines(
+    @MainActor private func readLine(
         from connection: Int32, until deadline: ContinuousClock.Instant
-    ) async throws(Errno) -> [[UInt8]] {
+    ) async throws(Errno) -> [UInt8] {
         var received: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 64 * 1024)
         while true {
@@ -108,8 +103,8 @@ package struct ControlClient: Sendable {
             if count > 0 {
                 received += buffer[..<count]
             } else if count == 0 || errno == ECONNRESET {
-                guard received.last == UInt8(ascii: "\n") else { throw .connectionReset }
-                return received.split(separator: UInt8(ascii: "\n")).map(Array.init)
+                guard received.popLast() == UInt8(ascii: "\n") else { throw .connectionReset }
+                return received
             } else if errno != EINTR {
                 guard errno == EAGAIN else { throw Errno(rawValue: errno) }
                 try await EventLoop.shared.wait(for: .readable, at: connection, until: deadline)

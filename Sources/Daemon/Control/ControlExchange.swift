@@ -108,25 +108,23 @@ package struct ControlRequest: Hashable, Sendable {
     }
 }
 
-/// The reply of a handler: lines of JSON.
+/// The reply of a handler: one line of JSON.
 package struct ControlReply: Hashable, Sendable {
-    /// Without line ends.
-    package let lines: [[UInt8]]
+    /// Without the line end. Empty: the connection is closed without a reply.
+    package let line: [UInt8]
 
-    /// - Parameter lines: each contains one JSON value and no line feed.
-    package init(lines: [[UInt8]]) { self.lines = lines }
+    /// - Parameter line: JSON without a line feed.
+    package init(line: [UInt8]) { self.line = line }
 
-    package init(encoding values: (any Encodable & Sendable)...) throws {
-        lines = try values.map { try JSONLine.encode($0) }
-    }
+    package init(encoding value: some Encodable) throws { line = try JSONLine.encode(value) }
 
     /// A reply with the reason why a request is refused. The client throws `ControlClientError.refused` for it.
     package static func refusal(_ reason: String) -> Self {
         (try? ControlReply(encoding: Refusal(refused: OneLine.of(reason))))
-            ?? ControlReply(lines: [Array(#"{"refused":"the reason cannot be written"}"#.utf8)])
+            ?? ControlReply(line: Array(#"{"refused":"the reason cannot be written"}"#.utf8))
     }
 
-    var bytes: [UInt8] { lines.flatMap { $0 + [UInt8(ascii: "\n")] } }
+    var bytes: [UInt8] { line.isEmpty ? [] : line + [UInt8(ascii: "\n")] }
 
     struct Refusal: Codable {
         let refused: String

@@ -84,17 +84,14 @@ struct ReportCommand: AsyncParsableCommand {
 
     /// - Throws: `CommandFailure` if the report was not accepted.
     private static func send(_ report: ReportRequest, to socket: FilePath) async throws {
-        let replies: [ReportReply]
+        let reply: ReportReply
         do throws(ControlClientError) {
-            replies = try await ControlClient(socket: socket, timeout: .seconds(5)).ask(report, for: ReportReply.self)
+            reply = try await ControlClient(socket: socket, timeout: .seconds(5)).ask(report, for: ReportReply.self)
         } catch {
             throw failure(error)
         }
-        switch replies.first {
-        case .taken: return
-        case .refused(let reason): throw CommandFailure(reason, hint: "nothing was reported", status: .notAllowed)
-        case nil:
-            throw CommandFailure("the daemon closed \(socket) without a reply", hint: "report again", status: .tryAgain)
+        if case .refused(let reason) = reply {
+            throw CommandFailure(reason, hint: "nothing was reported", status: .notAllowed)
         }
     }
 

@@ -355,15 +355,15 @@ struct DaemonControl {
         _ request: DaemonRequest, timeout: Duration = .seconds(30), _ read: (DaemonReply) -> Value?
     ) async throws -> Value? {
         let socket = ControlServer.socketPath(in: runtimeDirectory)
-        let reply: DaemonReply?
+        let reply: DaemonReply
         do {
-            reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self).first
+            reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self)
         } catch {
             if case .notListening = error { return nil }
             throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
         }
         if case .refused(let refusal) = reply { throw refusal.failure }
-        guard let reply, let value = read(reply) else {
+        guard let value = read(reply) else {
             throw CommandFailure(
                 "the reply of the daemon has another type", hint: "restart it: it may be of another version")
         }
