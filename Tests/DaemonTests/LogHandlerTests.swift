@@ -18,7 +18,7 @@ struct TerminalLogHandlerTests {
     private func logger(isColoured: Bool = false) -> Logger {
         let lines = lines
         return Logger(label: "test") { _ in
-            TerminalLogHandler(isColoured: isColoured, now: { 0 }, write: { lines.append($0) })
+            LineLogHandler.terminal(isColoured: isColoured, now: { 0 }, write: { lines.append($0) })
         }
     }
 
@@ -63,7 +63,7 @@ struct SyslogLogHandlerTests {
     private func logger(_ switches: LogSwitches = LogSwitches(debug: true)) -> Logger {
         let lines = lines
         return Logger(label: "test") { _ in
-            SyslogLogHandler(switches: switches) { priority, text in lines.append("<\(priority)>\(text)") }
+            LineLogHandler.system(switches) { priority, text in lines.append("<\(priority)>\(text)") }
         }
     }
 
@@ -92,15 +92,15 @@ struct SyslogLogHandlerTests {
     @Test func `syslog is used if it listens, otherwise and with the journal the error stream`() throws {
         let directory = try TemporaryDirectory()
         let path = directory.path.appending("log").string
-        #expect(SyslogDestination.choose(environment: [:], socket: path) == .standardError)
+        #expect(!LineLogHandler.usesSyslog(environment: [:], socket: path))
         let listener = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
         defer { close(listener) }
         #expect(try UnixSocketAddress(path).withSocketAddress { bind(listener, $0, $1) } == 0)
-        #expect(SyslogDestination.choose(environment: [:], socket: path) == .syslog)
+        #expect(LineLogHandler.usesSyslog(environment: [:], socket: path))
         var status = stat()
         #expect(fstat(STDERR_FILENO, &status) == 0)
         let ours = "\(status.st_dev):\(status.st_ino)"
-        #expect(SyslogDestination.choose(environment: ["JOURNAL_STREAM": ours], socket: path) == .standardError)
-        #expect(SyslogDestination.choose(environment: ["JOURNAL_STREAM": "1:1"], socket: path) == .syslog)
+        #expect(!LineLogHandler.usesSyslog(environment: ["JOURNAL_STREAM": ours], socket: path))
+        #expect(LineLogHandler.usesSyslog(environment: ["JOURNAL_STREAM": "1:1"], socket: path))
     }
 }

@@ -31,32 +31,21 @@ package struct LogSwitches: Hashable, Sendable {
     package var lowestLevel: Logger.Level { Logger.Level.allCases.first(where: allow) ?? .critical }
 }
 
-/// Writes to the system's log: by syslog(3), or as lines with a priority (`<6>…`) to standard error if that is connected to the journal or if
-/// `/dev/log` does not exist.
-package struct SyslogLogHandler: LogHandler {
+/// Writes every message as one line: to the system's log, or to the terminal of a person.
+///
+/// Text is escaped, so that it can neither forge a line nor control the terminal. A line that cannot be written is lost.
+package struct LineLogHandler: LogHandler {
     package var logLevel: Logger.Level
     package var metadata: Logger.Metadata = [:]
     package var metadataProvider: Logger.MetadataProvider?
-    private let switches: LogSwitches
-    private let write: @Sendable (_ priority: Int32, _ text: String) -> Void
+    private let write: @Sendable (_ level: Logger.Level, _ message: String, _ metadata: String) -> Void
 
-    /// - Parameters:
-    ///   - identity: the name in the log, such as `Backup-Rsnapshot`. The first handler of a process sets it.
-    ///   - environment: for `JOURNAL_STREAM`.
-    package init(identity: String, switches: LogSwitches, environment: [String: String]) {
-        let destination = SyslogDestination.choose(environment: environment)
-        if destination == .syslog { SyslogDestination.open(identity: identity) }
-        self.init(switches: switches) { priority, text in
-            let writer = destination == .syslog ? LogWriter.system : LogWriter.standardError
-            writer.write(LogWriter.Line(text, priority: priority))
-        }
-    }
-
-    /// - Parameter write: gets the priority of syslog(3), 0 to 7, and one line without its end.
-    init(switches: LogSwitches, write: @escaping @Sendable (_ priority: Int32, _ text: String) -> Void) {
-        self.switches = switches
+    private init(
+        from level: Logger.Level,
+        write: @escaping @Sendable (_ level: Logger.Level, _ message: String, _ metadata: String) -> Void
+    ) {
+        logLevel = level
         self.write = write
-        logLevel = switches.lowestLevel
     }
 
     package subscript(metadataKey key: String) -> Logger.MetadataValue? {
@@ -64,11 +53,28 @@ package struct SyslogLogHandler: LogHandler {
         set { metadata[key] = newValue }
     }
 
-    package func log(event: LogEvent) {
-        guard switches.allow(event.level) else { return }
-        let items = LogText.metadata(of: event, handler: metadata, provider: metadataProvider)
-        let message = LogText.message(of: event)
-        write(Self.priority(event.level), items.isEmpty ? message : "\(message) \(items)")
+    package func log(event: LogEvent) { write(event.level, Self.message(of: event), items(of: event)) }
+
+    // MARK: - The system's log
+
+    /// By syslog(3), or as lines with a priority (`<6>…`) to standard error if that is connected to the journal or if `/dev/log` does not exist.
+    ///
+    /// - Parameters:
+    ///   - identity: the name in the log, such as `Backup-Rsnapshot`. The first handler of a process sets it.
+    ///   - environment: for `JOURNAL_STREAM`.
+    package static func system(identity: String, switches: LogSwitches, environment: [String: String]) -> Self {
+        let writer: LogWriter = usesSyslog(environment: environment) ? .system : .standardError
+        if writer === LogWriter.system { openSyslog(identity) }
+        return system(switches) { writer.write(LogWriter.Line($1, priority: $0)) }
+    }
+
+    /// - Parameter write: gets the priority of syslog(3), 0 to 7, and one line without its end.
+    static func system(
+        _ switches: LogSwitches, write: @escaping @Sendable (_ priority: Int32, _ text: String) -> Void
+    ) -> Self {
+        Self(from: switches.lowestLevel) { level, message, items in
+            if switches.allow(level) { write(priority(level), items.isEmpty ? message : "\(message) \(items)") }
+        }
     }
 
     private static func priority(_ level: Logger.Level) -> Int32 {
@@ -81,88 +87,60 @@ package struct SyslogLogHandler: LogHandler {
         case .critical: LOG_CRIT
         }
     }
-}
-
-/// Where messages for the system's log are sent.
-enum SyslogDestination: Hashable, Sendable {
-    case syslog
-    case standardError
 
     /// - Parameter socket: of syslogd.
-    static func choose(environment: [String: String], socket: String = "/dev/log") -> Self {
-        if let stream = environment["JOURNAL_STREAM"], isStandardError(stream) { return .standardError }
+    static func usesSyslog(environment: [String: String], socket: String = "/dev/log") -> Bool {
         var status = stat()
-        return stat(socket, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK ? .syslog : .standardError
+        // JOURNAL_STREAM contains device and inode of the stream. Programs may inherit the variable without the stream.
+        if let stream = environment["JOURNAL_STREAM"], fstat(STDERR_FILENO, &status) == 0,
+            stream == "\(status.st_dev):\(status.st_ino)"
+        {
+            return false
+        }
+        return stat(socket, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }
 
-    /// `JOURNAL_STREAM` contains device and inode of the stream. Programs may inherit the variable without the stream.
-    private static func isStandardError(_ stream: String) -> Bool {
-        var status = stat()
-        guard fstat(STDERR_FILENO, &status) == 0 else { return false }
-        return stream == "\(status.st_dev):\(status.st_ino)"
-    }
-
-    private static let isOpen = Mutex(false)
+    private static let isSyslogOpen = Mutex(false)
 
     /// Opens the log, on the first call only. openlog(3) keeps the pointer, so the copy is never freed.
-    static func open(identity: String) {
-        isOpen.withLock { isOpen in
+    private static func openSyslog(_ identity: String) {
+        isSyslogOpen.withLock { isOpen in
             guard !isOpen else { return }
             isOpen = true
             openlog(strdup(identity), LOG_PID | LOG_NDELAY, LOG_DAEMON)
         }
     }
-}
 
-/// Writes every message as a line for people: time, level, message, metadata.
-///
-/// Colours are used if the stream is a terminal and `NO_COLOR` is unset or empty. Text is escaped, so that it can neither forge a line nor control
-/// the terminal. A line that cannot be written is lost.
-package struct TerminalLogHandler: LogHandler {
-    package var logLevel: Logger.Level = .trace
-    package var metadata: Logger.Metadata = [:]
-    package var metadataProvider: Logger.MetadataProvider?
-    private let write: @Sendable (String) -> Void
-    private let now: @Sendable () -> Int64
-    private let isColoured: Bool
+    // MARK: - The terminal
 
-    /// To the standard error stream.
+    /// To the standard error stream: time, level, message, metadata. Colours are used if it is a terminal and `NO_COLOR` is unset or empty.
     ///
     /// - Parameter environment: `NO_COLOR` and `TERM`.
-    package init(environment: [String: String]) {
+    package static func terminal(environment: [String: String]) -> Self {
         let isColoured =
             (environment["NO_COLOR"] ?? "").isEmpty && environment["TERM"] != "dumb" && isatty(STDERR_FILENO) == 1
-        self.init(
-            isColoured: isColoured, now: { Int64(time(nil)) },
-            write: { LogWriter.standardError.write(LogWriter.Line($0)) })
+        return terminal(isColoured: isColoured, now: { Int64(time(nil)) }) {
+            LogWriter.standardError.write(LogWriter.Line($0))
+        }
     }
 
     /// - Parameters:
     ///   - now: seconds since 1970.
     ///   - write: gets one line without its end.
-    init(isColoured: Bool, now: @escaping @Sendable () -> Int64, write: @escaping @Sendable (String) -> Void) {
-        self.isColoured = isColoured
-        self.now = now
-        self.write = write
+    static func terminal(
+        isColoured: Bool, now: @escaping @Sendable () -> Int64, write: @escaping @Sendable (String) -> Void
+    ) -> Self {
+        @Sendable func dimmed(_ text: String) -> String { isColoured ? "\u{1B}[2m\(text)\u{1B}[0m" : text }
+        return Self(from: .trace) { level, message, items in
+            let name = level.rawValue.uppercased()
+            let padding = String(repeating: " ", count: max(0, 8 - name.count))
+            let shown = [
+                dimmed(clock(now())), (isColoured ? "\(colour(level))\(name)\u{1B}[0m" : name) + padding, message,
+                items.isEmpty ? nil : dimmed(items),
+            ]
+            write(shown.compactMap(\.self).joined(separator: " "))
+        }
     }
-
-    package subscript(metadataKey key: String) -> Logger.MetadataValue? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-    }
-
-    package func log(event: LogEvent) {
-        let level = event.level.rawValue.uppercased()
-        let padding = String(repeating: " ", count: max(0, 8 - level.count))
-        let items = LogText.metadata(of: event, handler: metadata, provider: metadataProvider)
-        let shown = [
-            dimmed(Self.clock(now())), (isColoured ? "\(Self.colour(event.level))\(level)\u{1B}[0m" : level) + padding,
-            LogText.message(of: event), items.isEmpty ? nil : dimmed(items),
-        ]
-        write(shown.compactMap(\.self).joined(separator: " "))
-    }
-
-    private func dimmed(_ text: String) -> String { isColoured ? "\u{1B}[2m\(text)\u{1B}[0m" : text }
 
     private static func colour(_ level: Logger.Level) -> String {
         switch level {
@@ -180,36 +158,27 @@ package struct TerminalLogHandler: LogHandler {
         localtime_r(&moment, &local)
         return [local.tm_hour, local.tm_min, local.tm_sec].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
     }
-}
 
-/// Formats a log event as one line, the same for every handler.
-enum LogText {
+    // MARK: - Text
+
     /// Metadata is cut separately, so that a long message does not hide job and account.
     private static let longestMetadata = OneLine.longest / 4
     /// Leaves room for the time and the level.
     private static let longestMessage = OneLine.longest - longestMetadata - 50
 
     /// Escaped and cut.
-    static func message(of event: LogEvent) -> String {
+    private static func message(of event: LogEvent) -> String {
         OneLine.cut(OneLine.escaping(event.message.description), to: longestMessage)
     }
 
-    /// `key=value` for each item, sorted by key, separated by blanks.
-    static func metadata(
-        of event: LogEvent, handler: Logger.Metadata, provider: Logger.MetadataProvider?
-    ) -> String {
-        var all = handler
-        if let provided = provider?.get() { all.merge(provided) { $1 } }
+    /// `key=value` for each item of the metadata, sorted by key, separated by blanks.
+    private func items(of event: LogEvent) -> String {
+        var all = metadata
+        if let provided = metadataProvider?.get() { all.merge(provided) { $1 } }
         if let own = event.metadata { all.merge(own) { $1 } }
         if let error = event.error { all["error"] = .string("\(error)") }
-        var text = ""
-        for (key, value) in all.sorted(by: { $0.key < $1.key }) {
-            if !text.isEmpty { text += " " }
-            text += OneLine.escaping(key)
-            text += "="
-            text += quoted(value)
-        }
-        return OneLine.cut(text, to: longestMetadata)
+        let items = all.sorted { $0.key < $1.key }.map { "\(OneLine.escaping($0.key))=\(Self.quoted($0.value))" }
+        return OneLine.cut(items.joined(separator: " "), to: Self.longestMetadata)
     }
 
     /// Quoted if its end would not be visible.

@@ -33,8 +33,8 @@ import SystemPackage
         LoggingSystem.bootstrap { _ in
             let environment = ProcessInfo.processInfo.environment
             return log.isDebugging
-                ? TerminalLogHandler(environment: environment)
-                : SyslogLogHandler(
+                ? LineLogHandler.terminal(environment: environment)
+                : LineLogHandler.system(
                     identity: configuration.service.syslog, switches: configuration.global.log,
                     environment: environment)
         }
