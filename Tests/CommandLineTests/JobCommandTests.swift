@@ -28,7 +28,7 @@ import Testing
 
     @Test("an error of a file has the hint of the file, and says nothing of what was started")
     func fileErrors() throws {
-        let runtime = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare("relative") }
+        let runtime = #expect(throws: CommandFailure.self) { try RuntimeDirectory.prepare("relative") }
         let state = #expect(throws: StateFileError.self) { try JobIDSource(file: "/") }
         for (error, hint) in [(runtime as (any Error)?, runtime?.hint), (state, state?.hint)] {
             let failure = CommandFailure(try #require(error))

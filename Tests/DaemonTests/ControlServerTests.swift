@@ -220,10 +220,11 @@ struct ControlServerTests {
             #expect(answer == Answer(text: "x"))
         }
         _ = try directory.file("control.sock", "precious")
-        let error = await #expect(throws: RuntimeFileError.self) {
+        let error = await #expect(throws: CommandFailure.self) {
             try await ControlServer(under: lock, handler: Self.echo)
         }
-        #expect(error?.path == path && error?.hint.contains("another file has this name") == true)
+        #expect(
+            error?.reason.hasPrefix("\(path): ") == true && error?.hint.contains("another file has this name") == true)
     }
 
     private func links(_ directory: String) throws -> [String] {
@@ -291,7 +292,7 @@ struct ControlServerTests {
     @Test func `a path that is too long for a socket is an error with its hint`() async throws {
         let deep = directory.path.appending(String(repeating: "d", count: 100))
         try RuntimeDirectory.prepare(deep)
-        let error = await #expect(throws: RuntimeFileError.self) {
+        let error = await #expect(throws: CommandFailure.self) {
             try await ControlServer(under: try InstanceLock(in: deep), handler: Self.echo)
         }
         #expect(error?.description.contains("set a shorter RUNTIME_DIRECTORY") == true)

@@ -22,8 +22,8 @@ struct InstanceLockTests {
         let child = try holder()
         defer { child.wait() }
         defer { child.kill() }
-        let error = #expect(throws: RuntimeFileError.self) { try InstanceLock(in: directory.path) }
-        #expect(error?.exitStatus.rawValue == 75)
+        let error = #expect(throws: CommandFailure.self) { try InstanceLock(in: directory.path) }
+        #expect(error?.status.rawValue == 75)
         #expect(error?.description.hasPrefix("\(file): process \(child.id) holds the lock;") == true)
     }
 
@@ -69,7 +69,7 @@ struct InstanceLockTests {
         let lock = try InstanceLock(in: directory.path)
         let status = try ChildProcess(attempt).wait()
         #expect(status == 1)
-        #expect(throws: RuntimeFileError.self) { try InstanceLock(in: lock.path.removingLastComponent()) }
+        #expect(throws: CommandFailure.self) { try InstanceLock(in: lock.path.removingLastComponent()) }
     }
 
     @Test func `a child does not inherit it`() throws {
@@ -92,8 +92,8 @@ struct InstanceLockTests {
 
     @Test func `without its directory the lock is refused with path and hint`() {
         let missing = directory.path.appending("none")
-        let error = #expect(throws: RuntimeFileError.self) { try InstanceLock(in: missing) }
-        #expect(error?.path == missing.appending("lock") && error?.exitStatus == .failure)
+        let error = #expect(throws: CommandFailure.self) { try InstanceLock(in: missing) }
+        #expect(error?.reason.hasPrefix("\(missing.appending("lock")): ") == true && error?.status == .failure)
         #expect(error?.hint.contains("RUNTIME_DIRECTORY") == true)
     }
 }
@@ -121,17 +121,17 @@ struct RuntimeDirectoryTests {
         let path = directory.path.appending("open")
         try FileManager.default.createDirectory(atPath: path.string, withIntermediateDirectories: false)
         try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path.string)
-        let error = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(path) }
+        let error = #expect(throws: CommandFailure.self) { try RuntimeDirectory.prepare(path) }
         #expect(error?.description.contains("chmod go-w \(path)") == true)
-        #expect(error?.exitStatus == .wrongConfiguration)
+        #expect(error?.status == .wrongConfiguration)
     }
 
     @Test func `a file in its place and a relative path are refused`() throws {
         let file = try directory.file("file", "")
-        let error = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(file) }
+        let error = #expect(throws: CommandFailure.self) { try RuntimeDirectory.prepare(file) }
         #expect(error?.description.contains("is not a directory") == true)
-        #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare("relative") }
-        #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(file.appending("below")) }
+        #expect(throws: CommandFailure.self) { try RuntimeDirectory.prepare("relative") }
+        #expect(throws: CommandFailure.self) { try RuntimeDirectory.prepare(file.appending("below")) }
     }
 
     @Test(.enabled(if: geteuid() == 0, "only root can give a directory away"))
@@ -139,7 +139,7 @@ struct RuntimeDirectoryTests {
         let path = directory.path.appending("foreign")
         try RuntimeDirectory.prepare(path)
         #expect(chown(path.string, 65_534, 65_534) == 0)
-        let error = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(path) }
+        let error = #expect(throws: CommandFailure.self) { try RuntimeDirectory.prepare(path) }
         #expect(error?.description.contains("does not belong to") == true)
     }
 }

@@ -38,7 +38,7 @@ package import SystemPackage
     package init(
         under lock: InstanceLock, at path: FilePath? = nil, access: ControlAccess = .owner,
         timeLimit: Duration = .seconds(10), handler: @escaping Handler
-    ) async throws(RuntimeFileError) {
+    ) async throws(CommandFailure) {
         let path = path ?? Self.socketPath(in: lock.path.removingLastComponent())
         self.path = path
         self.access = access
@@ -60,14 +60,14 @@ package import SystemPackage
         updateListening()
     }
 
-    private nonisolated static func failure(_ path: FilePath, _ code: Errno) -> RuntimeFileError {
+    private nonisolated static func failure(_ path: FilePath, _ code: Errno) -> CommandFailure {
         let hint =
             switch code {
             case .fileNameTooLong: "a socket's path may have 107 bytes: set a shorter RUNTIME_DIRECTORY"
             case .fileExists: "another file has this name: move it away"
             default: "let the daemon's user write there, or set RUNTIME_DIRECTORY"
             }
-        return RuntimeFileError(path, "the socket cannot be opened: \(code)", hint: hint, status: .failure)
+        return CommandFailure("\(path): the socket cannot be opened: \(code)", hint: hint)
     }
 
     /// Disconnects every client, closes the socket and removes its file.

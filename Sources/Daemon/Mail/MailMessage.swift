@@ -21,10 +21,10 @@ struct MailMessage: Hashable, Sendable {
         let domain = sender.description.split(separator: "@").last.map(String.init) ?? "localhost"
         let (charset, encoding, content) = encodedBody
         return """
-            From: \(MailHeader.phrase(senderName))
+            From: \(Self.phrase(senderName))
              <\(sender)>
             To: \(recipients.map(\.description).joined(separator: ",\n "))
-            Subject: \(MailHeader.text(subject))
+            Subject: \(Self.unstructured(subject))
             Date: \(Self.text(date))
             Message-ID: <\(identifier)@\(domain)>
             Auto-Submitted: auto-generated
@@ -61,13 +61,15 @@ struct MailMessage: Hashable, Sendable {
     }
 }
 
-/// Encodes untrusted text for a mail header: it cannot begin a further header.
-enum MailHeader {
+// MARK: - Headers
+
+/// Encodes untrusted text for the header: it cannot begin a further header.
+extension MailMessage {
     /// Bytes of text in one encoded word, so that it stays below 75 characters (RFC 2047, section 2).
     private static let wordLength = 42
 
     /// Unstructured text such as a subject, folded. ASCII is not encoded, other text becomes encoded words.
-    static func text(_ text: String) -> String {
+    private static func unstructured(_ text: String) -> String {
         let text = OneLine.of(text)
         let words = text.split(separator: " ", omittingEmptySubsequences: false)
         let isPlain =
@@ -93,7 +95,7 @@ enum MailHeader {
     private static let longestName = 12
 
     /// A name before an address.
-    static func phrase(_ text: String) -> String {
+    private static func phrase(_ text: String) -> String {
         let text = OneLine.of(text)
         let isPlain = text.utf8.count <= 60 && text.utf8.allSatisfy { 0x20...0x7E ~= $0 } && !text.contains("=?")
         guard isPlain else { return encodedWords(text) }

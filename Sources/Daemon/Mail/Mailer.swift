@@ -108,9 +108,9 @@ package final class Mailer: Sendable {
         var pauses = configuration().pauses[...]
         while true {
             let configuration = configuration()
-            let program = SendmailProgram(path: configuration.sendmail, timeLimit: configuration.timeLimit)
             do {
-                try await program.send(mail.text)
+                try await Self.handOver(
+                    mail.text, to: configuration.sendmail, timeLimit: configuration.timeLimit)
                 if setFailing(false) { logger.notice("mail can be sent again") }
                 return true
             } catch is CancellationError {
@@ -167,37 +167,21 @@ extension SettingKind where Value == MailAddress {
     }
 }
 
-/// Runs `sendmail -i -t` once for each mail, with the mail on its standard input.
-///
-/// The script runner of jobs is not suitable: it gives no input, and ends leftover processes, which would be exim's delivery process.
-struct SendmailProgram: Sendable {
-    /// Why a mail could not be handed over.
-    struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
-        /// With the output of the program.
-        let reason: String
-        let hint: String
-        var description: String { "\(reason); \(hint)" }
-    }
+// MARK: - The mail transport
 
-    private let path: FilePath
-    private let timeLimit: Duration
-    private let clock: any SteadyClock
-
+extension Mailer {
+    /// Runs `sendmail -i -t` with the mail on its standard input, and waits for its end.
+    ///
+    /// The script runner of jobs is not suitable: it gives no input, and ends leftover processes, which would be exim's delivery process.
     /// - Parameters:
     ///   - path: absolute.
     ///   - timeLimit: the program is killed if it takes longer.
-    init(path: FilePath, timeLimit: Duration, clock: any SteadyClock = ContinuousClock()) {
-        self.path = path
-        self.timeLimit = timeLimit
-        self.clock = clock
-    }
-
-    /// Hands over a mail and waits for the program's end.
-    ///
-    /// - Throws: ``Refusal``, also if the program is missing or hangs; `CancellationError`.
-    func send(_ mail: String) async throws {
-        if let fault = await BlockingWork.run({ [path] in TrustedPath("SENDMAIL", path, .program).fault }) {
-            throw Refusal(reason: fault.finding, hint: fault.hint)
+    /// - Throws: `CommandFailure`, also if the program is missing or hangs; `CancellationError`.
+    static func handOver(
+        _ mail: String, to path: FilePath, timeLimit: Duration, clock: any SteadyClock = ContinuousClock()
+    ) async throws {
+        if let fault = await BlockingWork.run({ TrustedPath("SENDMAIL", path, .program).fault }) {
+            throw CommandFailure(fault.finding, hint: fault.hint)
         }
         let outcome: ChildProcess.Outcome
         do {
@@ -205,23 +189,21 @@ struct SendmailProgram: Sendable {
                 ChildProcess.Program(path, ["-i", "-t"]), input: .bytes(Array(mail.utf8)), keeping: 300,
                 isMerged: true, until: Deadline(in: timeLimit, by: clock))
         } catch let error as Errno {
-            throw Refusal(
-                reason: "\(path) cannot be started (\(error))",
+            throw CommandFailure(
+                "\(path) cannot be started (\(error))",
                 hint: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
         }
+        let end: String
         switch outcome.termination {
-        case _ where outcome.isLate: throw refusal("took longer than \(timeLimit) and was killed", outcome.output)
+        case _ where outcome.isLate: end = "took longer than \(timeLimit) and was killed"
         case .exited(code: 0): return
-        case .exited(code: let code): throw refusal("ended with exit code \(code)", outcome.output)
-        case .signaled(let signal): throw refusal("was ended by signal \(signal)", outcome.output)
+        case .exited(code: let code): end = "ended with exit code \(code)"
+        case .signaled(let signal): end = "was ended by signal \(signal)"
         }
-    }
-
-    private func refusal(_ what: String, _ output: [UInt8]) -> Refusal {
-        let text = String(decoding: output, as: UTF8.self)
+        let text = String(decoding: outcome.output, as: UTF8.self)
         let message = text[..<(text.lastIndex { !$0.isWhitespace }.map { text.index(after: $0) } ?? text.startIndex)]
-        return Refusal(
-            reason: "\(path) \(what)\(message.isEmpty ? "" : ": \(OneLine.escaping(String(message)))")",
+        throw CommandFailure(
+            "\(path) \(end)\(message.isEmpty ? "" : ": \(OneLine.escaping(String(message)))")",
             hint: "see the log of the mail transport: journalctl -t sendmail -t postfix/sendmail")
     }
 }

@@ -21,7 +21,7 @@ package final class InstanceLock: Sendable {
     /// - Throws: with the status `tryAgain` when another process holds it.
     package init(
         in directory: FilePath, name: String = "lock", setting: String = "RUNTIME_DIRECTORY"
-    ) throws(RuntimeFileError) {
+    ) throws(CommandFailure) {
         let path = directory.appending(name)
         self.path = path
         descriptor = try Self.lockedFile(at: path, setting: setting)
@@ -34,9 +34,9 @@ package final class InstanceLock: Sendable {
         close(descriptor)
     }
 
-    private static func lockedFile(at path: FilePath, setting: String) throws(RuntimeFileError) -> Int32 {
-        func unusable(_ code: Errno) -> RuntimeFileError {
-            RuntimeFileError(
+    private static func lockedFile(at path: FilePath, setting: String) throws(CommandFailure) -> Int32 {
+        func unusable(_ code: Errno) -> CommandFailure {
+            CommandFailure(
                 path, "the lock cannot be taken", code, hint: "let the daemon's user write there, or set \(setting)",
                 status: .failure)
         }
@@ -51,8 +51,8 @@ package final class InstanceLock: Sendable {
                 let code = errno
                 defer { close(descriptor) }
                 guard code == EWOULDBLOCK else { throw unusable(Errno(rawValue: code)) }
-                throw RuntimeFileError(
-                    path, "\(readPID(descriptor).map { "process \($0)" } ?? "another process") holds the lock",
+                throw CommandFailure(
+                    "\(path): \(readPID(descriptor).map { "process \($0)" } ?? "another process") holds the lock",
                     hint: "stop that instance (another service needs a \(setting) of its own)", status: .tryAgain)
             }
             if isFile(descriptor, at: path) { return descriptor }
@@ -92,75 +92,67 @@ package enum RuntimeDirectory {
     ///   - path: absolute.
     ///   - mode: of a new directory, regardless of the umask; an existing one keeps its mode.
     /// - Throws: if it cannot be created, is not a directory, or another user could change it or a parent directory.
-    package static func prepare(_ path: FilePath, mode: UInt32 = 0o755) throws(RuntimeFileError) {
+    package static func prepare(_ path: FilePath, mode: UInt32 = 0o755) throws(CommandFailure) {
         guard path.isAbsolute else {
-            throw RuntimeFileError(path, "is not an absolute path", hint: "write it from /")
+            throw CommandFailure(
+                "\(path): is not an absolute path", hint: "write it from /", status: .wrongConfiguration)
         }
         try create(path.lexicallyNormalized(), mode: mode)
         do throws(FileTrustError) {
             try FileTrust.check(path, as: .directory)
         } catch {
-            throw RuntimeFileError(path, error.findingOfFile, hint: error.hint)
+            throw CommandFailure(
+                "\(path): \(error.findingOfFile)", hint: error.hint, status: .wrongConfiguration)
         }
         guard access(path.string, W_OK | X_OK) == 0 else {
             throw failure(path, "cannot be written", errno)
         }
     }
 
-    private static func create(_ path: FilePath, mode: UInt32) throws(RuntimeFileError) {
-        if mkdir(path.string, mode) == 0 {
-            guard chmod(path.string, mode) == 0 else {
-                throw failure(path, "cannot be given its mode", errno)
-            }
-            return
-        }
-        switch errno {
-        case EEXIST: return
-        case ENOENT where path.removingLastComponent() != path:
+    private static func create(_ path: FilePath, mode: UInt32) throws(CommandFailure) {
+        var isMade = mkdir(path.string, mode) == 0
+        if !isMade, errno == ENOENT, path.removingLastComponent() != path {
             try create(path.removingLastComponent(), mode: 0o755)
-            guard mkdir(path.string, mode) == 0 || errno == EEXIST, chmod(path.string, mode) == 0 else {
-                throw failure(path, "cannot be created", errno)
-            }
-        case let code: throw failure(path, "cannot be created", code)
+            isMade = mkdir(path.string, mode) == 0
         }
+        guard isMade || errno == EEXIST else { throw failure(path, "cannot be created", errno) }
+        guard !isMade || chmod(path.string, mode) == 0 else { throw failure(path, "cannot be given its mode", errno) }
     }
 
-    private static func failure(_ path: FilePath, _ reason: String, _ code: Int32) -> RuntimeFileError {
-        RuntimeFileError(
+    private static func failure(_ path: FilePath, _ reason: String, _ code: Int32) -> CommandFailure {
+        CommandFailure(
             path, reason, Errno(rawValue: code), hint: "let the daemon's user write there, or name another directory",
             status: .wrongConfiguration)
     }
 }
 
-/// Why a directory of the daemon's, its lock or one of its sockets cannot be used.
-package struct RuntimeFileError: Error, Hashable, Sendable, CustomStringConvertible {
-    package let path: FilePath
-    /// What is wrong.
+/// An error for the operator, with the hint and the exit status of the command.
+package struct CommandFailure: Error, Hashable, Codable, Sendable, CustomStringConvertible {
+    /// What is wrong, and where.
     package let reason: String
     /// How to fix it.
     package let hint: String
-    /// What the process ends with.
-    package let exitStatus: ProcessExitStatus
+    package let status: ProcessExitStatus
 
-    /// The path, what is wrong, and the hint.
-    package var description: String { "\(path): \(reason); \(hint)" }
-
-    init(_ path: FilePath, _ reason: String, hint: String, status: ProcessExitStatus = .wrongConfiguration) {
-        self.path = path
+    package init(_ reason: String, hint: String, status: ProcessExitStatus = .failure) {
         self.reason = reason
         self.hint = hint
-        exitStatus = status
+        self.status = status
     }
 
+    package var description: String { "\(reason); \(hint)" }
+}
+
+extension CommandFailure {
     /// - Parameter status: unless the permissions are not sufficient.
     init(_ path: FilePath, _ reason: String, _ code: Errno, hint: String, status: ProcessExitStatus) {
         let isForbidden = [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(code)
-        self.init(path, "\(reason): \(code)", hint: hint, status: isForbidden ? .notAllowed : status)
+        self.init("\(path): \(reason): \(code)", hint: hint, status: isForbidden ? .notAllowed : status)
     }
 }
 
 /// Exit statuses of the program (sysexits.h). Provisioning commands end with a provisioning exit code instead.
-package enum ProcessExitStatus: Int32, Hashable, Sendable, CaseIterable {
+package enum ProcessExitStatus: Int32, Codable, Hashable, Sendable, CaseIterable {
     /// Done.
     case success = 0
     /// Any other failure.

@@ -1,4 +1,5 @@
 import BackupService
+import Daemon
 import LDAP
 import Glibc
 import JobCore

@@ -93,20 +93,7 @@ struct LogOptions: ParsableArguments {
     var isDebugging = false
 }
 
-/// An error of a command, with the hint and the exit status.
-struct CommandFailure: Error, CustomStringConvertible {
-    let reason: String
-    let hint: String
-    let status: ProcessExitStatus
-
-    init(_ reason: String, hint: String, status: ProcessExitStatus = .failure) {
-        self.reason = reason
-        self.hint = hint
-        self.status = status
-    }
-
-    var description: String { "\(reason); \(hint)" }
-
+extension CommandFailure {
     init(_ error: LDAPError) {
         let status: ProcessExitStatus =
             switch error.code {
@@ -122,8 +109,6 @@ struct CommandFailure: Error, CustomStringConvertible {
         case let failure as CommandFailure: self = failure
         case let error as LDAPError: self.init(error)
         case let error as SandboxError: self.init(error.reason, hint: error.hint)
-        case let error as RuntimeFileError:
-            self.init("\(error.path): \(error.reason)", hint: error.hint, status: error.exitStatus)
         case let error as StateFileError: self.init(error.reason, hint: error.hint)
         default: return nil
         }

@@ -39,7 +39,7 @@ struct ReloadCommand: AsyncParsableCommand {
     func run() async throws {
         let outcome = try await files.control().reload()
         outcome.problems.forEach(printError)
-        if let refusal = outcome.refusal { throw refusal.failure }
+        if let refusal = outcome.refusal { throw refusal }
         outcome.lines.forEach { print($0) }
     }
 }

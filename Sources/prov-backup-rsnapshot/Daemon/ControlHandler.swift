@@ -27,8 +27,7 @@ import Synchronization
         do {
             return try await answer(to: request)
         } catch {
-            let failure = CommandFailure(error) ?? CommandFailure("\(error)", hint: "see the daemon's log")
-            return .refused(DaemonReply.Refusal(failure))
+            return .refused(CommandFailure(error) ?? CommandFailure("\(error)", hint: "see the daemon's log"))
         }
     }
 

@@ -43,23 +43,7 @@ enum DaemonReply: Codable {
     case scripts([ScriptLine])
     /// The result, for the operator.
     case restarted(String)
-    case refused(Refusal)
-
-    /// A ``CommandFailure`` in the daemon.
-    struct Refusal: Codable {
-        let reason: String
-        let hint: String
-        /// The exit status of the command.
-        let status: Int32
-
-        init(_ failure: CommandFailure) {
-            (reason, hint, status) = (failure.reason, failure.hint, failure.status.rawValue)
-        }
-
-        var failure: CommandFailure {
-            CommandFailure(reason, hint: hint, status: ProcessExitStatus(rawValue: status) ?? .failure)
-        }
-    }
+    case refused(CommandFailure)
 }
 
 /// The result of a reload.
@@ -71,7 +55,7 @@ struct ReloadOutcome: Codable, Sendable {
     /// Changed settings that need a restart.
     var restartNeeded: [String] = []
     /// Why the daemon keeps its settings; nil: the new ones are in force.
-    var refusal: DaemonReply.Refusal?
+    var refusal: CommandFailure?
 }
 
 /// The accounts with a pending or failed request.
@@ -362,7 +346,7 @@ struct DaemonControl {
             if case .notListening = error { return nil }
             throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
         }
-        if case .refused(let refusal) = reply { throw refusal.failure }
+        if case .refused(let refusal) = reply { throw refusal }
         guard let value = read(reply) else {
             throw CommandFailure(
                 "the reply of the daemon has another type", hint: "restart it: it may be of another version")

@@ -92,7 +92,7 @@ import SystemPackage
             files: files, current: current, jobs: jobs, views: views, notifier: notifier, logger: logger)
         signals.deadly = []
         let parts = StartedParts()
-        do throws(RuntimeFileError) {
+        do throws(CommandFailure) {
             parts.start { await feedWatchdog(notifier) }
             startMail(work.reports, in: parts)
             let reports = try await ReportServer(under: locks.runtime, registry: work.registry)

@@ -121,7 +121,7 @@ extension Logger {
             await adopt(new)
         } catch {
             logger.error("reload failed, the settings are unchanged: \(error)")
-            outcome.refusal = DaemonReply.Refusal(Self.failure(error))
+            outcome.refusal = Self.failure(error)
             return outcome
         }
         for name in outcome.restartNeeded {
@@ -140,7 +140,12 @@ extension Logger {
         let result = Result {
             let new = try files.load { problems.append(($0.severity == .error ? .error : .warning, "\($0)")) }
             try new.demandTrust { problems.append((.error, $0)) }
-            try RuntimeDirectory.prepare(new.backup.lockDirectory, mode: 0o700)
+            do throws(CommandFailure) {
+                try RuntimeDirectory.prepare(new.backup.lockDirectory, mode: 0o700)
+            } catch {
+                problems.append((.error, "\(error)"))
+                throw error
+            }
             return new
         }
         return (result, problems)
@@ -154,23 +159,18 @@ extension Logger {
     }
 
     private static func failure(_ error: any Error) -> CommandFailure {
-        let (reason, status): (String, ProcessExitStatus) =
-            switch error {
-            case let failure as CommandFailure: (failure.reason, failure.status)
-            case let error as RuntimeFileError: ("\(error)", error.exitStatus)
-            default: ("\(error)", .failure)
-            }
+        let failure = error as? CommandFailure
         return CommandFailure(
-            "\(reason); nothing was changed, the daemon keeps its settings",
-            hint: "correct them, then: systemctl reload prov-backup-rsnapshot", status: status)
+            "\(failure?.reason ?? "\(error)"); nothing was changed, the daemon keeps its settings",
+            hint: "correct them, then: systemctl reload prov-backup-rsnapshot", status: failure?.status ?? .failure)
     }
 }
 
 extension ReloadOutcome {
     /// The daemon stops.
     fileprivate static let stopping = ReloadOutcome(
-        refusal: DaemonReply.Refusal(
-            CommandFailure("the daemon stops", hint: "it reads the settings at its next start", status: .unavailable)))
+        refusal: CommandFailure(
+            "the daemon stops", hint: "it reads the settings at its next start", status: .unavailable))
 }
 
 /// Mounts the snapshots in the homes according to SNAPSHOTS, at the start and after each reload. Mounts do not survive a boot.

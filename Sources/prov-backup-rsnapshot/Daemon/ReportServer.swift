@@ -36,7 +36,7 @@ struct ReportServer: Sendable {
     /// - Parameter timeLimit: for the client to send its report, and again to read the reply.
     init(
         under lock: InstanceLock, registry: JobRegistry, timeLimit: Duration = .seconds(3)
-    ) async throws(RuntimeFileError) {
+    ) async throws(CommandFailure) {
         let directory = lock.path.removingLastComponent()
         let path = Self.socketPath(in: directory)
         self.path = path

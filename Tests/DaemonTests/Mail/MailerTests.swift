@@ -181,15 +181,15 @@ import Testing
     func hanging() async throws {
         let pids = directory.path.appending("pids")
         let clock = ManualSteadyClock()
-        let program = SendmailProgram(
-            path: try script("trap '' TERM; sleep 1000 & echo $! >\(pids); echo $$ >>\(pids); wait; wait"),
-            timeLimit: .seconds(60), clock: clock)
-        let sending = Task { try await program.send("mail") }
+        let program = try script("trap '' TERM; sleep 1000 & echo $! >\(pids); echo $$ >>\(pids); wait; wait")
+        let sending = Task {
+            try await Mailer.handOver("mail", to: program, timeLimit: .seconds(60), clock: clock)
+        }
         try await eventually("it hangs") {
             FileManager.default.contents(atPath: pids.string)?.count { $0 == UInt8(ascii: "\n") } == 2
         }
         clock.advance(by: .seconds(60))
-        let refusal = await #expect(throws: SendmailProgram.Refusal.self) { try await sending.value }
+        let refusal = await #expect(throws: CommandFailure.self) { try await sending.value }
         #expect(refusal?.reason.contains("took longer than") == true)
         let started = try String(contentsOfFile: pids.string, encoding: .utf8).split(separator: "\n").compactMap {
             Int32($0)
