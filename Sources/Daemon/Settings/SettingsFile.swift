@@ -2,84 +2,39 @@ import Glibc
 import JobCore
 import SystemPackage
 
-/// The sections and keys of an INI file, with their lines. Values are not interpreted.
+/// A line of an INI file that is neither blank nor a comment (`#` or `;` first). Values are not interpreted.
 ///
-/// A line is blank, a comment (`#` or `;` first), `[Section]`, or `KEY = value`. A value extends to the end of its line, so it may contain `#`, `;`
-/// and `=`; blanks around it are ignored. Every other line is a problem with file and line; one pass finds all problems.
-struct INIDocument: Hashable, Sendable {
-    /// One `KEY = value`.
-    struct Item: Hashable, Sendable {
-        let key: String
-        let value: String
-        /// From 1.
-        let line: Int
-    }
+/// A value extends to the end of its line, so it may contain `#`, `;` and `=`; blanks around it are ignored.
+enum INILine: Hashable {
+    /// nil: it is not written as `[Section]`.
+    case section(String?)
+    case item(key: String, value: String)
 
-    /// One `[Section]` with its items. A title that occurs twice makes two sections.
-    struct Section: Hashable, Sendable {
-        let title: String
-        /// Of the title, from 1.
-        let line: Int
-        fileprivate(set) var items: [Item] = []
-    }
-
-    /// The file's name, for messages.
-    let source: String
-    private(set) var sections: [Section] = []
-    private(set) var problems: [SettingsProblem] = []
-
-    /// - Parameters:
-    ///   - bytes: UTF-8, with or without a byte order mark, lines ended by LF or CRLF.
-    ///   - source: the file's name, for messages.
-    init(parsing bytes: some Sequence<UInt8>, source: String) {
-        self.source = source
-        let lines = Array(bytes).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-        for (offset, line) in lines.enumerated() {
-            var content = line
-            if offset == 0, content.starts(with: [0xEF, 0xBB, 0xBF]) { content = content.dropFirst(3) }
-            read(content, line: offset + 1)
-        }
-    }
-
-    private mutating func read(_ bytes: ArraySlice<UInt8>, line: Int) {
+    /// - Parameter bytes: UTF-8, without the LF, with or without the CR.
+    /// - Returns: nil for a blank line or a comment.
+    /// - Throws: never with the line's text, because it may contain a password.
+    init?(parsing bytes: ArraySlice<UInt8>) throws(SettingValueError) {
         let bytes = bytes.trimmingBlanks
-        guard let first = bytes.first, first != UInt8(ascii: "#"), first != UInt8(ascii: ";") else { return }
+        guard let first = bytes.first, first != UInt8(ascii: "#"), first != UInt8(ascii: ";") else { return nil }
         guard let text = String(validating: bytes, as: UTF8.self), !text.utf8.contains(0) else {
-            return refuse(line, "the line is not text in UTF-8", hint: "save the file in UTF-8")
+            throw SettingValueError("the line is not text in UTF-8", hint: "save the file in UTF-8")
         }
-        if first == UInt8(ascii: "[") { return readSection(text, line: line) }
+        if first == UInt8(ascii: "[") {
+            let title = text.dropFirst().dropLast().trimmingBlanks
+            let isRight = text.hasSuffix("]") && !title.isEmpty && !title.contains { $0 == "[" || $0 == "]" }
+            self = .section(isRight ? String(title) : nil)
+            return
+        }
         guard let equals = text.firstIndex(of: "=") else {
-            return refuse(
-                line, "the line is neither [Section] nor KEY = value nor a comment",
+            throw SettingValueError(
+                "the line is neither [Section] nor KEY = value nor a comment",
                 hint: "write KEY = value, or begin the line with #")
         }
         let key = text[..<equals].trimmingBlanks
         guard !key.isEmpty else {
-            return refuse(line, "there is no key before the equals sign", hint: "write KEY = value")
+            throw SettingValueError("there is no key before the equals sign", hint: "write KEY = value")
         }
-        guard !sections.isEmpty else {
-            return refuse(line, "the key \(key) is before the first section", hint: "write a line [Section] above it")
-        }
-        let value = text[text.index(after: equals)...].trimmingBlanks
-        sections[sections.count - 1].items.append(Item(key: String(key), value: String(value), line: line))
-    }
-
-    private mutating func readSection(_ text: String, line: Int) {
-        let title = text.dropFirst().dropLast().trimmingBlanks
-        guard text.hasSuffix("]"), !title.isEmpty, !title.contains(where: { $0 == "[" || $0 == "]" }) else {
-            // The following keys must not become part of the previous section, so they get an unknown one.
-            sections.append(Section(title: "", line: line))
-            return refuse(
-                line, "the section is not written as [Section]",
-                hint: "write the name between [ and ], alone on its line")
-        }
-        sections.append(Section(title: String(title), line: line))
-    }
-
-    /// The line is not shown, because it may contain a password.
-    private mutating func refuse(_ line: Int, _ reason: String, hint: String) {
-        problems.append(
-            SettingsProblem(severity: .error, place: .file(source, line: line), reason: reason, hint: hint))
+        self = .item(key: String(key), value: String(text[text.index(after: equals)...].trimmingBlanks))
     }
 }
 
@@ -111,20 +66,10 @@ struct SettingsFile {
 
     private static let limit = 1 << 20
 
-    /// Why a file could not be read.
-    struct Unreadable: Error {
-        let reason: String
-        let hint: String
-        fileprivate(set) var isAbsent = false
-
-        static let notText = Unreadable(reason: "the file is not text in UTF-8", hint: "save it in UTF-8")
-        static let empty = Unreadable(reason: "the file is empty", hint: "write the secret into it")
-    }
-
     /// - Throws: also if another user could change the file.
-    init(reading path: FilePath) throws(Unreadable) {
+    init(reading path: FilePath) throws(SettingValueError) {
         if let fault = TrustedPath("", Self.absolute(path), .file).fault {
-            throw Unreadable(reason: fault.findingOfFile, hint: fault.hint)
+            throw SettingValueError(fault.findingOfFile, hint: fault.hint)
         }
         let descriptor = open(path.string, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
         guard descriptor >= 0 else { throw Self.failure(errno) }
@@ -132,7 +77,7 @@ struct SettingsFile {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw Self.failure(errno) }
         guard status.st_mode & S_IFMT == S_IFREG else {
-            throw Unreadable(reason: "this is not a regular file", hint: "name a file")
+            throw SettingValueError("this is not a regular file", hint: "name a file")
         }
         mode = status.st_mode
         bytes = try Self.readAll(descriptor)
@@ -141,13 +86,15 @@ struct SettingsFile {
     /// Whether users other than the owner can read or write it.
     var isOpenToOthers: Bool { mode & 0o066 != 0 }
 
-    /// The content without the last line end, which editors and `echo` add; nil: not text.
-    var secretText: String? {
+    /// The content without the last line end, which editors and `echo` add.
+    func secretText() throws(SettingValueError) -> String {
         var content = bytes[...]
         if content.last == UInt8(ascii: "\n") { content.removeLast() }
         if content.last == UInt8(ascii: "\r") { content.removeLast() }
-        guard !content.contains(0) else { return nil }
-        return String(validating: content, as: UTF8.self)
+        guard !content.contains(0), let text = String(validating: content, as: UTF8.self) else {
+            throw SettingValueError("the file is not text in UTF-8", hint: "save it in UTF-8")
+        }
+        return text
     }
 
     /// Paths on the command line may be relative.
@@ -158,7 +105,7 @@ struct SettingsFile {
         return FilePath(platformString: directory).pushing(path)
     }
 
-    private static func readAll(_ descriptor: Int32) throws(Unreadable) -> [UInt8] {
+    private static func readAll(_ descriptor: Int32) throws(SettingValueError) -> [UInt8] {
         var content: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 1 << 14)
         while true {
@@ -168,20 +115,18 @@ struct SettingsFile {
             guard count > 0 else { throw failure(errno) }
             content += buffer[..<count]
             guard content.count <= limit else {
-                throw Unreadable(reason: "the file is larger than 1 MiB", hint: "name a settings file")
+                throw SettingValueError("the file is larger than 1 MiB", hint: "name a settings file")
             }
         }
     }
 
-    private static func failure(_ code: Int32) -> Unreadable {
+    private static func failure(_ code: Int32) -> SettingValueError {
         let hint =
             switch code {
             case ENOENT, ENOTDIR: "check the path, or create the file"
             case EACCES, EPERM: "let the daemon's user read it, or run as root"
             default: "check the file system: dmesg"
             }
-        return Unreadable(
-            reason: "the file cannot be read: \(Errno(rawValue: code))", hint: hint,
-            isAbsent: code == ENOENT || code == ENOTDIR)
+        return SettingValueError("the file cannot be read: \(Errno(rawValue: code))", hint: hint)
     }
 }

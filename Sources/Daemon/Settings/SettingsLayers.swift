@@ -1,3 +1,4 @@
+import Glibc
 import JobCore
 import SystemPackage
 
@@ -9,9 +10,9 @@ import SystemPackage
 extension Settings {
     mutating func readLayers(files: [FilePath], environment: [String: String]) {
         for path in files {
-            do throws(SettingsFile.Unreadable) {
+            do throws(SettingValueError) {
                 let file = try SettingsFile(reading: path)
-                let holdsSecret = add(INIDocument(parsing: file.bytes, source: path.string))
+                let holdsSecret = read(file.bytes, of: path.string)
                 if holdsSecret, file.isOpenToOthers {
                     problems.append(
                         .unprotected(path, reason: "the file contains a password and other users can read or write it"))
@@ -41,15 +42,17 @@ extension Settings {
                     faulty.insert(secret.id(label))
                     continue
                 }
-                do throws(SettingsFile.Unreadable) {
+                do throws(SettingValueError) {
                     let path = FilePath(entry.text)
                     let file = try SettingsFile(reading: path)
                     if file.isOpenToOthers {
                         problems.append(
                             .unprotected(path, reason: "other users can read or write this file with \(secret.name)"))
                     }
-                    guard let text = file.secretText else { throw .notText }
-                    guard !text.isEmpty else { throw .empty }
+                    let text = try file.secretText()
+                    guard !text.isEmpty else {
+                        throw SettingValueError("the file is empty", hint: "write the secret into it")
+                    }
                     let own = Entry(declaration: secret, label: label, text: text, place: entry.place)
                     entries[own.id] = own
                 } catch {
@@ -92,54 +95,85 @@ extension Settings {
 // MARK: - Files
 
 extension Settings {
-    /// Adds the layer of a file. Unknown and retired names become warnings.
+    /// Adds the layer of a file. Unknown and retired names become warnings; all problems are found.
     ///
+    /// - Parameters:
+    ///   - bytes: UTF-8, with or without a byte order mark, lines ended by LF or CRLF.
+    ///   - source: the file's name.
     /// - Returns: whether the file contains a secret.
-    private mutating func add(_ document: INIDocument) -> Bool {
-        problems += document.problems
+    mutating func read(_ bytes: [UInt8], of source: String) -> Bool {
         var layer: [SettingID: Entry] = [:]
         var holdsSecret = false
-        for written in document.sections where !written.title.isEmpty {
-            guard let (section, label) = schema.section(titled: written.title) else {
-                refuseUnknown(written, in: document)
-                continue
-            }
-            let place = SettingPlace.file(document.source, line: written.line)
-            if let label { note(label: label, of: section.name, at: place) }
-            if let replacement = section.replacement {
-                warn(place, written.title, "no longer used: \(replacement)")
-                continue
-            }
-            for item in written.items where add(item, in: section, label: label, of: document, into: &layer) {
-                holdsSecret = true
+        var isInSection = false
+        // nil: its keys are ignored.
+        var section: (declaration: SettingsSchema.Section, label: String?)?
+        let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        for (offset, line) in lines.enumerated() {
+            let place = SettingPlace.file(source, line: offset + 1)
+            let hasMark = offset == 0 && line.starts(with: [0xEF, 0xBB, 0xBF])
+            do throws(SettingValueError) {
+                switch try INILine(parsing: hasMark ? line.dropFirst(3) : line) {
+                case nil: continue
+                case .section(let title)?:
+                    (isInSection, section) = (true, nil)
+                    guard let title else {
+                        throw SettingValueError(
+                            "the section is not written as [Section]",
+                            hint: "write the name between [ and ], alone on its line")
+                    }
+                    section = begin(title, at: place)
+                case .item(let key, let value)?:
+                    guard isInSection else {
+                        throw SettingValueError(
+                            "the key \(key) is before the first section", hint: "write a line [Section] above it")
+                    }
+                    guard let (declaration, label) = section else { continue }
+                    if add(key, value, at: place, in: declaration, label: label, into: &layer) { holdsSecret = true }
+                }
+            } catch {
+                problems.append(
+                    SettingsProblem(severity: .error, place: place, reason: error.reason, hint: error.hint))
             }
         }
         add(layer)
         return holdsSecret
     }
 
+    /// - Returns: nil for a section whose keys are ignored.
+    private mutating func begin(
+        _ title: String, at place: SettingPlace
+    ) -> (declaration: SettingsSchema.Section, label: String?)? {
+        guard let (section, label) = schema.section(titled: title) else {
+            refuseUnknown(title, at: place)
+            return nil
+        }
+        if let label { note(label: label, of: section.name, at: place) }
+        guard let replacement = section.replacement else { return (section, label) }
+        warn(place, title, "no longer used: \(replacement)")
+        return nil
+    }
+
     private mutating func add(
-        _ item: INIDocument.Item, in section: SettingsSchema.Section, label: String?, of document: INIDocument,
+        _ key: String, _ value: String, at place: SettingPlace, in section: SettingsSchema.Section, label: String?,
         into layer: inout [SettingID: Entry]
     ) -> Bool {
-        let place = SettingPlace.file(document.source, line: item.line)
         let title = section.name.filled(with: label)
-        if let retired = section.retired.first(where: { $0.name.isSameName(as: item.key) }) {
-            warn(place, title, key: item.key, "no longer used: \(retired.replacement)", hint: "take the line out")
-            return retired.isSecret && !item.value.isEmpty
+        if let retired = section.retired.first(where: { $0.name.isSameName(as: key) }) {
+            warn(place, title, key: key, "no longer used: \(retired.replacement)", hint: "take the line out")
+            return retired.isSecret && !value.isEmpty
         }
-        guard let declaration = section.key(item.key) else {
+        guard let declaration = section.key(key) else {
             let known = section.keys.filter(\.isListed).map(\.name) + section.retired.map(\.name)
-            let owners = schema.sections.filter { $0.key(item.key) != nil }.map { "[\($0.name)]" }
+            let owners = schema.sections.filter { $0.key(key) != nil }.map { "[\($0.name)]" }
             let hint =
                 owners.isEmpty
-                ? NearestName.of(item.key, among: known).map { "did you mean \($0)?" }
+                ? NearestName.of(key, among: known).map { "did you mean \($0)?" }
                     ?? "look it up in prov-backup-rsnapshot.conf(5), SECTIONS, or take the line out"
                 : "move the line to \(owners.joined(separator: " or "))"
-            warn(place, title, key: item.key, "there is no such key in this section", hint: hint)
+            warn(place, title, key: key, "there is no such key in this section", hint: hint)
             return false
         }
-        let entry = Entry(declaration: declaration, label: label, text: item.value, place: place)
+        let entry = Entry(declaration: declaration, label: label, text: value, place: place)
         if let earlier = layer[entry.id] {
             warn(
                 place, title, key: declaration.name,
@@ -147,22 +181,21 @@ extension Settings {
                 hint: "keep one of the two lines")
         }
         layer[entry.id] = entry
-        return declaration.isSecret && !item.value.isEmpty
+        return declaration.isSecret && !value.isEmpty
     }
 
-    private mutating func refuseUnknown(_ written: INIDocument.Section, in document: INIDocument) {
-        let place = SettingPlace.file(document.source, line: written.line)
-        let firstWord = written.title.split(separator: " ").first.map(String.init) ?? written.title
-        if let plain = schema.sections.first(where: { $0.name.title.isSameName(as: written.title) }) {
+    private mutating func refuseUnknown(_ title: String, at place: SettingPlace) {
+        let firstWord = title.split(separator: " ").first.map(String.init) ?? title
+        if let plain = schema.sections.first(where: { $0.name.title.isSameName(as: title) }) {
             return warn(
-                place, written.title, "the section needs a name; its keys are ignored",
+                place, title, "the section needs a name; its keys are ignored",
                 hint: "write [\(plain.name)]")
         }
         let titles = schema.sections.map(\.name.title)
-        let nearest = NearestName.of(written.title, among: titles) ?? NearestName.of(firstWord, among: titles)
+        let nearest = NearestName.of(title, among: titles) ?? NearestName.of(firstWord, among: titles)
         let name = schema.sections.first { $0.name.title == nearest }?.name.description
         warn(
-            place, written.title, "there is no such section; its keys are ignored",
+            place, title, "there is no such section; its keys are ignored",
             hint: name.map { "did you mean [\($0)]?" }
                 ?? "look it up in prov-backup-rsnapshot.conf(5), SECTIONS, or take the section out")
     }
@@ -182,14 +215,13 @@ extension Settings {
         var layer: [SettingID: Entry] = [:]
         for secret in schema.sections.flatMap(\.keys) where secret.isSecret && secret.section.placeholder == nil {
             let path = directory.appending(secret.credentialName)
+            guard access(path.string, F_OK) == 0 || errno != ENOENT && errno != ENOTDIR else { continue }
             let place = SettingPlace.credential(path.string)
-            do throws(SettingsFile.Unreadable) {
+            do throws(SettingValueError) {
                 // The mode of a credential contains the mask of systemd's access list, so it is not checked.
-                guard let text = try SettingsFile(reading: path).secretText else { throw .notText }
+                let text = try SettingsFile(reading: path).secretText()
                 let entry = Entry(declaration: secret, label: nil, text: text, place: place)
                 layer[entry.id] = entry
-            } catch  where error.isAbsent {
-                continue
             } catch {
                 problems.append(
                     SettingsProblem(severity: .error, place: place, reason: error.reason, hint: error.hint))
