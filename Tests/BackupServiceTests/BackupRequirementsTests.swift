@@ -167,5 +167,7 @@ import Testing
 
 extension Requirement {
     /// Whether there is nothing to fix.
-    var isMet: Bool { hint == nil || isWarning }
+    var isMet: Bool { result != .unmet }
+    var isNote: Bool { result == .note }
+    var isWarning: Bool { result == .warning }
 }

@@ -4,29 +4,35 @@ import JobCore
 import Provisioning
 import SystemPackage
 
-/// Something that the service needs from the machine, and whether it was found.
+/// Something that the daemon needs, and whether it was found.
 package struct Requirement: Hashable, Sendable {
+    package enum Result: String, Sendable {
+        case met = "ok"
+        case unmet = "NOT"
+        /// Unusual, but nothing fails because of it.
+        case warning
+        /// Neither right nor wrong, or unknown.
+        case note
+    }
+
     /// A setting, a program, a directory.
     package var subject: String
+    package var result: Result
     package var finding: String
-    /// The command or setting that fixes it; nil: nothing is wrong.
+    /// The command or setting that fixes it; nil: nothing is wrong, or the finding says it.
     package var hint: String?
-    /// Information only.
-    package var isNote = false
-    /// Should be fixed, but nothing fails because of it.
-    package var isWarning = false
 
-    static func met(_ subject: String, _ finding: String) -> Self {
-        Self(subject: subject, finding: finding, hint: nil)
+    package init(_ subject: String, _ result: Result, _ finding: String, hint: String? = nil) {
+        (self.subject, self.result, self.finding, self.hint) = (subject, result, finding, hint)
     }
-    static func note(_ subject: String, _ finding: String) -> Self {
-        Self(subject: subject, finding: finding, hint: nil, isNote: true)
-    }
+
+    static func met(_ subject: String, _ finding: String) -> Self { Self(subject, .met, finding) }
+    static func note(_ subject: String, _ finding: String) -> Self { Self(subject, .note, finding) }
     static func warning(_ subject: String, _ finding: String, hint: String) -> Self {
-        Self(subject: subject, finding: finding, hint: hint, isWarning: true)
+        Self(subject, .warning, finding, hint: hint)
     }
     static func unmet(_ subject: String, _ finding: String, hint: String) -> Self {
-        Self(subject: subject, finding: finding, hint: hint)
+        Self(subject, .unmet, finding, hint: hint)
     }
     static func unmet(_ subject: String, _ failure: ProvisioningFailure) -> Self {
         unmet(subject, failure.reason, hint: failure.hint)

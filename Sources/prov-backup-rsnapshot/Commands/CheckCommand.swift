@@ -39,34 +39,16 @@ struct CheckCommand: AsyncParsableCommand {
 
 /// The results of the checks, printed one by one, or as one JSON object at the end.
 struct Checklist {
-    /// The result of one check.
-    struct Line: Hashable, Encodable {
-        enum Result: String, Encodable {
-            case ok
-            case not = "NOT"
-            /// Unusual, but nothing fails.
-            case warning
-            /// Neither right nor wrong, or unknown.
-            case note
-        }
-
-        var subject: String
-        var result: Result
-        var finding: String
-        /// The hint; nil: nothing is wrong.
-        var fix: String?
-    }
-
     /// All results, as JSON.
     private struct Report: Encodable {
         var checks: Int
         var not: Int
         var status: Int32
-        var lines: [Line]
+        var lines: [[String: String]]
     }
 
     private let isJSON: Bool
-    private(set) var lines: [Line] = []
+    private(set) var lines: [Requirement] = []
     /// The exit status; nil: all is ok.
     private(set) var worst: ProcessExitStatus?
     /// Files that other users could change. They are neither run nor listed again.
@@ -74,64 +56,58 @@ struct Checklist {
 
     init(asJSON isJSON: Bool = false) { self.isJSON = isJSON }
 
-    mutating func ok(_ subject: String, _ finding: String) { add(subject, finding, hint: nil) }
+    mutating func ok(_ subject: String, _ finding: String) { add(Requirement(subject, .met, finding)) }
 
+    mutating func note(_ subject: String, _ finding: String) { add(Requirement(subject, .note, finding)) }
+
+    /// - Parameter hint: nil: nothing is wrong.
     mutating func add(
         _ subject: String, _ finding: String, hint: String?, status: ProcessExitStatus = .failure
     ) {
-        append(Line(subject: subject, result: hint == nil ? .ok : .not, finding: finding, fix: hint))
-        if hint != nil, worst == nil || worst == .failure { worst = status }
-    }
-
-    mutating func note(_ subject: String, _ finding: String) {
-        append(Line(subject: subject, result: .note, finding: finding))
-    }
-
-    mutating func add(_ requirement: Requirement) {
-        let (subject, finding) = (requirement.subject, requirement.finding)
-        if requirement.isNote { return note(subject, finding) }
-        if requirement.isWarning {
-            return append(Line(subject: subject, result: .warning, finding: finding, fix: requirement.hint))
-        }
-        add(subject, finding, hint: requirement.hint)
+        add(Requirement(subject, hint == nil ? .met : .unmet, finding, hint: hint), status: status)
     }
 
     mutating func add(_ subject: String, problem: SettingsProblem) {
-        let isError = problem.severity == .error
         var finding = problem.description
         let end = "; " + OneLine.escaping(problem.hint)
         if !problem.hint.isEmpty, finding.hasSuffix(end) { finding.removeLast(end.count) }
-        append(
-            Line(
-                subject: subject, result: isError ? .not : .warning, finding: finding,
-                fix: problem.hint.isEmpty ? nil : problem.hint))
-        if isError { worst = .wrongConfiguration }
+        add(
+            Requirement(
+                subject, problem.severity == .error ? .unmet : .warning, finding,
+                hint: problem.hint.isEmpty ? nil : problem.hint), status: .wrongConfiguration)
+    }
+
+    /// - Parameter status: the exit status if it is not met.
+    mutating func add(_ line: Requirement, status: ProcessExitStatus = .failure) {
+        lines.append(line)
+        if line.result == .unmet, worst == nil || worst == .failure { worst = status }
+        guard !isJSON else { return }
+        let mark =
+            switch line.result {
+            case .met: "ok  "
+            case .unmet: "NOT "
+            case .warning: "warn"
+            case .note: "    "
+            }
+        print(OneLine.escaping("\(mark)  \(line.subject): \(line.finding)" + (line.hint.map { "; \($0)" } ?? "")))
     }
 
     /// Prints the summary and ends the command.
     /// - Throws: the exit status, unless all is ok.
     func end() throws {
-        let not = lines.count { $0.result == .not }
-        let checks = not + lines.count { $0.result == .ok }
+        let not = lines.count { $0.result == .unmet }
+        let checks = not + lines.count { $0.result == .met }
         let status = worst?.rawValue ?? 0
         if isJSON {
+            let lines = lines.map { line in
+                [
+                    "subject": line.subject, "result": line.result.rawValue, "finding": line.finding, "fix": line.hint,
+                ].compactMapValues(\.self)
+            }
             try printJSON(Report(checks: checks, not: not, status: status, lines: lines))
         } else {
             print("\(checks) checks, \(not) NOT, exit status \(status)")
         }
         if status != 0 { throw ExitCode(status) }
-    }
-
-    private mutating func append(_ line: Line) {
-        lines.append(line)
-        guard !isJSON else { return }
-        let mark =
-            switch line.result {
-            case .ok: "ok  "
-            case .not: "NOT "
-            case .warning: "warn"
-            case .note: "    "
-            }
-        print(OneLine.escaping("\(mark)  \(line.subject): \(line.finding)" + (line.fix.map { "; \($0)" } ?? "")))
     }
 }
