@@ -1,5 +1,7 @@
+import Daemon
 import Foundation
 import Glibc
+import SystemPackage
 import Testing
 
 /// The findings of `check` about jobs and their scripts.
@@ -183,6 +185,23 @@ import Testing
                 [History]
                 FILE = \(path)/past/history.sqlite
                 """)
+    }
+
+    @Test("`check` warns if it cannot ask the running daemon whether it has loaded the event handlers")
+    func unansweredHandlers() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\n\(try harness.handlers("import bacula\n"))")
+            let runtime = FilePath(harness.directory.appending(path: "run").path)
+            try RuntimeDirectory.prepare(runtime)
+            let server = try await ControlServer(under: try InstanceLock(in: runtime)) { _ in .refusal("too busy") }
+            let checked = try await harness.command("check")
+            await server.stop()
+            #expect(
+                checked.output.contains(
+                    "warn  event handlers: it is unknown whether the daemon has loaded \(harness.directory.path)/scripts/DirStartUp.py: "
+                        + "the daemon refuses: too busy; see the daemon's log"), "\(checked.output)")
+            #expect(checked.output.contains("NOT   daemon: the daemon refuses: too busy"), "\(checked.output)")
+        }
     }
 
     @Test("with TYPE = Script `check` looks at its scripts and not at [Backup]")

@@ -142,12 +142,10 @@ extension Checklist {
         guard !refused.contains(events.interpreter) else { return }
         do {
             guard access(events.interpreter.string, X_OK) == 0 else { throw Errno(rawValue: errno) }
-            var fault = try await EventHandlers.syntaxFault(events)
-            if fault == nil { fault = await loadingFault(configuration) }
-            if let fault {
+            if let fault = try await EventHandlers.syntaxFault(events) {
                 add(line.name, fault, hint: ScriptLine.loadingHint, untilThen: "it is not loaded")
             } else {
-                ok(line.name, line.path)
+                await loading(line, DaemonControl(configuration))
             }
             ok("python3", "\(events.interpreter)")
         } catch {
@@ -157,10 +155,20 @@ extension Checklist {
         }
     }
 
-    /// Why the running daemon could not load the event handlers; nil: it could, or no daemon replies.
-    private func loadingFault(_ configuration: DaemonConfiguration) async -> String? {
-        let lines = try? await DaemonControl(configuration).scripts()
-        return lines?.first { $0.kind == .handlers && $0.state == .notLoaded }?.problem
+    /// Asks the running daemon, if there is one, whether it could load the event handlers.
+    private mutating func loading(_ line: ScriptLine, _ control: DaemonControl) async {
+        do {
+            let loaded = try await control.scripts().first { $0.kind == .handlers && $0.state == .notLoaded }
+            guard let fault = loaded?.problem else { return ok(line.name, line.path) }
+            add(line.name, fault, hint: ScriptLine.loadingHint, untilThen: "it is not loaded")
+        } catch {
+            let failure = CommandFailure(error) ?? CommandFailure("\(error)", hint: "see the daemon's log")
+            guard failure != control.noDaemon() else { return ok(line.name, line.path) }
+            add(
+                Requirement(
+                    line.name, .warning, "it is unknown whether the daemon has loaded \(line.path): \(failure.reason)",
+                    hint: failure.hint))
+        }
     }
 
     private mutating func script(_ line: ScriptLine) {
