@@ -104,13 +104,7 @@ struct LDIFRecordParser {
     private mutating func modifications() throws(LDAPSyntaxError) -> [Modification] {
         var modifications: [Modification] = []
         while let field = try peek() {
-            let action: Modification.Action
-            switch field.keyword {
-            case "add": action = .add
-            case "delete": action = .delete
-            case "replace": action = .replace
-            case "increment": action = .increment
-            default:
+            guard let action = Modification.Action(rawValue: field.keyword) else {
                 throw error(
                     at: field.line, "\(field.name.quotedForMessage) does not begin a modification",
                     hint: "write add:, delete:, replace: or increment: and the attribute's name")

@@ -5,13 +5,13 @@ import FoundationEssentials
 /// Everything but comments is printable ASCII: other values are written in base64. Lines are folded at 76 characters.
 /// A record with more than one control is right, but `ldapmodify` of OpenLDAP 2.5.13 refuses it.
 /// An attribute, or a modification to add, without values cannot be read back; a server would refuse it anyway.
-package enum LDIFWriter {
+package struct LDIFWriter {
     /// The optional first line of a file, and an empty line.
     package static let versionLine = "version: 1\n\n"
 
     /// The record, and the empty line that ends it.
     package static func text(for record: LDIFRecord) -> String {
-        var output = LDIFOutput()
+        var output = LDIFWriter()
         output.line("dn", record.dn.description)
         for control in record.controls {
             let head = "control: \(control.identifier) \(control.isCritical)"
@@ -28,7 +28,7 @@ package enum LDIFWriter {
         case .modify(let modifications):
             output.line("changetype", "modify")
             for modification in modifications {
-                output.line(modification.action.keyword, modification.attribute.spelling)
+                output.line(modification.action.rawValue, modification.attribute.spelling)
                 output.values(modification.values, of: modification.attribute)
                 output.line(verbatim: "-")
             }
@@ -39,7 +39,7 @@ package enum LDIFWriter {
             if let newSuperior { output.line("newsuperior", newSuperior.description) }
         }
         output.line(verbatim: "")
-        return output.text
+        return String(decoding: output.bytes, as: UTF8.self)
     }
 
     /// Text for people that parsers pass over: each line of it after `# `.
@@ -47,37 +47,21 @@ package enum LDIFWriter {
         text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
             .map { ($0.isEmpty ? "#" : "# \($0)") + "\n" }.joined()
     }
-}
 
-extension Modification.Action {
-    fileprivate var keyword: String {
-        switch self {
-        case .add: "add"
-        case .delete: "delete"
-        case .replace: "replace"
-        case .increment: "increment"
-        }
-    }
-}
-
-/// The output, as bytes.
-private struct LDIFOutput {
     private static let width = 76
     private var bytes: [UInt8] = []
 
-    var text: String { String(decoding: bytes, as: UTF8.self) }
-
-    mutating func attributes(_ attributes: [Attribute]) {
+    private mutating func attributes(_ attributes: [Attribute]) {
         for attribute in attributes { values(attribute.values, of: attribute.name) }
     }
 
-    mutating func values(_ values: [AttributeValue], of name: AttributeName) {
+    private mutating func values(_ values: [AttributeValue], of name: AttributeName) {
         for value in values { line(name.spelling, value.bytes) }
     }
 
-    mutating func line(_ name: String, _ value: String) { line(name, Array(value.utf8)) }
+    private mutating func line(_ name: String, _ value: String) { line(name, Array(value.utf8)) }
 
-    mutating func line(_ name: String, _ value: [UInt8]) {
+    private mutating func line(_ name: String, _ value: [UInt8]) {
         if value.isEmpty {
             fold(Array("\(name):".utf8))
         } else if Self.isPlain(value) {
@@ -87,7 +71,7 @@ private struct LDIFOutput {
         }
     }
 
-    mutating func line(verbatim line: String) { fold(Array(line.utf8)) }
+    private mutating func line(verbatim line: String) { fold(Array(line.utf8)) }
 
     /// A SAFE-STRING that is visible on a terminal: no control characters, and no space at its end.
     private static func isPlain(_ value: [UInt8]) -> Bool {

@@ -28,7 +28,6 @@ public struct DN: Hashable, Sendable {
 
     /// The relative names, the entry's own first, the one nearest to the root last; empty for the root.
     package var rdns: [RDN] {
-        if Self.isPlain(description) { return Self.plainRDNs(description) }
         var parser = DNParser(description)
         do { return try parser.distinguishedName() } catch {
             assertionFailure("a DN was made of a name that is none: \(error)")
@@ -111,14 +110,6 @@ extension DN {
         default: (0x20...0x7E).contains(byte)
         }
     }
-
-    private static func plainRDNs(_ text: String) -> [RDN] {
-        text.utf8.split(separator: UInt8(ascii: ",")).map { name in
-            let type = name.prefix { $0 != UInt8(ascii: "=") }
-            let value = AttributeValue(bytes: name.dropFirst(type.count + 1))
-            return RDN(AttributeName(unchecked: String(Substring(type))), value)
-        }
-    }
 }
 
 /// A relative distinguished name (RFC 4512, section 2.3): the name of an entry among its siblings.
@@ -147,11 +138,7 @@ package struct RDN: Hashable, Sendable {
     package init(_ name: AttributeName, _ value: AttributeValue) { self.init(Assertion(name, value)) }
 
     /// A name of one or more assertions (`cn=…+uid=…`).
-    package init(_ first: Assertion, _ others: Assertion...) { self.init(first, others) }
-
-    init(_ first: Assertion, _ others: [Assertion]) {
-        assertions = [first] + others
-    }
+    package init(_ first: Assertion, _ others: [Assertion] = []) { assertions = [first] + others }
 
     /// Reads the string form of RFC 4514.
     ///
@@ -160,9 +147,6 @@ package struct RDN: Hashable, Sendable {
         var parser = DNParser(text)
         self = try parser.onlyRelativeName()
     }
-
-    /// The first value that the name gives to an attribute; nil when it gives none.
-    package subscript(name: AttributeName) -> AttributeValue? { assertions.first { $0.name == name }?.value }
 
     /// The form for equality and hash.
     var key: String { assertions.map(\.key).sorted().joined(separator: "+") }

@@ -191,8 +191,8 @@ extension AttributeValue: CustomStringConvertible {
 
 /// One change of one attribute within a modify (RFC 4511, section 4.6; increment: RFC 4525).
 public struct Modification: Hashable, Sendable {
-    /// The action on the values.
-    public enum Action: Hashable, Sendable {
+    /// The action on the values, by its word in LDIF.
+    public enum Action: String, Hashable, Sendable {
         /// Adds the values to those that are there.
         case add
         /// Deletes the values, which must be there.

@@ -34,7 +34,7 @@ import Testing
     func encodedValue() throws {
         let name = try DN(parsing: "1.3.6.1.4.1.1466.0=#04024869,dc=net")
         #expect(name.rdns[0].assertions[0].isEncoded)
-        #expect(name.rdns[0]["1.3.6.1.4.1.1466.0"]?.bytes == [4, 2, 0x48, 0x69])
+        #expect(name.rdns[0].assertions[0].value.bytes == [4, 2, 0x48, 0x69])
         #expect(name.description == "1.3.6.1.4.1.1466.0=#04024869,dc=net")
         #expect(name == (try DN(parsing: "1.3.6.1.4.1.1466.0=#04024869 , DC=NET")))
         #expect(name != (try DN(parsing: ##"1.3.6.1.4.1.1466.0=\#04024869,dc=net"##)))
@@ -90,7 +90,7 @@ import Testing
         #expect(base.appending("cn", " ").description == #"cn=\ ,dc=example,dc=net"#)
         let bytes = RDN("cn", AttributeValue(bytes: [0x61, 0xFF, 0xC3]))
         #expect(bytes.description == #"cn=a\ff\c3"#)
-        #expect(try RDN(parsing: bytes.description)["CN"]?.bytes == [0x61, 0xFF, 0xC3])
+        #expect(try RDN(parsing: bytes.description).assertions[0].value.bytes == [0x61, 0xFF, 0xC3])
     }
 
     @Test(
@@ -141,7 +141,7 @@ import Testing
         let error = #expect(throws: LDAPSyntaxError.self) { try RDN(parsing: "uid=a,dc=b") }
         #expect(error?.position == 6)
         #expect(throws: LDAPSyntaxError.self) { try RDN(parsing: "") }
-        let several = RDN(.init("cn", "a"), .init("sn", "b"))
+        let several = RDN(.init("cn", "a"), [.init("sn", "b")])
         #expect(several == (try RDN(parsing: "SN=B+CN=A")))
         #expect(several.description == "cn=a+sn=b")
     }

@@ -67,7 +67,7 @@ import Testing
                         })
                     let other = RDN.Assertion("sn", AttributeValue("x" + value))
                     return Bool.random(using: &random)
-                        ? RDN(.init("cn", AttributeValue("a" + value)), other) : RDN("o", AttributeValue(value + "z"))
+                        ? RDN(.init("cn", AttributeValue("a" + value)), [other]) : RDN("o", AttributeValue(value + "z"))
                 })
         }
         for option in ["-P", "-N"] {

@@ -149,7 +149,7 @@ extension SeededGenerator {
         let others = ["cn", "uid", "1.2.3"].map {
             RDN.Assertion(AttributeName(unchecked: $0), value(), isEncoded: Bool.random(using: &self))
         }
-        return Bool.random(using: &self) ? RDN("ou", value()) : RDN(others[0], others[1], others[2])
+        return Bool.random(using: &self) ? RDN("ou", value()) : RDN(others[0], Array(others.dropFirst()))
     }
 
     mutating func dn() -> DN { DN(rdns: (0..<Int.random(in: 0...4, using: &self)).map { _ in rdn() }) }
