@@ -87,7 +87,7 @@ struct ScriptStep: ProvisioningStep {
     var name: String { "\(operation) script" }
 
     var preview: String {
-        "\(CommandText([script.string] + invocation.arguments, environment: invocation.environment))"
+        ([script.string] + invocation.arguments).commandText(environment: invocation.environment)
     }
 
     func perform(in attempt: RunningAttempt) async throws {

@@ -85,7 +85,7 @@ struct HomeScriptStep: ProvisioningStep {
     var preview: String {
         let invocation = invocation
         return "because \(occasion)\n"
-            + "\(CommandText([script.string] + invocation.arguments, environment: invocation.environment))"
+            + ([script.string] + invocation.arguments).commandText(environment: invocation.environment)
     }
 
     private var invocation: ScriptInvocation {
@@ -159,7 +159,7 @@ struct QuotaStep: ProvisioningStep {
     }
 
     var preview: String {
-        "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
+        ([program.string] + arguments).commandText(environment: configuration.baseEnvironment)
     }
 
     func perform(in attempt: RunningAttempt) async throws {

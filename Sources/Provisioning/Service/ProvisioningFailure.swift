@@ -148,15 +148,11 @@ extension Unicode.Scalar {
     }
 }
 
-/// A command for the output of a dry run: the arguments, quoted for a shell, and below them the environment.
-package struct CommandText: CustomStringConvertible {
-    /// `run PROGRAM ARGUMENT…`, and a line for each variable.
-    package let description: String
-
-    /// - Parameter arguments: the program first.
-    package init(_ arguments: [String], environment: [String: String] = [:]) {
-        let command = "run " + arguments.map(\.shellWord).joined(separator: " ")
+extension [String] {
+    /// A command, the program first, for the output of a dry run: `run PROGRAM ARGUMENT…`, quoted for a shell, and a line for each variable.
+    package func commandText(environment: [String: String]) -> String {
+        let command = "run " + map(\.shellWord).joined(separator: " ")
         let variables = environment.sorted { $0.key < $1.key }.map { "  \($0.key)=\($0.value.shellWord)" }
-        description = ([command] + variables).joined(separator: "\n")
+        return ([command] + variables).joined(separator: "\n")
     }
 }
