@@ -81,12 +81,6 @@ struct AccountArgument: ParsableArguments {
     @Argument(help: "The account's uid.") var uid: String
 }
 
-/// The job of a command.
-struct JobArgument: ParsableArguments {
-    @OptionGroup var files: SettingsOptions
-    @Argument(help: "The job's number.") var id: UInt64
-}
-
 /// The log of a command that runs jobs itself.
 struct LogOptions: ParsableArguments {
     @Flag(name: [.customShort("d"), .customLong("debug")], help: "Print every log line to the terminal.")

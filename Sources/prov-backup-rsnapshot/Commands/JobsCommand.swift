@@ -89,7 +89,8 @@ struct JobsCommand: AsyncParsableCommand {
             abstract: "Show a job with its attempts, steps, scripts, output and report.",
             discussion: "Exit status: 0, or 1 when there is no such job or the history cannot be read.")
 
-        @OptionGroup var job: JobArgument
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The job's number.") var id: UInt64
         @OptionGroup var output: OutputOptions
         @Flag(help: "Print new output and changes, until the job ends.") var follow = false
 
@@ -98,10 +99,10 @@ struct JobsCommand: AsyncParsableCommand {
         }
 
         func run() async throws {
-            let jobs = try JobLookup(job.files)
-            guard let found = try await jobs.job(job.id) else { throw jobs.unknown(job.id) }
+            let jobs = try JobLookup(files)
+            guard let found = try await jobs.job(id) else { throw jobs.unknown(id) }
             try output.show(found, JobText.lines(found).joined(separator: "\n"))
-            if follow { try await jobs.follow(job.id, after: found) }
+            if follow { try await jobs.follow(id, after: found) }
             if let missing = found.missing { throw jobs.incomplete(missing) }
         }
     }
@@ -111,10 +112,11 @@ struct JobsCommand: AsyncParsableCommand {
             abstract: "Cancel a job.",
             discussion: "A running pre or post script may finish; then the job ends as canceled.")
 
-        @OptionGroup var job: JobArgument
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The job's number.") var id: UInt64
 
         func run() async throws {
-            let (jobs, id) = (try JobLookup(job.files), job.id)
+            let jobs = try JobLookup(files)
             if try await jobs.control.cancel(id) {
                 return print(
                     "job \(id) is being canceled; to follow it: prov-backup-rsnapshot jobs show \(id) --follow")
