@@ -38,13 +38,7 @@ package struct ScriptService: ProvisioningService {
             return [NothingStep(operation: request.operation)]
         }
         let step = try ScriptStep(script: script, request: request, configuration: configuration)
-        do {
-            try await step.checkPermissions()
-        } catch let failure as ProvisioningFailure {
-            throw failure
-        } catch {
-            throw ProvisioningFailure(.undefinedError, reason: "\(error)", hint: "report this as a bug, with the log")
-        }
+        try await step.checkPermissions()
         return [step]
     }
 }
@@ -140,9 +134,9 @@ struct ScriptStep: ProvisioningStep {
     }
 
     /// On a thread for blocking work.
-    func checkPermissions() async throws {
+    func checkPermissions() async throws(ProvisioningFailure) {
         let (script, setting) = (script, operation.setting)
-        try await BlockingWork.run { _ in
+        try await BlockingWork.run { () throws(ProvisioningFailure) in
             try FileTrust.demand(script, setting: setting, code: .runtimeRequirementNotSatisfied)
         }
     }

@@ -45,9 +45,9 @@ package import SystemPackage
         self.timeLimit = timeLimit
         self.handler = handler
         do throws(Errno) {
-            listener = try await BlockingWork.run {
-                Result { () throws(Errno) in try ControlListener(path: path, mode: access.mode) }
-            }.get()
+            listener = try await BlockingWork.run { () throws(Errno) in
+                try ControlListener(path: path, mode: access.mode)
+            }
         } catch {
             throw Self.failure(path, error)
         }

@@ -62,17 +62,15 @@ package import SystemPackage
 
 /// Notifies systemd of the state of the service (sd_notify(3)). Without systemd it does nothing.
 package struct ServiceNotifier: Sendable {
-    package enum State: Hashable, Sendable {
+    package enum State: String, Sendable {
         /// The start or a reload is complete.
-        case ready
-        /// One line for `systemctl status`.
-        case status(String)
+        case ready = "READY=1"
         /// The settings are being reloaded; the time that `Type=notify-reload` requires is added.
-        case reloading
+        case reloading = "RELOADING=1"
         /// The service stops.
-        case stopping
+        case stopping = "STOPPING=1"
         /// The service is alive.
-        case watchdog
+        case watchdog = "WATCHDOG=1"
     }
 
     private let socketName: String?
@@ -87,24 +85,16 @@ package struct ServiceNotifier: Sendable {
         watchdogInterval = Self.interval(environment, pid: getpid())
     }
 
-    /// Sends several states in one message, without waiting.
-    package func notify(_ states: State...) throws(ServiceNotifierError) {
+    /// Sends a state, without waiting.
+    package func notify(_ state: State) throws(CommandFailure) {
         guard let socketName else { return }
-        let text = states.map(Self.assignment).joined(separator: "\n")
+        let time = state == .reloading ? "\nMONOTONIC_USEC=\(Self.monotonicMicroseconds())" : ""
         do throws(Errno) {
-            try Self.send(Array(text.utf8), to: try UnixSocketAddress(socketName))
+            try Self.send(Array((state.rawValue + time).utf8), to: try UnixSocketAddress(socketName))
         } catch {
-            throw ServiceNotifierError(socket: socketName, code: error)
-        }
-    }
-
-    private static func assignment(_ state: State) -> String {
-        switch state {
-        case .ready: "READY=1"
-        case .status(let text): "STATUS=\(OneLine.of(text))"
-        case .reloading: "RELOADING=1\nMONOTONIC_USEC=\(monotonicMicroseconds())"
-        case .stopping: "STOPPING=1"
-        case .watchdog: "WATCHDOG=1"
+            throw CommandFailure(
+                "NOTIFY_SOCKET \(socketName): systemd was not notified: \(error)",
+                hint: "check Type and NotifyAccess of the unit")
         }
     }
 
@@ -131,13 +121,4 @@ package struct ServiceNotifier: Sendable {
         }
         guard sent == message.count else { throw Errno(rawValue: errno) }
     }
-}
-
-/// A notification that could not be sent.
-package struct ServiceNotifierError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The value of `NOTIFY_SOCKET`.
-    package let socket: String
-    package let code: Errno
-
-    package var description: String { "NOTIFY_SOCKET \(socket): systemd was not notified: \(code)" }
 }
