@@ -44,7 +44,7 @@ struct ControlAccessTests {
     @Test
     func `root and the daemon's own user are always admitted, others only to open sockets, with limited connections`() {
         let all = ControlAccess.everybody
-        let busy = all.clientsPerUser
+        let busy = ControlAccess.clientsPerUser
         #expect(all.refusal(of: 0, connections: 1_000, own: 5) == nil)
         #expect(all.refusal(of: 5, connections: 1_000, own: 5) == nil)
         #expect(all.refusal(of: 6, connections: busy - 1, own: 5) == nil)
@@ -104,7 +104,7 @@ struct ControlAccessTests {
         async throws
     {
         try await withServers { open, owner in
-            let most = ControlAccess.everybody.clientsPerUser
+            let most = ControlAccess.clientsPerUser
             let script =
                 "push @held, knock() for 1..\(most); "
                 + #"for (1..300) { my $s = knock(); print scalar(<$s>) if $_ == 300; } "#

@@ -85,7 +85,7 @@ package import SystemPackage
     }
 
     private func updateListening() {
-        let hasRoom = connections.count < access.clients && pause == nil
+        let hasRoom = connections.count < ControlAccess.clients && pause == nil
         guard hasRoom != isListening, ending == nil else { return }
         isListening = hasRoom
         EventLoop.shared.change(listener.descriptor, to: hasRoom ? .readable : [])
@@ -93,7 +93,7 @@ package import SystemPackage
 
     /// Accepts a bounded number of clients per event, so that many refused clients do not delay others.
     private func acceptClients() {
-        for _ in 0..<access.clients where connections.count < access.clients {
+        for _ in 0..<ControlAccess.clients where connections.count < ControlAccess.clients {
             do throws(Errno) {
                 if let (client, user) = try listener.accept() { try admit(client, of: user) }
             } catch {
@@ -289,25 +289,20 @@ struct ControlListener {
 ///
 /// Root and the daemon's own user are trusted: they could end the daemon anyway. Other users have limits, so that one user cannot use up the
 /// connections of all.
-package struct ControlAccess: Hashable, Sendable {
-    /// Whether users other than root and the daemon's own may connect.
-    let isOpenToAll: Bool
-    /// Connections at the same time; further clients wait in the kernel's queue.
-    let clients: Int
-    /// Connections of one user at the same time, except root and the daemon's own user; further clients are refused.
-    let clientsPerUser: Int
-    /// The maximum size of a request in bytes, without its line end.
-    let requestLimit: Int
-
+package enum ControlAccess: Sendable {
     /// Commands that control the daemon: only root and the daemon's own user.
-    package static let owner = Self(
-        isOpenToAll: false, clients: 64, clientsPerUser: 0, requestLimit: ControlRequest.sizeLimit)
-
+    case owner
     /// Short messages of any user; the handler must check them.
-    package static let everybody = Self(isOpenToAll: true, clients: 64, clientsPerUser: 8, requestLimit: 4 * 1024)
+    case everybody
 
+    /// Connections at the same time; further clients wait in the kernel's queue.
+    static let clients = 64
+    /// Connections of one user at the same time, except root and the daemon's own user; further clients are refused.
+    static let clientsPerUser = 8
+    /// The maximum size of a request in bytes, without its line end.
+    var requestLimit: Int { self == .owner ? ControlRequest.sizeLimit : 4 * 1024 }
     /// The mode of the socket's file.
-    var mode: mode_t { isOpenToAll ? 0o666 : 0o600 }
+    var mode: mode_t { self == .owner ? 0o600 : 0o666 }
 
     /// - Parameters:
     ///   - user: of the client; nil: unknown to the kernel.
@@ -315,8 +310,10 @@ package struct ControlAccess: Hashable, Sendable {
     /// - Returns: why the client is refused; nil: it may connect.
     func refusal(of user: UInt32?, connections others: Int, own: UInt32 = geteuid()) -> String? {
         if let user, user == 0 || user == own { return nil }
-        guard isOpenToAll, user != nil else { return "only root and the daemon's own user may use the control socket" }
-        guard others < clientsPerUser else {
+        guard self == .everybody, user != nil else {
+            return "only root and the daemon's own user may use the control socket"
+        }
+        guard others < Self.clientsPerUser else {
             return "your user has \(others) connections here already; try again when one of them has ended"
         }
         return nil
