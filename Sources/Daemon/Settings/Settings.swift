@@ -41,10 +41,8 @@ package struct Settings: Sendable {
     var entries: [SettingID: Entry] = [:]
     /// Settings with an error: a wrong text, or an unreadable file of a secret.
     var faulty: Set<SettingID> = []
-    /// The labels of each labelled section, by its title in lower case, in the order of their appearance.
-    var labels: [String: [String]] = [:]
-    /// The first place of each label; the key of the ID is empty.
-    var sectionPlaces: [SettingID: SettingPlace] = [:]
+    /// The labels of labelled sections with their first places, in the order of their appearance.
+    var labelled: [(section: SectionName, label: String, place: SettingPlace)] = []
     var problems: [SettingsProblem] = []
     /// Whether a file could not be read: then missing keys are unknown.
     package internal(set) var lacksFile = false
@@ -93,8 +91,10 @@ package struct Settings: Sendable {
 
     /// The labels of a labelled section, in the order of the files.
     package func labels<Section: SettingsSection>(of section: Section.Type) -> [String] {
-        labels[Section.section.title.lowercased(), default: []]
+        labels(of: Section.section)
     }
+
+    func labels(of section: SectionName) -> [String] { labelled.filter { $0.section == section }.map(\.label) }
 
     /// `[Section] KEY` of every setting that differs from `old`, sorted. Contains no values.
     ///
@@ -168,10 +168,10 @@ package struct Settings: Sendable {
         if let declaration, let entry = entries[declaration.id(label)] {
             return problems.append(entry.problem(severity, reason, hint: hint))
         }
+        let written = labelled.first { $0.section == Section.section && $0.label.isSameName(as: label ?? "") }
         problems.append(
             SettingsProblem(
-                severity: severity,
-                place: sectionPlaces[SettingID(Section.section, label: label, key: "")] ?? .nowhere,
+                severity: severity, place: written?.place ?? .nowhere,
                 section: Section.section.filled(with: label), key: declaration?.name, reason: reason, hint: hint))
     }
 

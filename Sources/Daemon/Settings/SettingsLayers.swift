@@ -34,9 +34,8 @@ extension Settings {
     private mutating func readSecretFiles() {
         for secret in schema.sections.flatMap(\.keys) where secret.isSecret {
             guard let companion = secret.companion else { continue }
-            let labels: [String?] =
-                secret.section.placeholder == nil ? [nil] : labels[secret.section.title.lowercased(), default: []]
-            for label in labels {
+            let sections: [String?] = secret.section.placeholder == nil ? [nil] : labels(of: secret.section)
+            for label in sections {
                 guard let entry = entries[companion.id(label)], !entry.text.isEmpty else { continue }
                 guard entry.text.hasPrefix("/") else {
                     faulty.insert(secret.id(label))
@@ -83,11 +82,8 @@ extension Settings {
     }
 
     private mutating func note(label: String, of section: SectionName, at place: SettingPlace) {
-        let id = SettingID(section, label: label, key: "")
-        if sectionPlaces[id] == nil { sectionPlaces[id] = place }
-        let known = labels[section.title.lowercased(), default: []]
-        if !known.contains(where: { $0.isSameName(as: label) }) {
-            labels[section.title.lowercased(), default: []].append(label)
+        if !labels(of: section).contains(where: { $0.isSameName(as: label) }) {
+            labelled.append((section, label, place))
         }
     }
 }
@@ -262,8 +258,8 @@ extension Settings {
                 let suffix = "_\(SettingDeclaration.environmentWord(key.name))"
                 guard name.hasSuffix(suffix), name.utf8.count > prefix.utf8.count + suffix.utf8.count else { continue }
                 let word = String(name.dropFirst(prefix.count).dropLast(suffix.count))
-                let known = labels[section.name.title.lowercased(), default: []]
-                return (key, label: known.first { SettingDeclaration.environmentWord($0) == word } ?? word.lowercased())
+                let label = labels(of: section.name).first { SettingDeclaration.environmentWord($0) == word }
+                return (key, label ?? word.lowercased())
             }
         }
         return nil
