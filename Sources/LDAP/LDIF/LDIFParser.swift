@@ -145,21 +145,10 @@ package enum LDIFChange: Hashable, Sendable {
     case rename(newRDN: RDN, deleteOldRDN: Bool, newSuperior: DN?)
 }
 
-/// A line after unfolding.
+/// A line after unfolding: a name, a colon, and a value.
 struct LDIFLine: Sendable {
-    /// The first physical line's number, from 1.
-    let number: Int
-    var bytes: [UInt8]
-
-    /// Whether the line is the `-` that ends a modification; spaces behind it are of no matter.
-    var isSeparator: Bool {
-        bytes.first == UInt8(ascii: "-") && bytes.dropFirst().allSatisfy { $0 == UInt8(ascii: " ") }
-    }
-}
-
-/// A line as name and value, the value not yet decoded.
-struct LDIFField {
-    /// A `value-spec` of RFC 2849, without the spaces before the value, and without TABs there, which ldapmodify passes over as well.
+    /// The value, not yet decoded: a `value-spec` of RFC 2849, without the spaces before it, and without TABs there, which ldapmodify passes over as
+    /// well.
     enum Content {
         case plain(ArraySlice<UInt8>)
         case base64(ArraySlice<UInt8>)
@@ -177,11 +166,20 @@ struct LDIFField {
         }
     }
 
-    /// The number of the line, from 1.
-    let line: Int
-    let name: String
-    let content: Content
+    /// The first physical line's number, from 1.
+    let number: Int
+    var bytes: [UInt8]
+
+    /// Whether the line is the `-` that ends a modification; spaces behind it are of no matter.
+    var isSeparator: Bool {
+        bytes.first == UInt8(ascii: "-") && bytes.dropFirst().allSatisfy { $0 == UInt8(ascii: " ") }
+    }
+
+    /// Up to the colon, or the whole line.
+    var name: String { String(decoding: bytes.prefix { $0 != UInt8(ascii: ":") }, as: UTF8.self) }
 
     /// The name as a word of the format.
     var keyword: String { name.lowercased() }
+
+    var content: Content { Content(afterColon: bytes.drop { $0 != UInt8(ascii: ":") }.dropFirst()) }
 }

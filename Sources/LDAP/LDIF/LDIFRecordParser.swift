@@ -19,7 +19,7 @@ struct LDIFRecordParser {
         if let field = try peek(), field.keyword == "version" {
             place += 1
             guard try word(of: field) == "1" else {
-                throw error(at: field.line, "this version of LDIF is not known", hint: "write version: 1")
+                throw error(at: field.number, "this version of LDIF is not known", hint: "write version: 1")
             }
         }
         guard let first = try peek() else { return nil }
@@ -37,7 +37,7 @@ struct LDIFRecordParser {
             change = try self.change(of: field)
         } else if let control = controls.first {
             throw error(
-                at: first.line, "there is a control (\(control.identifier)), but no change that it goes with",
+                at: first.number, "there is a control (\(control.identifier)), but no change that it goes with",
                 hint: "write a changetype line after the control lines")
         } else {
             change = .content(try attributes())
@@ -47,18 +47,18 @@ struct LDIFRecordParser {
                 at: lines[place].number, "the change is complete, but the record goes on",
                 hint: "remove the line, or put an empty line before the next record")
         }
-        return LDIFRecord(dn: dn, change: change, controls: controls, line: first.line)
+        return LDIFRecord(dn: dn, change: change, controls: controls, line: first.number)
     }
 
     // MARK: Changes
 
-    private mutating func change(of field: LDIFField) throws(LDAPSyntaxError) -> LDIFChange {
+    private mutating func change(of field: LDIFLine) throws(LDAPSyntaxError) -> LDIFChange {
         let type = try word(of: field)
         switch type {
         case "add":
             let attributes = try attributes()
             guard !attributes.isEmpty else {
-                throw error(at: field.line, "an entry to add has no attributes", hint: "write them as name: value")
+                throw error(at: field.number, "an entry to add has no attributes", hint: "write them as name: value")
             }
             return .add(attributes)
         case "delete":
@@ -69,7 +69,7 @@ struct LDIFRecordParser {
             return try rename()
         default:
             throw error(
-                at: field.line, "\(type.quotedForMessage) is not a kind of change",
+                at: field.number, "\(type.quotedForMessage) is not a kind of change",
                 hint: "write one of add, delete, modify, modrdn, moddn")
         }
     }
@@ -81,15 +81,15 @@ struct LDIFRecordParser {
         while let field = try peek() {
             guard field.keyword != "dn" else {
                 throw error(
-                    at: field.line, "a record begins within a record", hint: "put an empty line before the dn line")
+                    at: field.number, "a record begins within a record", hint: "put an empty line before the dn line")
             }
             guard field.keyword != "changetype" else {
                 throw error(
-                    at: field.line, "changetype follows the record's first attribute",
+                    at: field.number, "changetype follows the record's first attribute",
                     hint: "write it directly after the dn line and the control lines")
             }
             place += 1
-            let name = try attributeName(field.name, at: field.line)
+            let name = try attributeName(field.name, at: field.number)
             let value = try value(of: field)
             if let known = places[name] {
                 attributes[known].values.append(value)
@@ -106,22 +106,22 @@ struct LDIFRecordParser {
         while let field = try peek() {
             guard let action = Modification.Action(rawValue: field.keyword) else {
                 throw error(
-                    at: field.line, "\(field.name.quotedForMessage) does not begin a modification",
+                    at: field.number, "\(field.name.quotedForMessage) does not begin a modification",
                     hint: "write add:, delete:, replace: or increment: and the attribute's name")
             }
             place += 1
-            let name = try attributeName(try text(of: field).trimmedOfSpaces, at: field.line)
+            let name = try attributeName(try text(of: field).trimmedOfSpaces, at: field.number)
             var modification = Modification(action, name, [])
             while !takeSeparator(), let line = try peek() {
                 guard AttributeName(unchecked: line.name) == name else {
                     throw error(
-                        at: line.line, "\(line.name.quotedForMessage) is in a modification of \(name)",
+                        at: line.number, "\(line.name.quotedForMessage) is in a modification of \(name)",
                         hint: "write \(name): and a value, or end the modification before with a line of one \"-\"")
                 }
                 place += 1
                 modification.values.append(try value(of: line))
             }
-            try check(modification, at: field.line)
+            try check(modification, at: field.number)
             modifications.append(modification)
         }
         return modifications
@@ -156,14 +156,14 @@ struct LDIFRecordParser {
         do throws(LDAPSyntaxError) {
             newRDN = try RDN(parsing: newName)
         } catch {
-            throw self.error(error, at: nameField.line)
+            throw self.error(error, at: nameField.number)
         }
         let deleteField = try required(
             "deleteoldrdn", hint: "write deleteoldrdn: 1 to drop the old value, 0 to keep it")
         let deleteWord = try word(of: deleteField)
         guard deleteWord == "0" || deleteWord == "1" else {
             throw error(
-                at: deleteField.line, "deleteoldrdn is \(deleteWord.quotedForMessage)",
+                at: deleteField.number, "deleteoldrdn is \(deleteWord.quotedForMessage)",
                 hint: "write 1 to drop the old value, 0 to keep it")
         }
         var newSuperior: DN?
@@ -174,7 +174,7 @@ struct LDIFRecordParser {
         return .rename(newRDN: newRDN, deleteOldRDN: deleteWord == "1", newSuperior: newSuperior)
     }
 
-    private mutating func required(_ keyword: String, hint: String) throws(LDAPSyntaxError) -> LDIFField {
+    private mutating func required(_ keyword: String, hint: String) throws(LDAPSyntaxError) -> LDIFLine {
         guard let field = try peek(), field.keyword == keyword else {
             throw error(
                 at: place < lines.count ? lines[place].number : lines[lines.count - 1].number,
@@ -186,10 +186,10 @@ struct LDIFRecordParser {
 
     // MARK: Errors
 
-    private func recordWithoutDN(_ field: LDIFField) -> LDAPSyntaxError {
+    private func recordWithoutDN(_ field: LDIFLine) -> LDAPSyntaxError {
         let isSearchResult = field.keyword == "search" || field.keyword == "result"
         return error(
-            at: field.line, "the record begins with \(field.name.quotedForMessage) instead of dn",
+            at: field.number, "the record begins with \(field.name.quotedForMessage) instead of dn",
             hint: isSearchResult
                 ? "remove ldapsearch's result lines (ldapsearch -LLL leaves them out)"
                 : "write a dn line first, and separate records, and only them, with empty lines")
@@ -207,16 +207,16 @@ struct LDIFRecordParser {
 /// The parts of one line: names, values in their three forms, controls.
 extension LDIFRecordParser {
     /// `control: oid [true|false] [value]`.
-    func control(_ field: LDIFField) throws(LDAPSyntaxError) -> Control {
+    func control(_ field: LDIFLine) throws(LDAPSyntaxError) -> Control {
         guard case .plain(let content) = field.content else {
-            throw error(at: field.line, "a control line is not in base64", hint: "write only the control's value so")
+            throw error(at: field.number, "a control line is not in base64", hint: "write only the control's value so")
         }
         let separators = [UInt8(ascii: " "), UInt8(ascii: ":")]
         let oidEnd = content.firstIndex { separators.contains($0) } ?? content.endIndex
         let oid = String(decoding: content[..<oidEnd], as: UTF8.self)
         guard let first = content.first, first.isASCIIDigit, AttributeName.isWellFormed(oid), !oid.contains(";") else {
             throw error(
-                at: field.line, "\(oid.quotedForMessage) is not the type of a control",
+                at: field.number, "\(oid.quotedForMessage) is not the type of a control",
                 hint: "write it as a dotted number")
         }
         let rest = content[oidEnd...].drop { $0 == UInt8(ascii: " ") }
@@ -224,24 +224,23 @@ extension LDIFRecordParser {
         let word = String(decoding: rest[..<wordEnd], as: UTF8.self)
         guard ["", "true", "false"].contains(word.lowercased()) else {
             throw error(
-                at: field.line, "a control's criticality is \(word.quotedForMessage)", hint: "write true or false")
+                at: field.number, "a control's criticality is \(word.quotedForMessage)", hint: "write true or false")
         }
         let valueSpecification = rest[wordEnd...].drop { $0 == UInt8(ascii: " ") }
         var value: [UInt8]?
         if let colon = valueSpecification.first {
             guard colon == UInt8(ascii: ":") else {
                 throw error(
-                    at: field.line, "there is more behind the control's criticality",
+                    at: field.number, "there is more behind the control's criticality",
                     hint: "put a colon before the control's value")
             }
-            let content = LDIFField.Content(afterColon: valueSpecification.dropFirst())
-            value = try self.value(of: LDIFField(line: field.line, name: field.name, content: content)).bytes
+            value = try self.value(LDIFLine.Content(afterColon: valueSpecification.dropFirst()), of: field).bytes
         }
         return Control(oid, isCritical: word.lowercased() == "true", value: value)
     }
 
-    /// The field of the line that is next; nil at the record's end.
-    func peek() throws(LDAPSyntaxError) -> LDIFField? {
+    /// The line that is next; nil at the record's end.
+    func peek() throws(LDAPSyntaxError) -> LDIFLine? {
         guard place < lines.count else { return nil }
         let line = lines[place]
         guard !line.isSeparator else {
@@ -249,23 +248,22 @@ extension LDIFRecordParser {
                 at: line.number, "a line of one \"-\" that ends no modification",
                 hint: "remove it, or write the modification before it")
         }
-        guard let colon = line.bytes.firstIndex(of: UInt8(ascii: ":")) else {
-            let text = String(decoding: line.bytes, as: UTF8.self)
+        guard line.bytes.contains(UInt8(ascii: ":")) else {
             throw error(
-                at: line.number, "\(text.quotedForMessage) has no colon",
+                at: line.number, "\(line.name.quotedForMessage) has no colon",
                 hint: "write name: value; begin a line that goes on with the one before with a space")
         }
-        return LDIFField(
-            line: line.number, name: String(decoding: line.bytes[..<colon], as: UTF8.self),
-            content: LDIFField.Content(afterColon: line.bytes[(colon + 1)...]))
+        return line
     }
 
-    func value(of field: LDIFField) throws(LDAPSyntaxError) -> AttributeValue {
-        switch field.content {
+    func value(of line: LDIFLine) throws(LDAPSyntaxError) -> AttributeValue { try value(line.content, of: line) }
+
+    func value(_ content: LDIFLine.Content, of field: LDIFLine) throws(LDAPSyntaxError) -> AttributeValue {
+        switch content {
         case .plain(let bytes):
             if let byte = bytes.first(where: { $0 == 0 || $0 == UInt8(ascii: "\r") }) {
                 throw error(
-                    at: field.line,
+                    at: field.number,
                     "the value of \(field.name) holds a \(byte == 0 ? "NUL" : "carriage return") character",
                     hint: "write the value in base64, after two colons, or end lines with LF or CRLF")
             }
@@ -275,7 +273,7 @@ extension LDIFRecordParser {
             guard let bytes = Data(base64Encoded: Data(text)), bytes.base64EncodedString().utf8.elementsEqual(text)
             else {
                 throw error(
-                    at: field.line, "the value of \(field.name) is not base64",
+                    at: field.number, "the value of \(field.name) is not base64",
                     hint: "encode it again (\"base64 -w 0\"), or use one colon for a plain value")
             }
             return AttributeValue(bytes: bytes)
@@ -286,32 +284,32 @@ extension LDIFRecordParser {
                 do { return AttributeValue(bytes: try urlContents(url)) } catch { reason = "\(error)" }
             }
             throw error(
-                at: field.line, "the value of \(field.name) cannot be read from \(url.quotedForMessage): \(reason)",
+                at: field.number, "the value of \(field.name) cannot be read from \(url.quotedForMessage): \(reason)",
                 hint: "write the URL of a file that can be read, as file:///path, or the value itself")
         }
     }
 
-    func text(of field: LDIFField) throws(LDAPSyntaxError) -> String {
+    func text(of field: LDIFLine) throws(LDAPSyntaxError) -> String {
         if case .url = field.content {
-            throw error(at: field.line, "\(field.name) may not come from a URL", hint: "write it here")
+            throw error(at: field.number, "\(field.name) may not come from a URL", hint: "write it here")
         }
         guard let text = try value(of: field).text else {
-            throw error(at: field.line, "\(field.name) is not UTF-8", hint: "save the file as UTF-8")
+            throw error(at: field.number, "\(field.name) is not UTF-8", hint: "save the file as UTF-8")
         }
         return text
     }
 
     /// A value that is one of a few words: in lower case, without spaces around it.
-    func word(of field: LDIFField) throws(LDAPSyntaxError) -> String {
+    func word(of field: LDIFLine) throws(LDAPSyntaxError) -> String {
         try text(of: field).trimmedOfSpaces.lowercased()
     }
 
-    func dn(of field: LDIFField) throws(LDAPSyntaxError) -> DN {
+    func dn(of field: LDIFLine) throws(LDAPSyntaxError) -> DN {
         let name = try text(of: field)
         do throws(LDAPSyntaxError) {
             return try DN(parsing: name)
         } catch {
-            throw self.error(error, at: field.line)
+            throw self.error(error, at: field.number)
         }
     }
 
