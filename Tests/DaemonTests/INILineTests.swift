@@ -25,30 +25,30 @@ struct INILineTests {
         return settings
     }
 
-    /// The text of a key.
-    private func text(_ settings: Settings, _ section: SectionName, _ key: String) -> String? {
-        settings.entries[SettingID(section, label: nil, key: key)]?.text
+    /// The text of a section's key.
+    private func text<Section: SettingsSection>(_ settings: Settings, of section: Section.Type) -> String? {
+        settings.entries[Section.keys[0].declaration.id(nil)]?.text
     }
 
     @Test func `a file becomes sections and keys with their lines`() {
         let settings = read("# head\n\n[D]\nA = 10\n  ; note\n[Other One]\r\nB=30\r\n".utf8)
         #expect(settings.problems.isEmpty)
-        #expect(text(settings, Section.section, "A") == "10")
-        #expect(text(settings, Other.section, "B") == "30")
+        #expect(text(settings, of: Section.self) == "10")
+        #expect(text(settings, of: Other.self) == "30")
         #expect(settings.place(of: \Section.text) == .file("a.conf", line: 4))
         #expect(settings.place(of: \Other.text) == .file("a.conf", line: 7))
     }
 
     @Test func `a value may contain hashes, semicolons and equals signs, and may be empty`() {
         let settings = read("[D]\nA = a#b;c=d  \n[Other One]\nB =\n".utf8)
-        #expect(text(settings, Section.section, "A") == "a#b;c=d")
-        #expect(text(settings, Other.section, "B")?.isEmpty == true)
+        #expect(text(settings, of: Section.self) == "a#b;c=d")
+        #expect(text(settings, of: Other.self)?.isEmpty == true)
     }
 
     @Test func `a byte order mark and a missing last line end are accepted`() {
         let settings = read("\u{FEFF}[D]\nA = ä".utf8)
         #expect(settings.problems.isEmpty)
-        #expect(text(settings, Section.section, "A") == "ä")
+        #expect(text(settings, of: Section.self) == "ä")
     }
 
     @Test(arguments: [
@@ -72,12 +72,12 @@ struct INILineTests {
     @Test func `invalid UTF-8 is a problem, and the following lines are read`() {
         let settings = read(Array("[D]\nA = ".utf8) + [0xFF, 0x0A] + Array("A = 2".utf8))
         #expect(settings.problems.map(\.place) == [.file("a.conf", line: 2)])
-        #expect(text(settings, Section.section, "A") == "2")
+        #expect(text(settings, of: Section.self) == "2")
     }
 
     @Test func `keys below an invalid section line do not become part of the previous section`() {
         let settings = read("[D]\nA = 1\n[Other One\nA = 2\n".utf8)
-        #expect(text(settings, Section.section, "A") == "1")
+        #expect(text(settings, of: Section.self) == "1")
         #expect(settings.problems.count == 1)
     }
 

@@ -34,9 +34,7 @@ package struct ControlClient: Sendable {
     /// Sends one request and reads the whole reply.
     package func send(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
         let reply = try await exchange(request)
-        if let refusal = try? JSONDecoder().decode(ControlReply.Refusal.self, from: Data(reply.line)) {
-            throw .refused(refusal.refused)
-        }
+        if let refusal = reply.refusal { throw .refused(refusal) }
         return reply
     }
 

@@ -120,13 +120,14 @@ package struct ControlReply: Hashable, Sendable {
 
     /// A reply with the reason why a request is refused. The client throws `ControlClientError.refused` for it.
     package static func refusal(_ reason: String) -> Self {
-        (try? ControlReply(encoding: Refusal(refused: OneLine.of(reason))))
+        (try? ControlReply(encoding: [refused: OneLine.of(reason)]))
             ?? ControlReply(line: Array(#"{"refused":"the reason cannot be written"}"#.utf8))
     }
 
     var bytes: [UInt8] { line.isEmpty ? [] : line + [UInt8(ascii: "\n")] }
 
-    struct Refusal: Codable {
-        let refused: String
-    }
+    /// The reason; nil for every reply that is not a refusal.
+    var refusal: String? { (try? JSONDecoder().decode([String: String].self, from: Data(line)))?[Self.refused] }
+
+    private static let refused = "refused"
 }

@@ -1,19 +1,6 @@
 package import JobCore
 package import SystemPackage
 
-/// The identity of a setting: section, label for labelled sections, key. Case is ignored.
-struct SettingID: Hashable, Sendable {
-    let section: String
-    let label: String?
-    let key: String
-
-    init(_ section: SectionName, label: String?, key: String) {
-        self.section = section.title.lowercased()
-        self.label = label?.lowercased()
-        self.key = key.lowercased()
-    }
-}
-
 /// All settings that were read, with their places and problems.
 ///
 /// A setting with an error has its default value, so that checks across settings still work and one pass finds all errors.
@@ -27,7 +14,7 @@ package struct Settings: Sendable {
         /// nil: the text is wrong.
         var value: SettingValue?
 
-        var id: SettingID { declaration.id(label) }
+        var id: String { declaration.id(label) }
 
         /// A problem at this place, with the value unless it is secret.
         func problem(_ severity: SettingsProblem.Severity, _ reason: String, hint: String) -> SettingsProblem {
@@ -38,9 +25,10 @@ package struct Settings: Sendable {
     }
 
     let schema: SettingsSchema
-    var entries: [SettingID: Entry] = [:]
+    /// By their identities, see ``SettingDeclaration/id(_:)``.
+    var entries: [String: Entry] = [:]
     /// Settings with an error: a wrong text, or an unreadable file of a secret.
-    var faulty: Set<SettingID> = []
+    var faulty: Set<String> = []
     /// The labels of labelled sections with their first places, in the order of their appearance.
     var labelled: [(section: SectionName, label: String, place: SettingPlace)] = []
     var problems: [SettingsProblem] = []
@@ -181,7 +169,8 @@ package struct Settings: Sendable {
 }
 
 extension SettingDeclaration {
-    func id(_ label: String?) -> SettingID { SettingID(section, label: label, key: name) }
+    /// The identity of a setting: section, label of a labelled section, key. Case is ignored.
+    func id(_ label: String?) -> String { "\(section.title)/\(label ?? "")/\(name)".lowercased() }
 }
 
 extension SettingPlace {

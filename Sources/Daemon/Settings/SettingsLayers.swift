@@ -63,7 +63,7 @@ extension Settings {
     }
 
     /// Adds a layer over the earlier ones.
-    private mutating func add(_ layer: [SettingID: Entry]) {
+    private mutating func add(_ layer: [String: Entry]) {
         for entry in layer.values {
             for secret in schema.sections.flatMap(\.keys) where secret.isSecret {
                 let ids = [secret, secret.companion].compactMap { $0?.id(entry.label) }
@@ -98,7 +98,7 @@ extension Settings {
     ///   - source: the file's name.
     /// - Returns: whether the file contains a secret.
     mutating func read(_ bytes: [UInt8], of source: String) -> Bool {
-        var layer: [SettingID: Entry] = [:]
+        var layer: [String: Entry] = [:]
         var holdsSecret = false
         var isInSection = false
         // nil: its keys are ignored.
@@ -151,7 +151,7 @@ extension Settings {
 
     private mutating func add(
         _ key: String, _ value: String, at place: SettingPlace, in section: SettingsSchema.Section, label: String?,
-        into layer: inout [SettingID: Entry]
+        into layer: inout [String: Entry]
     ) -> Bool {
         let title = section.name.filled(with: label)
         if let retired = section.retired.first(where: { $0.name.isSameName(as: key) }) {
@@ -208,7 +208,7 @@ extension Settings {
 
 extension Settings {
     private mutating func add(credentials directory: FilePath) {
-        var layer: [SettingID: Entry] = [:]
+        var layer: [String: Entry] = [:]
         for secret in schema.sections.flatMap(\.keys) where secret.isSecret && secret.section.placeholder == nil {
             let path = directory.appending(secret.credentialName)
             guard access(path.string, F_OK) == 0 || errno != ENOENT && errno != ENOTDIR else { continue }
@@ -231,7 +231,7 @@ extension Settings {
     /// `PROV_<SECTION>_<KEY>`; in a labelled section `PROV_<SECTION>_<LABEL>_<KEY>`. A label of the files is matched by its letters and digits only;
     /// any other label creates a section with this label in lower case.
     private mutating func add(environment: [String: String]) {
-        var layer: [SettingID: Entry] = [:]
+        var layer: [String: Entry] = [:]
         for (name, text) in environment.sorted(by: { $0.key < $1.key })
         where name.hasPrefix("PROV_") && !schema.otherVariables.contains(name) {
             guard let (declaration, label) = meaning(ofVariable: name) else {
