@@ -1,6 +1,7 @@
 import Daemon
 import Foundation
 import SystemPackage
+import Testing
 
 @testable import prov_backup_rsnapshot
 
@@ -37,18 +38,16 @@ final class SettingsFixture: Sendable {
     func load(
         _ service: String, global: String? = nil, environment: [String: String] = [:]
     ) throws -> (settings: DaemonConfiguration, warnings: [SettingsProblem]) {
-        try DaemonConfiguration.load(
+        let (settings, warnings, errors) = DaemonConfiguration.load(
             service: try file("service.conf", service), global: try global.map { try file("global.conf", $0) },
             environment: environment)
+        return (try #require(settings, "\(errors)"), warnings)
     }
 
     /// The errors of a service file.
     func errors(_ service: String, environment: [String: String] = [:]) throws -> [SettingsProblem] {
-        do {
-            _ = try load(service, environment: environment)
-            return []
-        } catch let error as SettingsError {
-            return error.errors
-        }
+        DaemonConfiguration.load(
+            service: try file("service.conf", service), global: nil, environment: environment
+        ).errors
     }
 }

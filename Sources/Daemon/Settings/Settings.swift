@@ -60,8 +60,6 @@ package struct Settings: Sendable {
     /// In the order of the files.
     package var warnings: [SettingsProblem] { problems(.warning) }
 
-    package var error: SettingsError { SettingsError(errors: errors, warnings: warnings) }
-
     private func problems(_ severity: SettingsProblem.Severity) -> [SettingsProblem] {
         problems.filter { $0.severity == severity }.sorted { $0.place.isBefore($1.place) }
     }
@@ -308,16 +306,4 @@ package struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
         parts.append(hint.isEmpty ? reason : "\(reason); \(hint)")
         return OneLine.escaping(parts.joined(separator: ": "))
     }
-}
-
-/// Thrown for settings that cannot be used.
-package struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// At least one.
-    package let errors: [SettingsProblem]
-    package let warnings: [SettingsProblem]
-
-    /// One line for each error.
-    package var description: String { errors.map(\.description).joined(separator: "\n") }
-
-    package var exitStatus: ProcessExitStatus { .wrongConfiguration }
 }

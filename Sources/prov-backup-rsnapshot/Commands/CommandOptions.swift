@@ -49,19 +49,14 @@ struct SettingsOptions: ParsableArguments {
     /// - Parameter note: is called for each problem; by default it is printed to standard error.
     /// - Throws: `CommandFailure` if the settings cannot be used.
     func load(note: (SettingsProblem) -> Void = { printError("\($0)") }) throws -> DaemonConfiguration {
-        do {
-            let (configuration, warnings) = try DaemonConfiguration.load(
-                service: FilePath(config), global: globalFile,
-                environment: ProcessInfo.processInfo.environment, namedGlobal: global)
-            warnings.forEach(note)
-            return configuration
-        } catch {
-            (error.warnings + error.errors).forEach(note)
-            let count = error.errors.count
-            throw CommandFailure(
-                count == 1 ? "the settings contain an error" : "the settings contain \(count) errors",
-                hint: "fix what is reported above; the settings are \(config)", status: error.exitStatus)
-        }
+        let (configuration, warnings, errors) = DaemonConfiguration.load(
+            service: FilePath(config), global: globalFile, environment: ProcessInfo.processInfo.environment,
+            namedGlobal: global)
+        (warnings + errors).forEach(note)
+        if let configuration { return configuration }
+        throw CommandFailure(
+            errors.count == 1 ? "the settings contain an error" : "the settings contain \(errors.count) errors",
+            hint: "fix what is reported above; the settings are \(config)", status: .wrongConfiguration)
     }
 }
 

@@ -42,17 +42,16 @@ final class DaemonConfiguration: Sendable {
     ///   - service: the service's file (`-c`).
     ///   - global: the global file, if it exists.
     ///   - namedGlobal: the global file if the command line names it (`-g`).
-    /// - Throws: all errors at once.
+    /// - Returns: nil and all errors at once if the settings cannot be used; and all warnings.
     static func load(
         service: FilePath, global: FilePath?, environment: [String: String], namedGlobal: String? = nil
-    ) throws(SettingsError) -> (settings: DaemonConfiguration, warnings: [SettingsProblem]) {
+    ) -> (settings: DaemonConfiguration?, warnings: [SettingsProblem], errors: [SettingsProblem]) {
         var settings = Settings(.daemon, files: [global, service].compactMap(\.self), environment: environment)
         // The content of an unreadable file is unknown, so no key is reported as missing.
-        if settings.lacksFile { throw settings.error }
+        if settings.lacksFile { return (nil, settings.warnings, settings.errors) }
         let configuration = DaemonConfiguration(
             checking: &settings, configFile: service.string, globalFile: namedGlobal)
-        guard settings.errors.isEmpty else { throw settings.error }
-        return (configuration, settings.warnings)
+        return (settings.errors.isEmpty ? configuration : nil, settings.warnings, settings.errors)
     }
 
     /// Checks across keys and adds the errors to the settings. The result must not be used if there are errors.
