@@ -219,6 +219,12 @@ package struct SettingsSchema: Sendable {
 
     package let sections: [Section]
     let otherVariables: Set<String>
+    /// The secrets, each with the key of its file. Sections with labels have none.
+    var secrets: [(secret: SettingDeclaration, file: SettingDeclaration)] {
+        sections.filter { $0.name.placeholder == nil }.flatMap(\.keys).compactMap { key in
+            key.companion.map { (key, $0) }
+        }
+    }
 
     /// - Parameters:
     ///   - sections: in the order of the reference.

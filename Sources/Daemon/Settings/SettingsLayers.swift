@@ -32,53 +32,46 @@ extension Settings {
     }
 
     private mutating func readSecretFiles() {
-        for secret in schema.sections.flatMap(\.keys) where secret.isSecret {
-            guard let companion = secret.companion else { continue }
-            let sections: [String?] = secret.section.placeholder == nil ? [nil] : labels(of: secret.section)
-            for label in sections {
-                guard let entry = entries[companion.id(label)], !entry.text.isEmpty else { continue }
-                guard entry.text.hasPrefix("/") else {
-                    faulty.insert(secret.id(label))
-                    continue
+        for (secret, file) in schema.secrets {
+            guard let entry = entries[file.id(nil)], !entry.text.isEmpty else { continue }
+            guard entry.text.hasPrefix("/") else {
+                faulty.insert(secret.id(nil))
+                continue
+            }
+            do throws(SettingValueError) {
+                let path = FilePath(entry.text)
+                let file = try SettingsFile(reading: path)
+                if file.isOpenToOthers {
+                    problems.append(
+                        .unprotected(path, reason: "other users can read or write this file with \(secret.name)"))
                 }
-                do throws(SettingValueError) {
-                    let path = FilePath(entry.text)
-                    let file = try SettingsFile(reading: path)
-                    if file.isOpenToOthers {
-                        problems.append(
-                            .unprotected(path, reason: "other users can read or write this file with \(secret.name)"))
-                    }
-                    let text = try file.secretText()
-                    guard !text.isEmpty else {
-                        throw SettingValueError("the file is empty", hint: "write the secret into it")
-                    }
-                    let own = Entry(declaration: secret, label: label, text: text, place: entry.place)
-                    entries[own.id] = own
-                } catch {
-                    faulty.insert(secret.id(label))
-                    problems.append(entry.problem(.error, error.reason, hint: error.hint))
+                let text = try file.secretText()
+                guard !text.isEmpty else {
+                    throw SettingValueError("the file is empty", hint: "write the secret into it")
                 }
+                entries[secret.id(nil)] = Entry(declaration: secret, label: nil, text: text, place: entry.place)
+            } catch {
+                faulty.insert(secret.id(nil))
+                problems.append(entry.problem(.error, error.reason, hint: error.hint))
             }
         }
     }
 
     /// Adds a layer over the earlier ones.
     private mutating func add(_ layer: [String: Entry]) {
-        for entry in layer.values {
-            for secret in schema.sections.flatMap(\.keys) where secret.isSecret {
-                let ids = [secret, secret.companion].compactMap { $0?.id(entry.label) }
-                if ids.contains(entry.id) { ids.forEach { entries[$0] = nil } }
+        var layer = layer
+        for (secret, file) in schema.secrets {
+            let ids = [secret.id(nil), file.id(nil)]
+            guard ids.contains(where: { layer[$0] != nil }) else { continue }
+            ids.forEach { entries[$0] = nil }
+            guard let own = layer[ids[0]], let named = layer[ids[1]], !own.text.isEmpty, !named.text.isEmpty else {
+                continue
             }
+            problems.append(
+                named.problem(.error, "\(secret.name) is set as well (\(own.place))", hint: "keep one of the two"))
+            layer[ids[0]] = nil
         }
         entries.merge(layer) { _, new in new }
-        for (id, entry) in layer where entry.declaration.isSecret && !entry.text.isEmpty {
-            guard let file = entry.declaration.companion.flatMap({ layer[$0.id(entry.label)] }), !file.text.isEmpty
-            else { continue }
-            problems.append(
-                file.problem(
-                    .error, "\(entry.declaration.name) is set as well (\(entry.place))", hint: "keep one of the two"))
-            entries[id] = nil
-        }
     }
 
     private mutating func note(label: String, of section: SectionName, at place: SettingPlace) {
@@ -209,7 +202,7 @@ extension Settings {
 extension Settings {
     private mutating func add(credentials directory: FilePath) {
         var layer: [String: Entry] = [:]
-        for secret in schema.sections.flatMap(\.keys) where secret.isSecret && secret.section.placeholder == nil {
+        for (secret, _) in schema.secrets {
             let path = directory.appending(secret.credentialName)
             guard access(path.string, F_OK) == 0 || errno != ENOENT && errno != ENOTDIR else { continue }
             let place = SettingPlace.credential(path.string)

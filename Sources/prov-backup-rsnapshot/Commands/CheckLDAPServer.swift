@@ -45,18 +45,14 @@ extension Checklist {
     }
 
     private mutating func features(_ offered: Set<ServerFeature>) {
-        if offered.contains(.assertion) {
-            ok("assertions", "offered")
-        } else {
-            add(
-                "assertions", "not offered (RFC 4528)",
-                hint: "use a server that offers them, such as OpenLDAP: claims need them")
+        func check(_ feature: ServerFeature, _ name: String, _ source: String, hint: String) {
+            let isOffered = offered.contains(feature)
+            add(name, isOffered ? "offered" : "not offered (\(source))", hint: isOffered ? nil : hint)
         }
-        if offered.contains(.pagedResults) {
-            ok("paged results", "offered")
-        } else {
-            add("paged results", "not offered (RFC 2696)", hint: "use a server that offers them")
-        }
+        check(
+            .assertion, "assertions", "RFC 4528",
+            hint: "use a server that offers them, such as OpenLDAP: claims need them")
+        check(.pagedResults, "paged results", "RFC 2696", hint: "use a server that offers them")
     }
 
     /// Sends a request, because a server that has loaded the module lists it in its root DSE even if no database has the overlay.
