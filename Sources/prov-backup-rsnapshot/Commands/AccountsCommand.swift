@@ -28,12 +28,13 @@ struct AccountsCommand: AsyncParsableCommand {
             let accounts = try await AccountStore(settings)
             let scope = accounts.scope
             let filter = pending ? scope.pending : failed ? try accounts.failed() : scope.accounts
-            if !output.json { print(AccountLine.heading) }
+            let table = TextTable(AccountLine.headings, least: [10, 8, 16, 7, 5, 18])
+            if !output.json { print(table.line(AccountLine.headings)) }
             let host = settings.backupJobs.host
             try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, uid, entry in
                 let line = AccountLine(
                     uid: uid, status: status, lastBackup: BackupJobs.lastCopy(in: entry, host: host))
-                try output.show(line, line.text)
+                try output.show(line, table.line(line.cells))
             }
         }
     }
@@ -296,18 +297,12 @@ struct AccountLine: Encodable {
         hosts = status.hosts.map(OneLine.value)
     }
 
-    static let heading = columns("UID", "MODE", "STATE", "DATE", "RETURN", "LAST BACKUP", "HOST")
+    static let headings = ["UID", "MODE", "STATE", "DATE", "RETURN", "LAST BACKUP", "HOST"]
 
-    var text: String {
-        Self.columns(
+    var cells: [String] {
+        [
             uid, mode, state, date ?? "-", returnValue ?? "-", lastBackup?.local ?? "-",
-            hosts.isEmpty ? "-" : hosts.joined(separator: ","))
-    }
-
-    private static func columns(_ cells: String...) -> String {
-        zip(cells, [12, 10, 18, 9, 7, 20, 0]).map { cell, width in
-            let cell = OneLine.escaping(cell)
-            return cell + String(repeating: " ", count: max(width - cell.count, width == 0 ? 0 : 1))
-        }.joined()
+            hosts.isEmpty ? "-" : hosts.joined(separator: ","),
+        ]
     }
 }

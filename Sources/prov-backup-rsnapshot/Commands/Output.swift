@@ -110,9 +110,10 @@ struct TextTable {
     private let headings: [String]
     private var widths: [Int]
 
-    init(_ headings: [String]) {
+    /// - Parameter least: the least widths of the columns, for rows that are printed one by one.
+    init(_ headings: [String], least: [Int] = []) {
         self.headings = headings
-        widths = headings.map(\.count)
+        widths = headings.enumerated().map { max($1.count, $0 < least.count ? least[$0] : 0) }
     }
 
     /// The headings and the rows as lines. Later rows get the same column widths.
