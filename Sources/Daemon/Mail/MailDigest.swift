@@ -17,22 +17,23 @@ package struct MailDigest: Sendable {
         package private(set) var texts: [String] = []
         /// Of all texts, also of those that are not kept.
         package private(set) var count = 0
+        fileprivate var openJobs: Set<JobID> = []
+        /// All jobs were submitted.
+        fileprivate var isComplete = true
+        /// When its first text was added.
+        fileprivate var since: Timestamp?
 
         package init(title: String?) { self.title = title }
 
-        fileprivate mutating func add(_ text: String) {
+        fileprivate var hasEnded: Bool { isComplete && openJobs.isEmpty }
+
+        fileprivate mutating func add(_ text: String, at time: Timestamp) {
             count += 1
             if texts.count < MailDigest.mostTexts { texts.append(text) }
+            since = since ?? time
         }
-    }
 
-    private struct OpenRun {
-        var section: Section
-        var jobs: Set<JobID> = []
-        /// All jobs were submitted.
-        var isComplete = false
-        /// When its first text was added.
-        var since: Timestamp?
+        fileprivate mutating func removeTexts() { (texts, count, since) = ([], 0, nil) }
     }
 
     /// Texts that are kept of a section.
@@ -42,9 +43,9 @@ package struct MailDigest: Sendable {
 
     private let interval: Duration
     private var lastSent: Timestamp?
-    private var ready: [Section] = []
-    private var runs: [UInt64: OpenRun] = [:]
-    private var jobs: [JobID: UInt64] = [:]
+    /// By the run's number; 0: jobs of no run.
+    private var sections: [UInt64: Section] = [:]
+    private var runs: [JobID: UInt64] = [:]
     private var lastRun: UInt64 = 0
 
     /// - Parameter interval: the minimum time between two mails.
@@ -55,55 +56,44 @@ package struct MailDigest: Sendable {
     /// Begins a run. It ends when ``close(_:)`` was called and all its jobs have ended.
     package mutating func open(_ title: String) -> Run {
         lastRun += 1
-        runs[lastRun] = OpenRun(section: Section(title: title))
+        var section = Section(title: title)
+        section.isComplete = false
+        sections[lastRun] = section
         return Run(number: lastRun)
     }
 
     /// Adds a job to a run; must be called before the job can end.
     package mutating func add(_ job: JobID, to run: Run) {
-        guard runs[run.number]?.jobs.insert(job).inserted ?? false else { return }
-        jobs[job] = run.number
+        if sections[run.number]?.openJobs.insert(job).inserted ?? false { runs[job] = run.number }
     }
 
     /// All jobs of the run were added.
     package mutating func close(_ run: Run) {
-        runs[run.number]?.isComplete = true
+        sections[run.number]?.isComplete = true
         settle(run.number)
     }
 
     /// A job has ended.
     /// - Parameter text: for the mail; nil: none.
     package mutating func ended(_ job: JobID, _ text: String?, at time: Timestamp) {
-        guard let run = jobs.removeValue(forKey: job) else {
-            if let text { add(text) }
-            return
-        }
-        if let text {
-            runs[run]?.section.add(text)
-            if runs[run]?.since == nil { runs[run]?.since = time }
-        }
-        runs[run]?.jobs.remove(job)
+        let run = runs.removeValue(forKey: job) ?? 0
+        if let text { sections[run, default: Section(title: nil)].add(text, at: time) }
+        sections[run]?.openJobs.remove(job)
         settle(run)
     }
 
-    private mutating func add(_ text: String) {
-        if !ready.contains(where: { $0.title == nil }) { ready.append(Section(title: nil)) }
-        guard let index = ready.firstIndex(where: { $0.title == nil }) else { return }
-        ready[index].add(text)
-    }
-
-    private mutating func settle(_ number: UInt64) {
-        guard let run = runs[number], run.isComplete, run.jobs.isEmpty else { return }
-        runs[number] = nil
-        if run.section.count > 0 { ready.append(run.section) }
+    private mutating func settle(_ run: UInt64) {
+        if let section = sections[run], section.hasEnded, section.count == 0 { sections[run] = nil }
     }
 
     // MARK: - Sending
 
     /// When the next mail is due; nil: unknown. Call ``take(now:)`` first.
     package func due(now: Timestamp) -> Timestamp? {
-        let waiting = runs.values.compactMap(\.since).min().map { $0 + Self.longestWait }
-        guard let earliest = ready.isEmpty ? waiting : now else { return nil }
+        let times = sections.values.compactMap { section in
+            section.since.map { section.hasEnded ? now : $0 + Self.longestWait }
+        }
+        guard let earliest = times.min() else { return nil }
         return max(earliest, lastSent.map { $0 + interval } ?? now)
     }
 
@@ -111,28 +101,22 @@ package struct MailDigest: Sendable {
     /// - Parameter now: if the clock was set back, a mail is delayed by at most the interval.
     package mutating func take(now: Timestamp) -> [Section] {
         lastSent = lastSent.map { min($0, now) }
-        for (number, run) in runs { runs[number]?.since = run.since.map { min($0, now) } }
+        for (run, section) in sections { sections[run]?.since = section.since.map { min($0, now) } }
         guard let due = due(now: now), due <= now else { return [] }
-        for (number, run) in runs where run.since.map({ $0 + Self.longestWait <= now }) ?? false {
-            ready.append(run.section)
-            runs[number]?.section = Section(title: run.section.title)
-            runs[number]?.since = nil
-        }
         lastSent = now
-        return takeReady()
+        return take { $0.hasEnded || ($0.since.map { $0 + Self.longestWait <= now } ?? false) }
     }
 
     /// All sections that were not sent, for the last mail.
-    package mutating func takeAll() -> [Section] {
-        ready += runs.sorted { $0.key < $1.key }.map(\.value.section).filter { $0.count > 0 }
-        runs = [:]
-        jobs = [:]
-        return takeReady()
-    }
+    package mutating func takeAll() -> [Section] { take { _ in true } }
 
-    private mutating func takeReady() -> [Section] {
-        defer { ready = [] }
-        return ready
+    private mutating func take(_ isMeant: (Section) -> Bool) -> [Section] {
+        let taken = sections.filter { $0.value.count > 0 && isMeant($0.value) }.sorted { $0.key < $1.key }
+        for (run, _) in taken {
+            sections[run]?.removeTexts()
+            settle(run)
+        }
+        return taken.map(\.value)
     }
 }
 
