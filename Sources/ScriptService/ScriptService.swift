@@ -21,19 +21,13 @@ import SystemPackage
 /// written by others.
 package struct ScriptService: ProvisioningService {
     package let configuration: ScriptServiceConfiguration
-    private let problem: ProvisioningFailure?
 
-    package init(configuration: ScriptServiceConfiguration) {
-        self.configuration = configuration
-        problem = configuration.problem.map {
-            ProvisioningFailure(.undefinedError, .configuration, reason: $0.reason, hint: $0.hint)
-        }
-    }
+    package init(configuration: ScriptServiceConfiguration) { self.configuration = configuration }
 
     package var requestedAttributes: [AttributeName] { [ScriptStep.nameAttribute] + configuration.attributes }
 
     package func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
-        if let problem { throw problem }
+        if let problem = configuration.problem { throw problem }
         guard let script = configuration.script(for: request.operation) else {
             return [NothingStep(operation: request.operation)]
         }

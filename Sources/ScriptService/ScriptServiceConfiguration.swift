@@ -43,13 +43,13 @@ package struct ScriptServiceConfiguration: Hashable, Sendable {
     }
 
     /// Set if variables of two attributes would have the same name, such as those of `x-1` and of the first value of `x`.
-    package var problem: (reason: String, hint: String)? {
+    package var problem: ProvisioningFailure? {
         for (place, name) in attributes.enumerated() {
             for other in attributes[..<place] where EntryVariables.overlap(name, other) {
-                return (
-                    "ATTRIBUTES names \(other) and \(name), whose variables would have the same names",
-                    "name one of them in ATTRIBUTES only"
-                )
+                return ProvisioningFailure(
+                    .undefinedError, .configuration,
+                    reason: "ATTRIBUTES names \(other) and \(name), whose variables would have the same names",
+                    hint: "name one of them in ATTRIBUTES only")
             }
         }
         return nil
