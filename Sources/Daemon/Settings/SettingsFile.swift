@@ -1,6 +1,6 @@
 import Glibc
 import JobCore
-import SystemPackage
+package import SystemPackage
 
 /// A line of an INI file that is neither blank nor a comment (`#` or `;` first). Values are not interpreted.
 ///
@@ -59,6 +59,16 @@ extension Substring {
     }
 }
 
+extension FilePath {
+    /// Paths on the command line may be relative. nil: the working directory no longer exists.
+    package var absolute: FilePath? {
+        guard isRelative else { return self }
+        guard let here = getcwd(nil, 0) else { return nil }
+        defer { free(here) }
+        return FilePath(platformString: here).pushing(self)
+    }
+}
+
 /// The content and mode of a settings file or a secret's file.
 struct SettingsFile {
     let bytes: [UInt8]
@@ -68,7 +78,7 @@ struct SettingsFile {
 
     /// - Throws: also if another user could change the file.
     init(reading path: FilePath) throws(SettingValueError) {
-        if let fault = TrustedPath("", Self.absolute(path), .file).fault {
+        if let fault = TrustedPath("", path.absolute ?? path, .file).fault {
             throw SettingValueError(fault.findingOfFile, hint: fault.hint)
         }
         let descriptor = open(path.string, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
@@ -95,14 +105,6 @@ struct SettingsFile {
             throw SettingValueError("the file is not text in UTF-8", hint: "save it in UTF-8")
         }
         return text
-    }
-
-    /// Paths on the command line may be relative.
-    private static func absolute(_ path: FilePath) -> FilePath {
-        if path.isAbsolute { return path }
-        var directory = [CChar](repeating: 0, count: Int(PATH_MAX))
-        guard getcwd(&directory, directory.count) != nil else { return path }
-        return FilePath(platformString: directory).pushing(path)
     }
 
     private static func readAll(_ descriptor: Int32) throws(SettingValueError) -> [UInt8] {

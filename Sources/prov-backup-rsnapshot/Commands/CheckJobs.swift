@@ -72,10 +72,9 @@ extension Checklist {
             } else {
                 note("daemon", "does not run here")
             }
-        } catch let failure as CommandFailure {
-            add("daemon", failure.reason, hint: failure.hint, status: failure.status)
         } catch {
-            add("daemon", "\(error)", hint: "see the daemon's log")
+            let failure = CommandFailure(inDaemon: error)
+            add("daemon", failure.reason, hint: failure.hint, status: failure.status)
         }
     }
 
@@ -162,7 +161,7 @@ extension Checklist {
             guard let fault = loaded?.problem else { return ok(line.name, line.path) }
             add(line.name, fault, hint: ScriptLine.loadingHint, untilThen: "it is not loaded")
         } catch {
-            let failure = CommandFailure(error) ?? CommandFailure("\(error)", hint: "see the daemon's log")
+            let failure = CommandFailure(inDaemon: error)
             guard failure != control.noDaemon() else { return ok(line.name, line.path) }
             add(
                 Requirement(

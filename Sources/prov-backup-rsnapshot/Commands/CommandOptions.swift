@@ -92,6 +92,11 @@ extension CommandFailure {
         self.init(error.description, hint: "nothing was changed", status: status)
     }
 
+    /// An error of the daemon, of any kind.
+    init(inDaemon error: any Error) {
+        self = CommandFailure(error) ?? CommandFailure("\(error)", hint: "see the daemon's log")
+    }
+
     /// - Returns: nil for other errors, such as those of the command line.
     init?(_ error: any Error) {
         switch error {

@@ -100,12 +100,10 @@ struct LDIFCreateCommand: ParsableCommand {
         do {
             files = try TestLDIFs(
                 uid: uid, reseller: reseller, customer: customer, people: people, givenName: givenname,
-                surname: surname, base: try DN(parsing: base), homeRoot: FilePath(homeRoot), host: host
+                surname: surname, base: try DN(base, of: "--base"), homeRoot: FilePath(homeRoot), host: host
             ).files()
         } catch let error as TestLDIFs.Invalid {
             throw ValidationError("\(error)")
-        } catch let error as LDAPSyntaxError {
-            throw ValidationError("--base: \(error)")
         }
         try TextFiles.makeDirectory(output, option: "--output")
         for file in files {
@@ -136,17 +134,13 @@ struct LDIFSiteCommand: ParsableCommand {
         let site: SiteLDIF
         do {
             site = try SiteLDIF(
-                base: try dn(base, of: "--base"), daemonDN: try daemonDN.map { try dn($0, of: "--daemon-dn") },
+                base: try DN(base, of: "--base"), daemonDN: try daemonDN.map { try DN($0, of: "--daemon-dn") },
                 pieces: SandboxPieces())
         } catch let error as SandboxError where error.code == .option {
             throw CommandFailure(error.reason, hint: error.hint, status: .wrongUsage)
         }
         print(LDIFWriter.comment(head(site)))
         for record in site.records { StandardOutput.write(LDIFWriter.text(for: record)) }
-    }
-
-    private func dn(_ text: String, of option: String) throws -> DN {
-        do { return try DN(parsing: text) } catch { throw ValidationError("\(option): \(error)") }
     }
 
     private func head(_ site: SiteLDIF) -> String {
@@ -171,6 +165,13 @@ struct LDIFSiteCommand: ParsableCommand {
             ADMIN_USER = \(site.daemonDN)
             SERVICE_SUBTREE = \(site.accountsDN)
         """
+    }
+}
+
+extension DN {
+    /// - Throws: `ValidationError` with the option.
+    fileprivate init(_ text: String, of option: String) throws {
+        do { self = try DN(parsing: text) } catch { throw ValidationError("\(option): \(error)") }
     }
 }
 

@@ -19,13 +19,10 @@ struct SandboxCommand: AsyncParsableCommand {
 
         /// Absolute, because the server and the settings are used after this command.
         func resolve() throws -> FilePath {
-            let path = FilePath(path)
-            guard path.isRelative else { return path.lexicallyNormalized() }
-            guard let here = getcwd(nil, 0) else {
+            guard let path = FilePath(path).absolute else {
                 throw CommandFailure("the working directory no longer exists", hint: "change to another one")
             }
-            defer { free(here) }
-            return FilePath(platformString: here).pushing(path).lexicallyNormalized()
+            return path.lexicallyNormalized()
         }
     }
 

@@ -27,7 +27,7 @@ import Synchronization
         do {
             return try await answer(to: request)
         } catch {
-            return .refused(CommandFailure(error) ?? CommandFailure("\(error)", hint: "see the daemon's log"))
+            return .refused(CommandFailure(inDaemon: error))
         }
     }
 
