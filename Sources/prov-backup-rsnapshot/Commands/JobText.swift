@@ -145,47 +145,36 @@ enum JobText {
 
 /// Prints the changes of a job. Output is printed in whole lines; an incomplete line is printed when its program has ended.
 struct JobFollower {
-    private var attempts = 0
-    private var ended = 0
-    private var steps = 0
-    private var statuses = 0
-    private var report = 0
-    private var progress: Int?
+    /// The state that was already printed.
+    private var known: Job?
     /// Bytes that were printed of the output of the current or last program.
-    private var printed = 0
+    private var printed: Int
 
-    /// - Parameter known: the state that was already printed.
     init(known: Job? = nil) {
-        if let known {
-            _ = lines(known)
-            printed = known.output?.count ?? 0
-        }
+        self.known = known
+        printed = known?.output?.count ?? 0
     }
 
     mutating func lines(_ job: Job) -> [String] {
-        var lines: [String] = []
-        for attempt in job.attempts.dropFirst(attempts) where attempt.ended == nil {
-            lines.append("attempt" + JobText.attempt(attempt))
+        let known = known
+        func new<Element>(_ list: KeyPath<Job, [Element]>) -> ArraySlice<Element> {
+            job[keyPath: list].dropFirst(known?[keyPath: list].count ?? 0)
         }
-        attempts = max(attempts, job.attempts.count)
-        lines += job.statuses.dropFirst(statuses).map { "status" + JobText.status($0) }
-        statuses = max(statuses, job.statuses.count)
-        for step in job.steps.dropFirst(steps) {
+        var lines = new(\.attempts).filter { $0.ended == nil }.map { "attempt" + JobText.attempt($0) }
+        lines += new(\.statuses).map { "status" + JobText.status($0) }
+        for step in new(\.steps) {
             if let output = step.script?.output {
                 lines += self.output(output, isComplete: true)
                 printed = 0
             }
             lines += JobText.step(step, withOutput: false).enumerated().map { $0 == 0 ? "step" + $1 : $1 }
         }
-        steps = max(steps, job.steps.count)
         if let output = job.output { lines += self.output(output, isComplete: false) }
-        lines += job.report.dropFirst(report).map { "report" + JobText.report($0) }
-        report = max(report, job.report.count)
-        if let percent = job.progress, percent != progress { lines.append("progress  \(percent) %") }
-        progress = job.progress
-        let finished = job.attempts.filter { $0.ended != nil }
-        lines += finished.dropFirst(ended).map { "attempt" + JobText.attempt($0) }
-        ended = max(ended, finished.count)
+        lines += new(\.report).map { "report" + JobText.report($0) }
+        if let percent = job.progress, percent != known?.progress { lines.append("progress  \(percent) %") }
+        let ended = known?.attempts.count { $0.ended != nil } ?? 0
+        lines += job.attempts.filter { $0.ended != nil }.dropFirst(ended).map { "attempt" + JobText.attempt($0) }
+        self.known = job
         return lines
     }
 
