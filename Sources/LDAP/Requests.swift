@@ -160,7 +160,6 @@ extension LDAPHandle {
 
     /// A text with its terminating NUL.
     mutating func string(_ text: String) throws(ContainsNUL) -> UnsafeMutablePointer<CChar> {
-        guard !text.utf8.contains(0) else { throw ContainsNUL() }
         var text = text
         let count = text.utf8.count
         let place = unsafe allocate(count + 1, of: CChar.self)
@@ -168,6 +167,7 @@ extension LDAPHandle {
             if let start = bytes.baseAddress { unsafe memcpy(place, start, count) }
         }
         unsafe (place + count).initialize(to: 0)
+        guard unsafe strlen(place) == count else { throw ContainsNUL() }
         return unsafe place
     }
 

@@ -65,7 +65,7 @@ extension HomePath {
                 names.append(name)
             }
         }
-        let path = Self.path(names[...])
+        let path = mark == nil ? FilePath(text) : Self.path(names[...])
 
         guard let root = places.root(containing: path), root != path else {
             throw Invalid(reason: "which lies under none of the allowed roots (\(places.rootList))")
@@ -74,8 +74,8 @@ extension HomePath {
         guard names.last == own else {
             throw Invalid(reason: "which does not end in the account's own uid \(own)")
         }
-        let given = places.base(of: path)?.components.count ?? root.components.count
-        if let other = names.dropFirst(given).first(where: { $0 != own && BackupAccount.isUID($0) }) {
+        let base = places.base(of: path) ?? root
+        if let other = names.dropFirst(base.components.count).first(where: { $0 != own && BackupAccount.isUID($0) }) {
             throw Invalid(reason: "which lies in the directory of another account, \(other)")
         }
         let depth = names.indices.first { $0 >= root.components.count && names[$0] == own } ?? names.count - 1
@@ -89,8 +89,8 @@ extension HomePath {
         }
 
         self.init(
-            root: root, path: path, text: text, accountDirectory: accountDirectory,
-            base: places.base(of: accountDirectory) ?? root, chroot: mark.map { Self.path(names.prefix($0)) })
+            root: root, path: path, text: text, accountDirectory: accountDirectory, base: base,
+            chroot: mark.map { Self.path(names.prefix($0)) })
     }
 
     private static func path(_ names: ArraySlice<String>) -> FilePath { FilePath("/" + names.joined(separator: "/")) }
@@ -113,9 +113,10 @@ extension HomePath {
     private static func isPlain(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"):
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"),
+            UInt8(ascii: "+"), UInt8(ascii: "="), UInt8(ascii: "@"), UInt8(ascii: ","):
             true
-        default: "._-+=@,".utf8.contains(byte)
+        default: false
         }
     }
 }

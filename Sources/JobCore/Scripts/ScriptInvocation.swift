@@ -53,7 +53,7 @@ extension ScriptInvocation {
     func validate() throws(ScriptError) {
         try validate(executable, as: "the program's path")
         try validate(workingDirectory, as: "the working directory")
-        for (place, argument) in arguments.enumerated() where argument.utf8.contains(0) {
+        for (place, argument) in arguments.enumerated() where argument.containsNUL {
             throw ScriptError(
                 .argument, path: executable, reason: "argument \(place + 1) contains a NUL character",
                 hint: "an argument ends at a NUL: correct the value of the argument")
@@ -87,11 +87,11 @@ extension ScriptInvocation {
     private static func fault(name: String, value: String) -> String? {
         if name.isEmpty { return "has no name" }
         if name.utf8.contains(UInt8(ascii: "=")) { return "has a = in its name" }
-        if name.utf8.contains(0) { return "has a NUL character in its name" }
+        if name.containsNUL { return "has a NUL character in its name" }
         if let first = name.utf8.first, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(first) {
             return "begins with a digit"
         }
-        if value.utf8.contains(0) { return "has a NUL character in its value" }
+        if value.containsNUL { return "has a NUL character in its value" }
         return nil
     }
 }

@@ -23,7 +23,7 @@ public struct ScriptUser: Hashable, Sendable {
 
     private static func lookUp(_ name: String) throws(ScriptUserError) -> ScriptUser {
         // The databases end a name at a NUL and would find another user.
-        guard !name.isEmpty, !name.utf8.contains(0) else { throw ScriptUserError(name, .unknown) }
+        guard !name.isEmpty, !name.containsNUL else { throw ScriptUserError(name, .unknown) }
         var record = passwd()
         var found: UnsafeMutablePointer<passwd>?
         var buffer = [CChar](repeating: 0, count: 4096)

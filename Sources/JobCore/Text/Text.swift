@@ -1,3 +1,4 @@
+import Glibc
 import SystemPackage
 
 /// Makes untrusted text safe to show: one line of bounded length without control characters and bidirectional
@@ -62,6 +63,9 @@ package enum OneLine {
 extension String {
     /// One word of a command that a person copies into a shell.
     package var shellWord: String { shellQuoted(Array(utf8)) }
+
+    /// Whether C would take only its beginning.
+    var containsNUL: Bool { withCString { strlen($0) } != utf8.count }
 }
 
 extension FilePath {
