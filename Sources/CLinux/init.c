@@ -77,12 +77,15 @@ static int tend(pid_t script, int kills) {
 
 // Waits for the script, sends its status, and exits. Processes that still run then are those that SIGKILL cannot end.
 static _Noreturn void end(int control, pid_t script) {
+    const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
     int status = 0;
-    while (waitpid(script, &status, 0) < 0 && errno == EINTR) {
-    }
+    pid_t ended = 0;
+    // For 5 s: a process that traces the script could hold its end back for ever.
+    for (int tries = 0; ended == 0 && tries < 1000; tries++)
+        if ((ended = waitpid(script, &status, WNOHANG)) == 0) ppoll(NULL, 0, &pause, NULL);
     while (waitpid(-1, NULL, WNOHANG) > 0) {
     }
-    send(control, &status, sizeof status, MSG_NOSIGNAL);
+    if (ended == script) send(control, &status, sizeof status, MSG_NOSIGNAL);
     _exit(0);
 }
 

@@ -8,6 +8,8 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
     case exited(code: Int32)
     /// A signal ended it.
     case signaled(number: Int32)
+    /// It has ended, and how is not known.
+    case unknown
 
     /// - Parameter status: of wait(2): the signal in the lowest seven bits, else the exit code in the next eight.
     package init(waitStatus status: Int32) {
@@ -20,6 +22,52 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         switch self {
         case .exited(let code): "exit code \(code)"
         case .signaled(let number): "signal \(number)"
+        case .unknown: "an unknown status"
+        }
+    }
+}
+
+/// Reaps child processes that have ended, so that the kernel may reuse their numbers.
+///
+/// A process that traces another one (ptrace(2)), which any process of the same user may, learns of its end first and can hold it back for as long as
+/// it likes. So nothing here blocks, and a process that is held back is asked for again until it is reaped.
+@MainActor package enum Reaper {
+    private static let longestWait = Duration.seconds(5)
+    private static let longestPause = Duration.seconds(10)
+
+    /// - Returns: nil if the end is held back.
+    /// - Throws: `noChildProcess` if something else has reaped it.
+    package static func reap(_ process: Int32) async throws(Errno) -> TerminationStatus? {
+        let end = ContinuousClock.now + longestWait
+        var pause = Duration.milliseconds(1)
+        while true {
+            if let status = try ended(process) { return status }
+            guard .now < end else {
+                askAgain(process)
+                return nil
+            }
+            // Also in a task that is cancelled.
+            await withCheckedContinuation { continuation in
+                EventLoop.shared.call(at: .now + pause) { continuation.resume() }
+            }
+            pause = min(pause * 2, .milliseconds(200))
+        }
+    }
+
+    private static func askAgain(_ process: Int32) {
+        EventLoop.shared.call(at: .now + longestPause) {
+            do throws(Errno) { if try ended(process) == nil { askAgain(process) } } catch {
+                // It is nobody's any more.
+            }
+        }
+    }
+
+    private static func ended(_ process: Int32) throws(Errno) -> TerminationStatus? {
+        var status: Int32 = 0
+        while true {
+            let found = waitpid(process, &status, WNOHANG)
+            if found >= 0 { return found == 0 ? nil : TerminationStatus(waitStatus: status) }
+            guard errno == EINTR else { throw Errno(rawValue: errno) }
         }
     }
 }
@@ -140,7 +188,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
             try child.watch()
         } catch {
             child.kill()
-            child.reap()
+            await child.reap()
             throw error
         }
         return child
@@ -196,14 +244,12 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
 
     /// Reports the rest in the pipes, and reaps the process, so that the kernel may reuse its number. To be called once.
     @discardableResult
-    package func reap() -> TerminationStatus {
+    package func reap() async -> TerminationStatus {
         outputs.forEach { $0.finish() }
         EventLoop.shared.forget(handle)
-        var status: Int32 = 0
-        while waitpid(id, &status, 0) < 0, errno == EINTR {}
-        close(handle)
         isReaped = true
-        return TerminationStatus(waitStatus: status)
+        defer { close(handle) }
+        do throws(Errno) { return try await Reaper.reap(id) ?? .unknown } catch { return .unknown }
     }
 
     /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL. Without effect after the process was reaped.
@@ -260,7 +306,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
             EventLoop.shared.post { child.kill(after: grace) }
         }
         timer.cancel()
-        let termination = child.reap()
+        let termination = await child.reap()
         try Task.checkCancellation()
         return Outcome(termination: termination, isLate: isLate, output: written, error: complaint)
     }

@@ -56,11 +56,12 @@ extension EventLoop {
     /// Makes the loop the executor of the main actor and of everything else, runs a program on the calling thread, and returns when it has ended.
     ///
     /// To be called first thing in a synchronous `main`, before any task exists. Signals that were blocked when the process was started are not any
-    /// more: it must not depend on who starts it whether SIGTERM ends it.
+    /// more, and SIGCHLD is not ignored: it must not depend on who starts it whether SIGTERM ends it and how its own programs end.
     public static func run(_ program: @escaping @MainActor @Sendable () async -> Void) {
         var none = sigset_t()
         sigemptyset(&none)
         pthread_sigmask(SIG_SETMASK, &none, nil)
+        signal(SIGCHLD, SIG_DFL)
         _createExecutors(factory: LoopFactory.self)
         Task { @MainActor in
             await program()

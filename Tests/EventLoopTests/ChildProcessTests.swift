@@ -142,6 +142,6 @@ import Testing
         }
         child.closeInput()
         await child.exited()
-        #expect(child.reap() == .exited(code: 0))
+        #expect(await child.reap() == .exited(code: 0))
     }
 }

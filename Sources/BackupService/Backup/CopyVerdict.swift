@@ -45,6 +45,7 @@ extension SnapshotState.End {
             throw failed(
                 "rsync was killed by signal \(signal)",
                 "if the kernel's log shows out of memory, raise MEMORY in [Backup Jobs]")
+        case .unknown: throw failed("rsync ended with \(end)", Self.hint(output))
         }
     }
 

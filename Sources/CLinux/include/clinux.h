@@ -123,7 +123,7 @@ void clinux_kill_all_of_init(const struct clinux_init *_Nonnull init);
 
 /// Waits for the end of the program, and ends its init process, whose value must not be used again.
 /// - status: gets that of waitpid(2).
-/// Returns 0, or ECHILD if the init process was killed, so that the program's status is unknown.
+/// Returns 0, or ECHILD if the init process was killed or a process that traces the program holds its end back, so that its status is unknown.
 int clinux_end_init(const struct clinux_init *_Nonnull init, int *_Nonnull status);
 
 /// Starts a process in a cgroup that exits immediately. Returns 0, or an error number.

@@ -199,6 +199,7 @@ extension Mailer {
         case .exited(code: 0): return
         case .exited(code: let code): end = "ended with exit code \(code)"
         case .signaled(let signal): end = "was ended by signal \(signal)"
+        case .unknown: end = "ended with an unknown status"
         }
         let text = String(decoding: outcome.output, as: UTF8.self)
         let message = text[..<(text.lastIndex { !$0.isWhitespace }.map { text.index(after: $0) } ?? text.startIndex)]

@@ -172,9 +172,10 @@ import SystemPackage
         self.tree = nil
         pressure?.cancel()
         await pressure?.value
-        switch child.reap() {
+        switch await child.reap() {
         case .exited(let code): ended("ended with exit code \(code)", leftovers: leftovers)
         case .signaled(let signal): ended("was ended by signal \(signal)", leftovers: leftovers)
+        case .unknown: ended("ended with an unknown status", leftovers: leftovers)
         }
     }
 
@@ -276,8 +277,8 @@ import SystemPackage
         unread += bytes
         while let end = unread.firstIndex(of: UInt8(ascii: "\n")) {
             let line = unread[..<end]
+            unread = Array(unread[(end + 1)...])
             do { handle(try HandlerMessage(parsing: line)) } catch { return invalidMessage() }
-            unread.removeSubrange(...end)
         }
         if unread.count > Self.longestMessage { invalidMessage() }
     }

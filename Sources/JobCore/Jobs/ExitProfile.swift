@@ -74,7 +74,7 @@ public struct ExitProfile: Hashable, Sendable {
     /// Interprets the end of a program that was not stopped by this process (specification: rows.md D12).
     public func reading(of termination: TerminationStatus) -> ExitReading {
         switch termination {
-        case .signaled:
+        case .signaled, .unknown:
             return ExitReading(.failed, .permanent, termination, title: JobResult.failed.rawValue, profile: name)
         case .exited(let code):
             let meaning = meanings[code] ?? Meaning(.failed)

@@ -157,7 +157,7 @@ public import SystemPackage
             self.child = child
             closeIfReleased()
             await child.exited()
-            let termination = child.reap()
+            let termination = await child.reap()
             let words = String(decoding: said.captured.head, as: UTF8.self).split(separator: "\n")
             return "\(program.printable) has ended (\(termination)): \(OneLine.escaping(words.joined(separator: " ")))"
         } catch {

@@ -125,6 +125,15 @@ extension ScriptError {
             hint: "make sure that nothing else in this program waits for all children (waitpid(-1))")
     }
 
+    /// Another process traces the script and does not let go of it.
+    static func hiddenEnd(of invocation: ScriptInvocation, _ process: Int32) -> ScriptError {
+        ScriptError(
+            .lost, path: invocation.executable,
+            reason:
+                "has ended, and the process that traces it (a debugger, or one of the script's user) hides its exit status",
+            hint: "end the process that grep TracerPid /proc/\(process)/status names")
+    }
+
     /// The script's init process was killed, and the script with it.
     static func lostBelowInit(of invocation: ScriptInvocation) -> ScriptError {
         ScriptError(

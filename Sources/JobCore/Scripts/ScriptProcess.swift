@@ -104,12 +104,12 @@ final class ScriptProcess: Sendable {
 
     private static let longestReports = 64 * 1024
 
-    /// Ends a process that cannot be watched. It blocks until the process has ended.
-    func lost(errno reason: Errno, of invocation: ScriptInvocation) -> ScriptError {
+    /// Ends a process that cannot be watched.
+    func lost(errno reason: Errno, of invocation: ScriptInvocation) async -> ScriptError {
         kill(-number, SIGKILL)
-        _ = tree.killAll()
-        _ = try? reap()
-        removeCgroup()
+        await BlockingWork.run { _ = self.tree.killAll() }
+        _ = try? await reap()
+        await BlockingWork.run { self.removeCgroup() }
         return ScriptError(
             .lost, path: invocation.executable, errno: reason,
             reason: "was started, could not be watched, and was killed",
@@ -159,17 +159,12 @@ final class ScriptProcess: Sendable {
         throw .start(of: invocation, errno: Errno(rawValue: fault))
     }
 
-    /// Reaps the process, whose number may then be reused. It blocks unless the process has ended.
-    func reap() throws(Errno) -> TerminationStatus {
-        var status: Int32 = 0
-        if case .descendants(let root) = tree.extent {
-            status = try root.end()
-        } else {
-            while waitpid(number, &status, 0) < 0 {
-                guard errno == EINTR else { throw Errno(rawValue: errno) }
-            }
-        }
-        return TerminationStatus(waitStatus: status)
+    /// Reaps the process when it has ended; its number may then be reused.
+    /// - Returns: nil if another process holds its end back (``Reaper``).
+    func reap() async throws(Errno) -> TerminationStatus? {
+        guard case .descendants(let root) = tree.extent else { return try await Reaper.reap(number) }
+        // An init process may have to wait for a CPU.
+        return try await BlockingWork.run { () throws(Errno) in TerminationStatus(waitStatus: try root.end()) }
     }
 }
 

@@ -46,8 +46,7 @@ import SystemPackage
         case .failure(let error): return .failure(error)
         case .success(let (process, end)):
             do throws(Errno) { try watch(process) } catch {
-                return .failure(
-                    await BlockingWork.run { [invocation] in process.lost(errno: error, of: invocation) })
+                return .failure(await process.lost(errno: error, of: invocation))
             }
             self.process = process
             schedule(.timeLimitReached, at: end)
@@ -102,7 +101,12 @@ import SystemPackage
         }
         defer { BlockingWork.begin(on: .steps) { process.removeCgroup() } }
         let termination: TerminationStatus
-        do throws(Errno) { termination = try await reaped(process) } catch {
+        do throws(Errno) {
+            guard let reaped = try await process.reap() else {
+                return .failure(.hiddenEnd(of: invocation, process.number))
+            }
+            termination = reaped
+        } catch {
             return .failure(.lostEnd(of: invocation, process.tree, errno: error))
         }
         if let failure = process.starter?.failure() { return .failure(failure) }
@@ -110,12 +114,6 @@ import SystemPackage
             ScriptResult(
                 termination: termination, cause: supervision.cause, output: output.captured,
                 reports: process.reports(), leftovers: leftovers))
-    }
-
-    private func reaped(_ process: ScriptProcess) async throws(Errno) -> TerminationStatus {
-        // An init process may have to wait for a CPU.
-        guard case .descendants = process.tree.extent else { return try process.reap() }
-        return try await BlockingWork.run { () throws(Errno) in try process.reap() }
     }
 
     // MARK: - Events

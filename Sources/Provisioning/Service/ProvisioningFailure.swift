@@ -120,6 +120,7 @@ extension ScriptResult {
         case (.itself, .exited(code: 0)): nil
         case (.itself, .exited(let code)): "ended with exit code \(code)"
         case (.itself, .signaled(let number)): "was killed by signal \(number)"
+        case (.itself, .unknown): "ended with \(termination)"
         }
     }
 

@@ -19,6 +19,8 @@ struct RunCommand: AsyncParsableCommand {
     var once = false
 
     func run() async throws {
+        // A reader of the log that has ended, such as tee at Ctrl-C, must not end the daemon.
+        signal(SIGPIPE, SIG_IGN)
         if once { return try await Daemon(files: files, log: log, isDryRun: isDryRun).runOnce() }
         // Blocked until the settings are read, so that an early SIGHUP does not end the program.
         ProcessSignals.hold([SIGHUP])

@@ -129,6 +129,8 @@ extension Processes {
                 ("os._exit(3)", "ended with exit code 3"), ("os.kill(os.getpid(), 9)", "was ended by signal 9"),
                 ("os.closerange(3, 100)", "ended with exit code"), ("os.abort()", "was ended by signal 6"),
                 ("[os.write(fd, b'garbage\\n') for fd in range(3, 6) if fd != 3]", "an invalid message"),
+                // Well-formed, and not meant for this moment.
+                (#"[os.write(fd, b'{"loaded": []}\n') for fd in range(3, 6) if fd != 3]"#, "an invalid message"),
             ])
         func dies(statement: String, words: String) async throws {
             try harness.install(

@@ -40,6 +40,35 @@ extension Processes {
             return running
         }
 
+        @Test(
+            "a process that traces a script and hides its end stops nothing else, and the script counts as lost",
+            .enabled(if: geteuid() == 0, "needs the right to trace a process that is no child"),
+            arguments: [true, false])
+        func traced(usesCgroups: Bool) async throws {
+            let invocation = try invocation("note ready $$; exec sleep 1000")
+            let running = Task { try await ScriptRunner(usesCgroups: usesCgroups).run(invocation) }
+            let script = try await processNumber(in: directory.path.appending("ready"))
+            // PTRACE_SEIZE.
+            let tracer = try directory.script(
+                """
+                #!/usr/bin/python3
+                import ctypes, os, time
+                libc = ctypes.CDLL(None)
+                libc.ptrace.argtypes = [ctypes.c_long] * 4
+                assert libc.ptrace(0x4206, \(script), 0, 0) == 0
+                os.kill(\(script), 9)
+                open("\(directory.path)/traced", "w").close()
+                time.sleep(1000)
+                """)
+            let tracing = Task { try await ScriptRunner(usesCgroups: false).run(.test(tracer)) }
+            try await eventually("it is traced") { access(directory.path.appending("traced").string, F_OK) == 0 }
+            let error = await #expect(throws: ScriptError.self) { try await running.value }
+            #expect(error?.code == .lost)
+            tracing.cancel()
+            _ = try await tracing.value
+            try await eventually("it is reaped") { kill(script, 0) != 0 }
+        }
+
         @Test("at its time limit a script gets SIGTERM, and its output after that is kept")
         func timeLimit() async throws {
             let result = try await runToLimit(
