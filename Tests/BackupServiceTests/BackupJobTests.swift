@@ -601,6 +601,48 @@ struct BackupJobTests {
         }
     }
 
+    @Test(
+        "an unfinished copy of an earlier boot is not continued, since its files may have size and time without contents",
+        arguments: [nil, .written(boot: "an earlier one"), .flushed] as [SnapshotState.UnfinishedCopy?])
+    func earlierBoot(unfinished: SnapshotState.UnfinishedCopy?) async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let upload = FilePath("homes/\(first)/incoming/file")
+            try harness.directory.write("contents", to: upload)
+            for name in [".sync", ".partial"] {
+                let copy = FilePath("homes/\(first)/.snapshots/\(name)")
+                try harness.directory.makeDirectory(copy, owner: UInt32(first))
+                try harness.directory.write(String(repeating: "\0", count: 8), to: copy.appending("file"))
+                var times = try #require(status(harness.directory.path.pushing(upload))).times
+                #expect(
+                    utimensat(AT_FDCWD, harness.directory.path.pushing(copy).appending("file").string, &times, 0) == 0)
+            }
+            var state = SnapshotState()
+            state.unfinished = unfinished
+            try await harness.record(state, of: first)
+            #expect(try await harness.backup(.daily, first) == .success)
+            let copied = try text(harness.snapshot("daily.0/file", of: first))
+            #expect(copied == (unfinished == .flushed ? String(repeating: "\0", count: 8) : "contents"))
+        }
+    }
+
+    @Test("a rotation that another job completes has the time of its copy")
+    func lateRotation() async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            #expect(try await harness.backup(.daily, first) == .success)
+            var state = try await harness.state(of: first)
+            let completed = try #require(state.completed.first)
+            state.rotation = .init(
+                level: "daily", inode: try #require(try harness.snapshots(of: first)["daily.0"]), source: ".sync",
+                job: completed.job, copy: state.lastCopy, end: completed.end, finished: 1_700_000_000)
+            try await harness.record(state, of: first)
+            #expect(try await harness.backup(.weekly, first).result.isSuccess)
+            let success = try await harness.state(of: first).lastSuccess(of: .daily)
+            #expect(success == Timestamp(secondsSince1970: 1_700_000_000))
+        }
+    }
+
     @Test("the home of two entries with one uid is copied once, with a warning that names both")
     func sharedUID() async throws {
         try await BackupHarness.run { harness in
@@ -752,4 +794,9 @@ struct BackupJobTests {
         guard kill(process, 0) == 0, let status = try? text(FilePath("/proc/\(process)/stat")) else { return false }
         return status.split(separator: ")").last?.split(separator: " ").first != "Z"
     }
+}
+
+extension stat {
+    /// Last access and last change of the contents, as for utimensat(2).
+    fileprivate var times: [timespec] { [st_atim, st_mtim] }
 }

@@ -199,6 +199,40 @@ struct StandingClock: WallClock {
         #expect(!exists(account))
     }
 
+    @Test("a removal that is cut off leaves nothing that a later add takes for a home, and is continued")
+    func removalCutOff() async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        let cutOff = BackupRsnapshotService(
+            configuration: try directory.configuration { ($0.onDelete, $0.timeLimit) = (.remove, .zero) },
+            clock: StandingClock(now: now))
+        await #expect(throws: ProvisioningFailure.self) { try await cutOff.carryOut(.delete, entry(directory)) }
+        let left = directory.homes.pushing(".deleted/.removed-3723707-1")
+        #expect(!exists(account) && exists(left))
+        try await service(directory, .keep).carryOut(.add, entry(directory))
+        #expect(exists(account.pushing("chroot/home/3723707/incoming")))
+        #expect(!exists(account.pushing("chroot/home/3723707/incoming/file")))
+        try await service(directory, .remove).carryOut(.delete, entry(directory))
+        #expect(!exists(account) && !exists(left))
+    }
+
+    @Test("a purge continues a removal that no delete has continued for a day")
+    func abandonedRemoval() async throws {
+        let directory = try TestDirectory()
+        try directory.makeDirectory("homes/.deleted", mode: 0o700)
+        for name in [".removed-3723707-1", ".removedfile"] {
+            try directory.makeDirectory(FilePath("homes/.deleted/\(name)/incoming"))
+        }
+        let (today, later) = (SystemWallClock().now, SystemWallClock().now + .seconds(2 * 86_400))
+        for (time, names) in [(today, [".removed-3723707-1", ".removedfile"]), (later, [".removedfile"])] {
+            let purge = try await ArchivePurge.run(directory.configuration(), now: time)
+            #expect(purge.problems == [] && purge.purged.isEmpty)
+            let there = try FileManager.default.contentsOfDirectory(
+                atPath: directory.homes.appending(".deleted").string)
+            #expect(there.sorted() == names)
+        }
+    }
+
     @Test("a purge stopped by TIMEOUT reports the remaining homes, and the next one removes them")
     func purgeTimeLimit() async throws {
         let directory = try TestDirectory()

@@ -217,14 +217,11 @@ import SystemPackage
                 + "\(attempt.number - 1) attempts has finished a copy; see the job's output for what ended them")
     }
 
-    /// A copy that may become a snapshot. Names in it are counted by rsync.
-    private typealias Copied = (end: SnapshotState.End, hadUploads: Bool, names: UInt64?)
-
     private func copy(
         _ prepared: PreparedBackup, _ state: inout SnapshotState, _ attempt: RunningAttempt
-    ) async throws -> Copied {
+    ) async throws -> SnapshotWork.FinishedCopy {
         let (work, grace) = (prepared.work, jobs.grace)
-        let file = try await attempt.step("make room") {
+        let (file, fileSystem) = try await attempt.step("make room") {
             try await change(&state, until: prepared.deadline) { try work.prepareCopy(&$0, isCancelled: $1) }
         }
         return try await attempt.step("copy") {
@@ -253,11 +250,14 @@ import SystemPackage
             let reports = CopyReports(result.reports)
             do throws(JobOutcome) {
                 let end = try SnapshotState.End(result, reports, output, command: "\(invocation.executable)")
-                return (end, hadUploads, output.names)
+                return .init(end: end, hadUploads: hadUploads, names: output.names, fileSystem: fileSystem)
             } catch {
                 if result.cause == .timeLimit {
                     // The next run continues it.
                     state.copyHitTimeLimit = true
+                    try await change(&state, until: prepared.deadline) { state, _ in
+                        try work.flushUnfinishedCopy(&state, fileSystem)
+                    }
                     throw error
                 }
                 throw output.hasLackedRoom ? try await discardCopy(prepared, &state, after: error) : error
@@ -281,17 +281,17 @@ import SystemPackage
     }
 
     private func inspectCopy(
-        _ prepared: PreparedBackup, _ state: SnapshotState, _ copy: Copied, _ attempt: RunningAttempt
+        _ prepared: PreparedBackup, _ state: SnapshotState, _ copy: SnapshotWork.FinishedCopy, _ attempt: RunningAttempt
     ) async throws -> SnapshotState {
         let (work, job) = (prepared.work, attempt.job)
         return try await attempt.step("inspect") {
             let (state, tree) = try await BlockingWork.run(on: .walks, until: prepared.deadline) { isCancelled in
                 var state = state
                 // Uploads deleted meanwhile may be missing in the copy.
-                let hadUploads = try copy.hadUploads && prepared.hasUploads()
+                var copy = copy
+                copy.hadUploads = try copy.hadUploads && prepared.hasUploads()
                 let tree = try work.inspect(
-                    &state, job: job, uid: prepared.account.uid, hadUploads: hadUploads, names: copy.names, copy.end,
-                    isCancelled: isCancelled)
+                    &state, job: job, uid: prepared.account.uid, copy, isCancelled: isCancelled)
                 return (state, tree)
             }
             attempt.write("the copy holds \(tree.files) files with \(tree.bytes) bytes")

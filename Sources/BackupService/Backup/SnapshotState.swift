@@ -30,6 +30,16 @@ package struct SnapshotState: Codable, Hashable, Sendable {
     var lastCopy: CopiedTree?
     /// The last copy that had not shrunk (``CopiedTree/hasShrunk(from:)``).
     var fullCopy: CopiedTree?
+    /// What the files of an unfinished copy depend on; nil: unknown, so that it must not be continued.
+    var unfinished: UnfinishedCopy?
+
+    /// The durability of an unfinished copy. After the end of a boot without a flush, a file may have its size and time but not its contents
+    /// (sparse writes on ext4), and rsync would take it for copied.
+    enum UnfinishedCopy: Codable, Hashable, Sendable {
+        /// Begun in this boot, the kernel's boot_id, and not flushed.
+        case written(boot: String)
+        case flushed
+    }
 
     /// A snapshot that becomes the newest of a level, identified by its inode under any name.
     struct Rotation: Codable, Hashable, Sendable {
@@ -42,6 +52,8 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         var copy: CopiedTree?
         /// How the job ends after the renames.
         var end: End
+        /// When the copy was finished, or the snapshot taken over; nil in files of earlier versions.
+        var finished: Int64?
     }
 
     /// Identifies a job, even if numbers start again.

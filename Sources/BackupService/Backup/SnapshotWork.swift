@@ -10,6 +10,17 @@ import SystemPackage
 /// continued. `.trash-…` is to be removed. Specification: snapshots.md#the-run.
 /// Errors: `HeldDirectory.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`.
 struct SnapshotWork: Sendable {
+    /// A copy that rsync has ended.
+    struct FinishedCopy: Sendable {
+        var end: SnapshotState.End
+        /// Whether there were files to copy.
+        var hadUploads: Bool
+        /// Counted by rsync; nil: unknown.
+        var names: UInt64?
+        /// Of ``prepareCopy(_:isCancelled:)``.
+        var fileSystem: HeldDirectory
+    }
+
     let snapshots: SnapshotDirectory
     let configured: ConfiguredSnapshots
     let sandbox: CopySandbox
@@ -23,6 +34,9 @@ struct SnapshotWork: Sendable {
     /// With BACKUP_SANDBOX = root, copies are made in a directory that the customer cannot enter.
     private static let closedName: FilePath.Component = ".work"
     private static let closedCopyName: FilePath.Component = "sync"
+
+    /// The kernel's random identifier of this boot (proc_sys_kernel(5)); nil: it cannot be read.
+    private static let boot = try? FileDescriptor.text(at: "/proc/sys/kernel/random/boot_id")
 
     private var directory: HeldDirectory { snapshots.directory }
 
@@ -111,20 +125,31 @@ struct SnapshotWork: Sendable {
         try recordIfRoom(state)
     }
 
-    /// Records a state on which no later step relies. On a full disk nothing is recorded, so that the job can make room.
+    /// Records a state on which no later step relies. On a full disk or quota (that of btrfs binds root too) nothing is recorded, so that the job can make room.
     private func recordIfRoom(_ state: SnapshotState) throws {
         do {
             try snapshots.record(state)
-        } catch let failure as HeldDirectory.Failure where failure.cause == .noSpace {}
+        } catch let failure as HeldDirectory.Failure
+            where [.noSpace, .diskQuotaExceeded].contains(failure.cause)
+        {}
     }
 
     // MARK: - Copy
 
     /// Makes room for a copy, and its directory.
-    /// - Returns: the path of the run's configuration.
-    func prepareCopy(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> FilePath {
+    /// - Returns: the path of the run's configuration, and the file system for ``inspect``.
+    func prepareCopy(
+        _ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool
+    ) throws -> (configuration: FilePath, fileSystem: HeldDirectory) {
         try makeRoom(&state, isCancelled: isCancelled)
-        try keepPartial(state, isCancelled: isCancelled)
+        let unflushed = Self.boot.map(SnapshotState.UnfinishedCopy.written)
+        switch state.unfinished {
+        case .flushed: try keepPartial(state, isCancelled: isCancelled)
+        case let copy? where copy == unflushed: try keepPartial(state, isCancelled: isCancelled)
+        case nil, .written: try discardCopy(state, isCancelled: isCancelled)
+        }
+        state.unfinished = unflushed
+        try recordIfRoom(state)
         let isClosed = sandbox.confinement == .root
         if isClosed {
             try directory.removeFile(SnapshotRotation.copyName)
@@ -139,7 +164,14 @@ struct SnapshotWork: Sendable {
         let partial = try snapshots.inode(of: Self.partialName).map { _ in snapshots.path.appending(Self.partialName) }
         let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsyncOfRsnapshot, partial: partial)
         try directory.write(Array(text.utf8), to: Self.runConfigurationName, mode: 0o644)
-        return snapshots.path.appending(Self.runConfigurationName)
+        return (snapshots.path.appending(Self.runConfigurationName), try directory.readable())
+    }
+
+    /// Flushes an unfinished copy, so that it can be continued after the end of the boot as well.
+    func flushUnfinishedCopy(_ state: inout SnapshotState, _ fileSystem: HeldDirectory) throws {
+        try fileSystem.synchronizeFileSystem()
+        state.unfinished = .flushed
+        try recordIfRoom(state)
     }
 
     /// Removes snapshots beyond the levels' numbers and dropped ones; nothing if it is unknown which snapshot must be kept.
@@ -211,12 +243,9 @@ struct SnapshotWork: Sendable {
     // MARK: - Inspect
 
     /// Inspects the finished copy on the disk and records that it is finished.
-    /// - Parameters:
-    ///   - hadUploads: whether there were files to copy.
-    ///   - names: counted by rsync; nil: unknown.
     /// - Throws: a failed `JobOutcome` for a copy that must not become a snapshot.
     func inspect(
-        _ state: inout SnapshotState, job: Job, uid: String, hadUploads: Bool, names: UInt64?, _ end: SnapshotState.End,
+        _ state: inout SnapshotState, job: Job, uid: String, _ copied: FinishedCopy,
         isCancelled: @escaping @Sendable () -> Bool
     ) throws -> SnapshotTree {
         func refusal(_ reason: String) -> JobOutcome {
@@ -234,20 +263,23 @@ struct SnapshotWork: Sendable {
         let others = limit(state)
         let tree = try SnapshotTree.walk(
             name, in: directory, previous: previous,
-            limit: { if $0 == name, let names { .counted(names) } else { try others($0) } }, isCancelled: isCancelled)
-        guard !tree.isEmpty || !hadUploads else {
-            throw refusal("the copy is empty and the uploads are not")
+            limit: { if $0 == name, let names = copied.names { .counted(names) } else { try others($0) } },
+            isCancelled: isCancelled)
+        var end = copied.end
+        guard !tree.isEmpty || !copied.hadUploads else {
+            let cause = end.warning.isEmpty ? "" : ": \(end.warning)"
+            throw refusal("the copy is empty and the uploads are not\(cause)")
         }
         let copy = SnapshotState.CopiedTree(
             inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes,
             names: UInt64(tree.entries))
-        var end = end
         if let warning = copy.shrinkWarning(after: state.fullCopy, uid: uid) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
-        try directory.synchronizeFileSystem()
+        try copied.fileSystem.synchronizeFileSystem()
         state.rotation = SnapshotState.Rotation(
-            level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end)
+            level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end,
+            finished: clock.now.secondsSince1970)
         try snapshots.record(state)
         return tree
     }
@@ -263,8 +295,9 @@ struct SnapshotWork: Sendable {
             return false
         }
         state.rotation = SnapshotState.Rotation(
-            level: job.level, inode: inode, source: source.string, job: .init(job), copy: nil, end: .init(isWhole: true)
-        )
+            level: job.level, inode: inode, source: source.string, job: .init(job), copy: nil,
+            end: .init(isWhole: true),
+            finished: clock.now.secondsSince1970)
         try snapshots.record(state)
         return true
     }
@@ -284,7 +317,9 @@ struct SnapshotWork: Sendable {
             state.sizes.add(inode: copy.inode, bytes: copy.bytes, ownBytes: copy.ownBytes, names: copy.names)
         }
         state.rotation = nil
-        state.complete(next.job, level: next.level, next.end, at: clock.now)
+        // A rotation that a later job completes does not make the copy newer.
+        let finished = next.finished.map { Timestamp(secondsSince1970: $0) } ?? clock.now
+        state.complete(next.job, level: next.level, next.end, at: min(finished, clock.now))
         try directory.synchronize()
         // If this is lost, the next job finds the snapshot in its place and completes the rotation.
         try recordIfRoom(state)

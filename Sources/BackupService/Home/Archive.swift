@@ -32,7 +32,31 @@ extension ArchiveName {
     }
 }
 
-/// The removal of archived homes that are old enough; the daemon runs it once a day. Names that archiving has not made are ignored.
+/// The name of a home, or of an account's snapshots, while it is removed: `.removed-UID-NUMBER` in the directory of archived homes. Under its own
+/// name an interrupted removal would leave what a later `add` takes for a whole home and for good snapshots.
+enum RemovedName {
+    /// Longer than any removal takes between two names of the top directory.
+    fileprivate static let longestRemoval = Duration.seconds(86_400)
+
+    fileprivate static func prefix(uid: String? = nil) -> String { ".removed-" + (uid.map { "\($0)-" } ?? "") }
+
+    /// Removals that nothing continues, since no delete of the account followed.
+    fileprivate static func abandoned(
+        _ names: [FilePath.Component], in directory: HeldDirectory, now: Timestamp
+    ) throws(HeldDirectory.Failure) -> [FilePath.Component] {
+        var abandoned: [FilePath.Component] = []
+        for name in names where name.string.hasPrefix(prefix()) {
+            guard let status = try directory.status(of: name) else { continue }
+            if now - Timestamp(secondsSince1970: Int64(status.st_ctim.tv_sec)) > longestRemoval {
+                abandoned.append(name)
+            }
+        }
+        return abandoned
+    }
+}
+
+/// The removal of archived homes that are old enough, and of what an interrupted removal left; the daemon runs it once a day. Names that neither
+/// has made are ignored.
 package struct ArchivePurge: Sendable {
     /// The removed homes, in the order of their names, each with the volume or root that held it.
     package private(set) var purged: [(uid: String, path: FilePath, volume: FilePath)] = []
@@ -57,9 +81,15 @@ package struct ArchivePurge: Sendable {
         guard let (directory, names) = found else { return }
         for name in Self.due(names.map(\.string), after: configuration.purgeAfterDays, now: now) {
             try await reporting { purge in
-                try await Self.remove(name, in: directory, within: configuration.timeLimit)
+                try await Self.remove(name.component, in: directory, within: configuration.timeLimit)
                 purge.purged.append((name.uid, directory.path.appending(name.component), base))
             }
+        }
+        let abandoned = try await BlockingWork.run { _ in
+            try HomeWalk.explained(below: base) { try RemovedName.abandoned(names, in: directory, now: now) }
+        }
+        for name in abandoned {
+            try await reporting { _ in try await Self.remove(name, in: directory, within: configuration.timeLimit) }
         }
     }
 
@@ -79,20 +109,21 @@ package struct ArchivePurge: Sendable {
     }
 
     private static func remove(
-        _ name: ArchiveName, in directory: HeldDirectory, within timeLimit: Duration
+        _ name: FilePath.Component, in directory: HeldDirectory, within timeLimit: Duration
     ) async throws {
         try await BlockingWork.walk(
             within: timeLimit, code: .undefinedError,
-            unfinished: "\(directory.path.appending(name.component)) could not be removed",
+            unfinished: "\(directory.path.appending(name)) could not be removed",
             explain: { failure in
-                failure.provisioningFailure(
-                    .undefinedError,
-                    hint: failure.cause == .improperLink
-                        ? "something is mounted there: umount \(failure.path.shellWord)"
-                        : "check the permissions and the disk")
+                failure.readOnlySubvolume
+                    ?? failure.provisioningFailure(
+                        .undefinedError,
+                        hint: failure.cause == .improperLink
+                            ? "something is mounted there: umount \(failure.path.shellWord)"
+                            : "check the permissions and the disk")
             }
         ) {
-            try TreeRemoval(isCancelled: $0).remove(name.component, in: directory)
+            try TreeRemoval(isCancelled: $0).remove(name, in: directory)
         }
     }
 }
@@ -145,14 +176,31 @@ struct HomeDisposalStep: ProvisioningStep {
         switch disposal {
         case .keep: return
         case .archive: try archive(hasStore: hasStore)
-        case .remove:
-            let walk = try HomeWalk(to: home)
-            if let directory = walk.account { try demandNoMounts(inside: directory) }
-            // Besides the snapshots: the home, and two unfinished copies.
-            let sizes = (try? walk.snapshots()).map { SnapshotDirectory(directory: $0).sizes } ?? SizeRecord()
-            let removal = TreeRemoval(limit: sizes.nameLimit(others: 3), isCancelled: isCancelled)
-            if hasStore, let stores = try walk.stores() { try removal.remove(accountName, in: stores) }
-            if walk.account != nil, let parent = walk.accountParent { try removal.remove(accountName, in: parent) }
+        case .remove: try remove(hasStore: hasStore, isCancelled)
+        }
+    }
+
+    private func remove(hasStore: Bool, _ isCancelled: @escaping @Sendable () -> Bool) throws {
+        let walk = try HomeWalk(to: home)
+        guard let base = walk.base else { return }
+        if let directory = walk.account { try demandNoMounts(inside: directory) }
+        // Besides the snapshots: the home, and two unfinished copies.
+        let sizes = (try? walk.snapshots()).map { SnapshotDirectory(directory: $0).sizes } ?? SizeRecord()
+        let removal = TreeRemoval(limit: sizes.nameLimit(others: 3), isCancelled: isCancelled)
+        let stores = hasStore ? try walk.stores() : nil
+        let parents = [stores, walk.account == nil ? nil : walk.accountParent].compactMap(\.self)
+        guard let archive = try archive(in: base, isNeeded: !parents.isEmpty) else { return }
+        for parent in parents {
+            do {
+                try move(from: parent, into: archive) { .named("\(RemovedName.prefix(uid: account.uid))\($0)") }
+            } catch let failure as HeldDirectory.Failure where failure.cause == .improperLink {
+                // A mount between the base and the account.
+                try removal.remove(accountName, in: parent)
+            }
+        }
+        // Also those of earlier attempts.
+        for name in try archive.names() where name.string.hasPrefix(RemovedName.prefix(uid: account.uid)) {
+            try removal.remove(name, in: archive)
         }
     }
 
@@ -166,21 +214,36 @@ struct HomeDisposalStep: ProvisioningStep {
     }
 
     private func archive(from parent: HeldDirectory, base: HeldDirectory) throws {
-        if try base.makeDirectory(ArchiveName.directory) { try base.synchronize() }
-        guard let archive = try base.directory(ArchiveName.directory) else { return }
-        try HomeWalk.demandClosed(archive, "", .undefinedError)
+        guard let archive = try archive(in: base, isNeeded: true) else { return }
         let now = clock.now
-        for number in 1...99 {
-            let name = ArchiveName(uid: account.uid, archived: now, number: number)
-            if try parent.rename(accountName, into: archive, as: name.component) {
-                try archive.synchronize()
-                try parent.synchronize()
-                return
-            }
+        try move(from: parent, into: archive) {
+            ArchiveName(uid: account.uid, archived: now, number: $0).component
+        }
+    }
+
+    /// The directory of archived homes.
+    /// - Parameter isNeeded: whether it is made if it is missing.
+    private func archive(in base: HeldDirectory, isNeeded: Bool) throws -> HeldDirectory? {
+        if isNeeded, try base.makeDirectory(ArchiveName.directory) { try base.synchronize() }
+        guard let archive = try base.directory(ArchiveName.directory) else { return nil }
+        try HomeWalk.demandClosed(archive, "", .undefinedError)
+        return archive
+    }
+
+    /// Renames the account's directory in a parent to the first free name.
+    private func move(
+        from parent: HeldDirectory, into archive: HeldDirectory, as name: (Int) -> FilePath.Component
+    ) throws {
+        for number in 1...99 where try parent.rename(accountName, into: archive, as: name(number)) {
+            try archive.synchronize()
+            try parent.synchronize()
+            return
         }
         throw ProvisioningFailure(
-            .undefinedError, .retryable, reason: "\(archive.path) holds 99 homes of \(account.uid) of this very second",
-            hint: "wait a second")
+            .undefinedError, .retryable,
+            reason:
+                "\(archive.path) holds 99 homes of \(account.uid) that were archived within a second, or not removed",
+            hint: "remove those whose names begin with \(RemovedName.prefix(uid: account.uid)), or wait a second")
     }
 
     /// A removal would stop at a mount; this check stops before anything is removed.
@@ -195,6 +258,7 @@ struct HomeDisposalStep: ProvisioningStep {
     }
 
     func explain(_ failure: HeldDirectory.Failure) -> ProvisioningFailure {
+        if let explained = failure.readOnlySubvolume { return explained }
         switch failure.cause {
         case .improperLink:
             failure.provisioningFailure(

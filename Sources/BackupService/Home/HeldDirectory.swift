@@ -35,6 +35,20 @@ final class HeldDirectory: Sendable {
             [.noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .improperLink].contains(cause)
         }
 
+        /// For a removal that a read-only snapshot of btrfs stops, which any user can make of an own directory; nil for other failures.
+        var readOnlySubvolume: ProvisioningFailure? {
+            guard cause == .readOnlyFileSystem else { return nil }
+            // Of the name itself, or of a name in it.
+            for place in [path, path.removingLastComponent()] {
+                var status = stat()
+                guard lstat(place.string, &status) == 0, status.isDirectory, status.st_ino == 256 else { continue }
+                return ProvisioningFailure(
+                    .undefinedError, reason: description,
+                    hint: "it is a read-only snapshot of btrfs: btrfs property set -ts \(place.shellWord) ro false")
+            }
+            return nil
+        }
+
         /// - Parameter failureClass: nil: by the cause, else permanent.
         func provisioningFailure(
             _ code: ProvisioningExitCode, _ failureClass: FailureClass? = nil, hint: String
@@ -99,10 +113,12 @@ final class HeldDirectory: Sendable {
         try withReadable { (readable) throws(Failure) in try check("fsync", fsync(readable)) }
     }
 
-    /// Flushes the whole file system to the disk.
-    func synchronizeFileSystem() throws(Failure) {
-        try withReadable { (readable) throws(Failure) in try check("syncfs", clinux_syncfs(readable)) }
-    }
+    /// The same directory, for ``synchronizeFileSystem()``.
+    func readable() throws(Failure) -> HeldDirectory { HeldDirectory(descriptor: try reopened(), path: path) }
+
+    /// Flushes the whole file system to the disk. To be called on a ``readable()`` that was made before the first write: the kernel tells each open
+    /// file once of every failed write since it was opened, and tells one that is opened afterwards nothing if others have been told (syncfs(2)).
+    func synchronizeFileSystem() throws(Failure) { try check("syncfs", clinux_syncfs(descriptor)) }
 
     // MARK: - Names inside
 
