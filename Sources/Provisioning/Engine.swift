@@ -63,6 +63,7 @@ public import Logging
     private let deletes: HourlyLimit
     private let planPrinter: (@Sendable (String) -> Void)?
     private let clock: any WallClock
+    private let started: Timestamp
     private let isClockDoubted: @Sendable () -> Bool
     private let logger: Logger
     private let availability: LDAPAvailability
@@ -101,6 +102,7 @@ public import Logging
         deletes.setLimit(configuration.deletesPerHour)
         self.planPrinter = planPrinter
         self.clock = clock
+        started = clock.now
         self.isClockDoubted = isClockDoubted
         self.logger = logger
         let availability = LDAPAvailability(
@@ -121,7 +123,7 @@ public import Logging
             configuration, persistLink: watchLink, workLink: workLink, liveness: liveness, clock: clock, logger: logger)
         let accountReconciler = AccountReconciler(
             configuration, reader: watcher.reader, ids: ids, scheduler: scheduler, deletes: deletes,
-            clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+            clock: clock, start: started, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         reconciler = Reconciler(
             accountReconciler, slots: configuration.slots, scheduler: scheduler, liveness: liveness, seen: seen,
             bound: bound, clock: clock, logger: logger)
@@ -178,7 +180,7 @@ public import Logging
         }
         let accountReconciler = AccountReconciler(
             configuration, reader: watcher.reader, ids: ids, scheduler: scheduler, deletes: deletes,
-            clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+            clock: clock, start: started, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         reconciler.use(accountReconciler, slots: configuration.slots)
         if watching != nil { start() }
     }
@@ -318,7 +320,7 @@ extension Watcher {
 extension AccountReconciler {
     fileprivate init(
         _ configuration: Engine.Configuration, reader: AccountReader, ids: JobIDSource?,
-        scheduler: JobScheduler, deletes: HourlyLimit, clock: any WallClock,
+        scheduler: JobScheduler, deletes: HourlyLimit, clock: any WallClock, start: Timestamp,
         isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: (@Sendable (String) -> Void)?
     ) {
         let writer = EntryWriter(reader: reader)
@@ -329,7 +331,7 @@ extension AccountReconciler {
                 retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, ids: ids,
             executor: configuration.executor, scheduler: scheduler, deletes: deletes, clock: clock,
-            isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+            start: start, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
     }
 }
 

@@ -105,6 +105,8 @@ public struct AccountList: AsyncSequence, Sendable {
         private var search: LDAPSearch?
         private var returned: Set<EntryUUID> = []
         private var isAtEnd = false
+        /// Searches in a row that failed before they returned an entry.
+        private var failures = 0
 
         init(list: AccountList) { self.list = list }
 
@@ -115,6 +117,7 @@ public struct AccountList: AsyncSequence, Sendable {
                 do throws(LDAPError) {
                     let entry = try await nextEntry(connected)
                     guard let entry else { break }
+                    failures = 0
                     if let account = try list.account(entry), returned.insert(account.key.uuid).inserted {
                         return account
                     }
@@ -122,6 +125,9 @@ public struct AccountList: AsyncSequence, Sendable {
                     search = nil
                     try Task.checkCancellation()
                     guard error.isRetryable else { throw error }
+                    failures += 1
+                    // A connection that was lost is replaced at once; a server that refuses each search is left alone for a while.
+                    if failures > 1 { try await list.reader.link.pause(afterFailures: failures - 1) }
                 }
             }
             isAtEnd = true

@@ -73,7 +73,6 @@ import LDAP
     /// the link logs its own.
     /// - Throws: `CancellationError` when the link is stopped or the calling task is cancelled, or the server's refusal.
     func ownConnection() async throws -> LDAPConnection {
-        var generator = SystemRandomNumberGenerator()
         var tries = 0
         while !isStopped {
             do throws(LDAPError) {
@@ -83,10 +82,16 @@ import LDAP
                 guard error.isRetryable else { throw error }
             }
             tries += 1
-            let delay = retry.delay(afterAttempt: tries, using: &generator) ?? retry.maximumDelay
-            try await clock.sleep(for: delay)
+            try await pause(afterFailures: tries)
         }
         throw CancellationError()
+    }
+
+    /// The delay before a connection of the caller's own is opened again.
+    /// - Parameter count: failures in a row; at least 1.
+    func pause(afterFailures count: Int) async throws {
+        var generator = SystemRandomNumberGenerator()
+        try await clock.sleep(for: retry.delay(afterAttempt: count, using: &generator) ?? retry.maximumDelay)
     }
 
     /// Closes a connection that failed; the next caller gets a new one.

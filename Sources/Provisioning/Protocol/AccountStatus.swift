@@ -65,6 +65,13 @@ public struct AccountStatus: Hashable, Sendable {
         return ("its \(names.mode) is \(mode), which is none of \(modes)", "write one of these")
     }
 
+    /// The same with its failed request written again.
+    package var requestedAgain: Self {
+        var status = self
+        (status.mode, status.returnValue) = (ProvisioningMode(mode.operation, .requested), nil)
+        return status
+    }
+
     /// The phase of the state machine.
     public var phase: AccountPhase {
         switch mode.stage {

@@ -68,10 +68,12 @@ public struct DecisionPolicy: Sendable {
 
     /// Decides from the entry's current state alone.
     /// - Parameters:
+    ///   - start: when the daemon started; nil: now. Only what passed before is overdue, not a request that has waited for its turn.
     ///   - ignoringDate: an operator wants the request to be done now.
     ///   - isClockDoubted: whether the clock may be wrong; called only for requests with a date.
     public func decide(
-        _ status: AccountStatus, now: Timestamp, ignoringDate: Bool = false, isClockDoubted: () -> Bool = { false }
+        _ status: AccountStatus, now: Timestamp, start: Timestamp? = nil, ignoringDate: Bool = false,
+        isClockDoubted: () -> Bool = { false }
     ) -> Decision {
         if let reason = notOurs(status) { return .leave(reason) }
         // Also for a new request: the holder may still work on the previous one.
@@ -88,12 +90,12 @@ public struct DecisionPolicy: Sendable {
             if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
             return .resume(status.mode.operation)
         case .requested:
-            return decideRequest(status, now: now, ignoringDate: ignoringDate, isClockDoubted)
+            return decideRequest(status, now: now, start: start ?? now, ignoringDate: ignoringDate, isClockDoubted)
         }
     }
 
     private func decideRequest(
-        _ status: AccountStatus, now: Timestamp, ignoringDate: Bool, _ isClockDoubted: () -> Bool
+        _ status: AccountStatus, now: Timestamp, start: Timestamp, ignoringDate: Bool, _ isClockDoubted: () -> Bool
     ) -> Decision {
         guard let date = ExecutionDate(status.date ?? "0") else {
             return .refuse(
@@ -104,10 +106,10 @@ public struct DecisionPolicy: Sendable {
                     hint: "write 0 for at once, or a date as YYYYMMDD, and the request again"))
         }
         if case .on(let day) = date, !ignoringDate {
-            let start = calendar.startOfDay(day)
-            if start > now { return .wait(until: start) }
+            let due = calendar.startOfDay(day)
+            if due > now { return .wait(until: due) }
             if isClockDoubted() { return .waitForClock }
-            if !runsOverdue, day < calendar.day(now) { return .leave(.overdue(status.date ?? "")) }
+            if !runsOverdue, day < calendar.day(start) { return .leave(.overdue(status.date ?? "")) }
         }
         if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
         return .claim(status.mode.operation)

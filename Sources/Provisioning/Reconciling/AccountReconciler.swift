@@ -18,6 +18,8 @@ import Synchronization
     /// How many accounts may be deleted within an hour.
     let deletes: HourlyLimit
     let clock: any WallClock
+    /// When the engine started.
+    let start: Timestamp
     /// Whether the clock may be wrong.
     let isClockDoubted: @Sendable () -> Bool
     /// For a dry run: called with each plan, and nothing is done.
@@ -36,10 +38,14 @@ import Synchronization
         let condition = reader.scope.condition
         let attributes = service.requestedAttributes + RequestOrigin.attributes
         guard let entry = try await reader.entry(key, attributes: attributes, meeting: condition) else {
+            if let seen, memory.requeues < Self.readsOfMissing, EntryVersion.isRecent(seen, now: clock.now) {
+                logger.debug("\(key.dn) was there at \(seen), and this server does not have it: asking again")
+                return .stale
+            }
             logger.notice(
                 "\(key.dn) is gone from LDAP\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
-            await outcomes.abandon(memory.lastJob, nil, report)
+            await outcomes.abandon(memory.lastJob, of: key.dn, nil, report)
             return .done
         }
         guard let status = AccountStatus(entry, names: names) else {
@@ -49,7 +55,7 @@ import Synchronization
             } else {
                 logger.error("\(entry.dn) cannot be worked on: \(AccountReader.hidden(hidden))")
             }
-            await outcomes.abandon(memory.lastJob, nil, report)
+            await outcomes.abandon(memory.lastJob, of: key.dn, nil, report)
             return .done
         }
         if let seen, EntryVersion.isOlder(status.csn, than: seen) {
@@ -70,7 +76,7 @@ import Synchronization
         switch decision {
         case .resume: break
         default:
-            await outcomes.abandon(memory.lastJob, status, report)
+            await outcomes.abandon(memory.lastJob, of: key.dn, status, report)
             memory.lastJob = .none
         }
         switch decision {
@@ -79,8 +85,12 @@ import Synchronization
         }
         switch decision {
         case .leave(let reason):
-            var level = Logger.Level.debug
-            if case .sharedHosts = reason { level = .error }
+            let level: Logger.Level =
+                switch reason {
+                case .sharedHosts: .error
+                case .overdue: .notice
+                default: .debug
+                }
             logger.log(level: level, "\(status.dn) is left alone: \(reason)")
             return .done
         case .wait(let start):
@@ -147,10 +157,14 @@ import Synchronization
     }
 
     private func decide(_ status: AccountStatus, _ ignoringDate: Bool) -> Decision {
-        policy.decide(status, now: clock.now, ignoringDate: ignoringDate, isClockDoubted: isClockDoubted)
+        policy.decide(
+            status, now: clock.now, start: start, ignoringDate: ignoringDate, isClockDoubted: isClockDoubted)
     }
 
     private static let clockCheckInterval = Duration.seconds(600)
+
+    /// An entry that has just been seen may be missing because the server that is asked lags behind another one. So often it is read again.
+    private static let readsOfMissing = 3
 
     /// After an entry was removed and added again during its job.
     private static let lockRetryInterval = Duration.seconds(1)

@@ -46,6 +46,14 @@ import Logging
             await report(.lastJobHandled)
         case .none, .pausing, .unwritten: break
         }
+        if status.phase == .requested, names.returnValue == nil {
+            // The entry stays as it is: without an attribute for the failure it would look like a claimed one, whose work is resumed.
+            logger.error(
+                "provisioning failed: \(status.mode.operation): refused: \(failure)",
+                metadata: ["account": "\(status.dn)"])
+            await report(.ended(failure.code))
+            return .pause(until: clock.now + retry.maximumDelay)
+        }
         let write =
             status.phase == .requested
             ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
@@ -92,12 +100,11 @@ import Logging
             var generator = SystemRandomNumberGenerator()
             let delay = Self.contention.delay(afterAttempt: ended.lostWrites / tries, using: &generator)
             return .contended(ended, for: delay ?? Self.contention.maximumDelay)
+        case .gone where EntryVersion.isRecent(ended.write.csn, now: clock.now):
+            // Perhaps the server lags behind the one that has the claim. The reconcile tells, and writes the outcome or abandons it.
+            return .contended(ended, for: Self.contention.delay)
         case .gone:
-            let code = ProvisioningExitCode.userNotPresentInBackend
-            let reason = "\(status.dn) was removed during the job (\(code.name), \(code.rawValue))"
-            await report(.ended(code))
-            if ended.job == nil { logger.error("provisioning failed: \(status.mode.operation): \(reason)") }
-            await close(ended.job, JobOutcome(.failed, message: reason))
+            await removed(ended, status.dn, report)
             return .done
         case .refused(let error):
             logger.log(
@@ -109,10 +116,18 @@ import Logging
         }
     }
 
+    private func removed(_ ended: AccountOutcome, _ dn: DN, _ report: @escaping ProgressListener) async {
+        let code = ProvisioningExitCode.userNotPresentInBackend
+        let reason = "\(dn) was removed during the job (\(code.name), \(code.rawValue))"
+        await report(.ended(code))
+        if ended.job == nil { logger.error("provisioning failed: \(ended.write.mode.operation): \(reason)") }
+        await close(ended.job, JobOutcome(.failed, message: reason))
+    }
+
     /// Closes the last job: the entry does not ask for it any more.
     /// - Parameter status: nil: the entry is gone.
     func abandon(
-        _ lastJob: AccountMemory.LastJob, _ status: AccountStatus?,
+        _ lastJob: AccountMemory.LastJob, of dn: DN, _ status: AccountStatus?,
         _ report: @escaping ProgressListener
     ) async {
         let end = JobOutcome(insteadOf: status)
@@ -122,6 +137,7 @@ import Logging
         case .interrupted(let job): closeInterrupted(job, end)
         case .retrying(let record):
             await close(executor.registry.live(record.job), end)
+        case .unwritten(let outcome) where status == nil: await removed(outcome, dn, report)
         case .unwritten(let outcome):
             var result = outcome.result
             result.message = [result.message, end.message].filter { !$0.isEmpty }.joined(separator: "; ")

@@ -205,6 +205,12 @@ enum EntryVersion {
         return digits.lexicographicallyPrecedes(csn.bytes)
     }
 
+    /// Whether it was made so recently that another server may not have it yet.
+    static func isRecent(_ csn: AttributeValue, now: Timestamp) -> Bool {
+        isComparable(csn) && isLater(csn, than: now + (.zero - longestLag))
+    }
+    private static let longestLag = Duration.seconds(60)
+
     /// `20261128120000.123456Z#000000#001#000000`
     static func isComparable(_ csn: AttributeValue) -> Bool {
         csn.bytes.count == 40

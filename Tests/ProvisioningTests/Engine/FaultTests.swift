@@ -360,6 +360,29 @@ import Testing
         }
     }
 
+    @Test("RETURN_VALUE empty: a request that is refused is not claimed, so that its work is never done")
+    func refusedWithoutReturnValue() async throws {
+        let clock = ManualClock(Self.noon)
+        try await EngineHarness.run(clock: clock) { harness in
+            let engine = try await harness.engine {
+                $0.scope.names.returnValue = nil
+                $0.policy.names.returnValue = nil
+            }
+            try await harness.add("4000001", mode: "delete", date: "2027010")
+            for _ in 1...2 {
+                try await engine.runOnce()
+                #expect(try await harness.mode("4000001") == "delete")
+                clock.advance(to: clock.now + .seconds(3600))
+            }
+            #expect(harness.service.asked.isEmpty)
+            #expect(harness.messages.contains { $0.contains("refused") && $0.contains("2027010") })
+            try await harness.set("4000001", "sstProvisioningExecutionDate", "0")
+            try await engine.runOnce()
+            #expect(harness.service.asked.map(\.operation) == [.delete])
+            await engine.stop(grace: .zero)
+        }
+    }
+
     @Test("a claim that the access rules refuse is logged with its hint, and tried again")
     func noRights() async throws {
         try await EngineHarness.run { harness in

@@ -34,6 +34,16 @@ import Testing
         #expect(skipping.decide(today, now: now) == .claim(.add))
     }
 
+    @Test("F1: a request that has waited for its turn past midnight is not overdue")
+    func waitedPastMidnight() throws {
+        var skipping = policy
+        skipping.runsOverdue = false
+        let status = try Fixture.status(mode: "delete", date: "20261121", active: "FALSE")
+        let tomorrow = now + .seconds(13 * 3600)
+        #expect(skipping.decide(status, now: tomorrow, start: now) == .claim(.delete))
+        #expect(skipping.decide(status, now: tomorrow, start: tomorrow) == .leave(.overdue("20261121")))
+    }
+
     @Test("an operator's request ignores the date")
     func ignoringDate() throws {
         let status = try Fixture.status(mode: "add", date: "20991231")
