@@ -49,6 +49,7 @@ struct NothingStep: ProvisioningStep {
 struct ScriptStep: ProvisioningStep {
     let script: FilePath
     let operation: Operation
+    let job: JobID
     let entryName: String
     let configuration: ScriptServiceConfiguration
     private let invocation: ScriptInvocation
@@ -60,6 +61,7 @@ struct ScriptStep: ProvisioningStep {
         self.script = script
         self.configuration = configuration
         operation = request.operation
+        job = request.job
         entryName = try Self.name(of: request.entry)
         var environment = try EntryVariables(request.entry, attributes: configuration.attributes).values
         environment.merge(configuration.baseEnvironment) { _, own in own }
@@ -115,7 +117,7 @@ struct ScriptStep: ProvisioningStep {
             reason: "\(script) \(operation) \(entryName) \(words)",
             hint: isLate
                 ? "fix what the script waits for, or raise TIMEOUT"
-                : "fix what its output names; it can be run by hand with the arguments that a dry run shows",
+                : "fix what its output names; its command is in: prov-backup-rsnapshot jobs show \(job)",
             output: result.outputTail)
     }
 

@@ -29,6 +29,8 @@ package struct BackupInspection: Sendable {
     package fileprivate(set) var increment: UInt64?
     /// Whether the state file could be read; if not, no success is known.
     package fileprivate(set) var isStateKnown = false
+    /// Whether the account was added and is not deleted, by its entry; if not, it has no home that could be missed.
+    package fileprivate(set) var isProvisioned = false
     /// The newest attempt of a job, by the state file.
     package fileprivate(set) var lastAttempt: SnapshotState.Attempt?
     /// What prevents a backup, one line each with the hint.
@@ -121,15 +123,21 @@ extension BackupInspection {
                 return (level, number.flatMap { Int(exactly: $0) } ?? 0)
             })
         let first = SnapshotLevel.allCases.first { (retained[$0] ?? 0) > 0 } ?? .daily
-        if let refusal = first.refusal(of: account) { obstacles.append("\(refusal.reason); \(refusal.hint)") }
+        isProvisioned = SnapshotLevel.isProvisioned(account)
+        if let refusal = first.refusal(of: account) {
+            // The hint for an account without a home is that for its request.
+            obstacles.append(isProvisioned ? "\(refusal.reason); \(refusal.hint)" : refusal.reason)
+        }
         var snapshots: [Snapshot] = []
         var state: SnapshotState?
         attempt { found in
             let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
             guard let home = try found.home(of: described, configuration) else { return }
-            found.inspectConfiguration(
-                ConfigurationFile(of: described.uid, configuration), home,
-                levels: retained.filter { $0.value > 0 }.map(\.key))
+            if found.isProvisioned {
+                found.inspectConfiguration(
+                    ConfigurationFile(of: described.uid, configuration), home,
+                    levels: retained.filter { $0.value > 0 }.map(\.key))
+            }
             found.attempt { $0.notices += try SnapshotStore(home).notices(configuration.snapshots) }
             guard let directory = try SnapshotDirectory.open(in: home) else { return }
             found.attempt { _ in snapshots = try directory.snapshots() }
@@ -152,18 +160,17 @@ extension BackupInspection {
     private mutating func home(
         of account: BackupAccount, _ configuration: BackupConfiguration
     ) throws -> HomePath? {
-        guard let home = try configuration.places.home(of: account) else {
-            obstacles.append("there is no home yet; \(ConfiguredSnapshots.provisionAgain)")
-            return nil
-        }
-        switch try HomeWalk(to: home).condition(ownership: configuration.ownership) {
-        case .whole: break
-        case .absent:
-            let missing = HomePath.missing(at: "\(home.path)")
-            obstacles.append("\(missing.reason); \(missing.hint)")
+        let home = try configuration.places.home(of: account)
+        switch try home.map({ try HomeWalk(to: $0).condition(ownership: configuration.ownership) }) {
+        case nil, .absent:
+            let missing = HomePath.missing(at: home.map { "\($0.path)" } ?? configuration.places.rootList)
+            if isProvisioned { obstacles.append("\(missing.reason); \(missing.hint)") }
             return nil
         case .unfinished(let objection):
-            obstacles.append("\(home.path) \(objection); \(ConfiguredSnapshots.provisionAgain)")
+            if isProvisioned, let home {
+                obstacles.append("\(home.path) \(objection); \(ConfiguredSnapshots.provisionAgain)")
+            }
+        case .whole: break
         }
         return home
     }

@@ -270,16 +270,33 @@ extension SnapshotLevel {
         account.entry.text(intervalAttribute).flatMap(EntryReader.decimal) ?? 0 > 0
     }
 
+    /// Whether an account was added and is not deleted or to be deleted, by its entry.
+    static func isProvisioned(_ account: Account) -> Bool {
+        switch (account.status.mode.operation, account.status.mode.stage) {
+        case (.add, .done), (.modify, _): true
+        case (.add, _), (.delete, _): false
+        }
+    }
+
     /// What prevents backups of every level.
     fileprivate static func obstacle(of account: Account) -> (reason: String, namesMode: Bool, hint: String)? {
         switch (account.status.mode.operation, account.status.mode.stage) {
         case (.delete, .done): ("it has been deleted", false, "add it again if it is still wanted")
         case (.delete, _): ("it is to be deleted", true, "write another request if it is still wanted")
         case (.add, .requested), (.add, .claimed):
-            ("it has not been added yet", true, "see accounts explain, and wait until it is added")
+            account.status.phase == .failed
+                ? ("it could not be added", true, "run: \(explain(account))")
+                : (
+                    "it has not been added yet", true,
+                    "wait until it is added; if that takes long, run: \(explain(account))"
+                )
         case (.add, .done), (.modify, _):
             account.status.isActive ? nil : ("it is not active", false, "set its sstIsActive to TRUE")
         }
+    }
+
+    private static func explain(_ account: Account) -> String {
+        "prov-backup-rsnapshot accounts explain \(BackupJobs.uid(of: account).shellWord)"
     }
 
     /// From one snapshot to the next, if there is no schedule.

@@ -124,7 +124,7 @@ struct HomeScriptStep: ProvisioningStep {
             reason: "\(script) \(request.operation) \(account.uid) \(complaint)",
             hint: result.cause == .timeLimit
                 ? "fix what the script waits for, or raise SCRIPT_TIMEOUT"
-                : "fix what its output names; it can be run by hand with the arguments that a dry run shows",
+                : "fix what its output names; its command is in: prov-backup-rsnapshot jobs show \(request.job)",
             output: result.outputTail)
     }
 

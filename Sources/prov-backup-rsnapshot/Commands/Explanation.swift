@@ -57,6 +57,7 @@ struct Explanation: Encodable {
         let start =
             isRunning ? "nothing; the daemon processes it" : "start the daemon: systemctl start prov-backup-rsnapshot"
         let (doubtedUntil, deletes) = (daemonStatus?.clockDoubtedUntil, daemonStatus?.deletes)
+        let since = daemonStatus.flatMap { Timestamp(text: $0.since) }
         if daemonStatus?.behind.contains(where: { $0.uuid == status.uuid.description }) == true {
             meaning =
                 "requests \(status.mode.operation), and waits: the LDAP server has an older version of the entry than before; it lags, or was restored from a backup"
@@ -66,7 +67,7 @@ struct Explanation: Encodable {
             return
         }
         let isDeleteDelayed = deletes?.accounts.contains(status.uuid.description) == true
-        switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
+        switch policy.decide(status, now: now, start: since, isClockDoubted: { doubtedUntil != nil }) {
         case .claim(.delete) where isDeleteDelayed, .resume(.delete) where isDeleteDelayed:
             meaning = "requests delete, and waits: \(deletes?.reason ?? "")"
             hint = "\(WaitingDeletes.hint); for this account alone: \(AccountCommand.provision.text(uid))"
@@ -89,19 +90,27 @@ struct Explanation: Encodable {
                 "synchronize the clock (timedatectl); the request is processed at \(doubtedUntil ?? "?") at the latest; to process it now: \(AccountCommand.provision.text(uid))"
         case .refuse(let failure):
             (meaning, hint) = ("would be refused: \(failure.reason)", failure.hint)
+        case .leave(.failed(let value)):
+            let failed = LeaveReason.failed(returnValue: value).description
+            // A request that is refused has no job.
+            if case .refuse(let refusal) = policy.decide(status.requestedAgain, now: now) {
+                (meaning, hint) = ("\(failed): \(refusal.reason)", refusal.hint)
+            } else {
+                meaning = failed
+                let cause = lastJob.map { "prov-backup-rsnapshot jobs show \($0.job.id)" } ?? "the daemon's log"
+                hint = "fix the cause (\(cause)), then: \(AccountCommand.retry.text(uid))"
+            }
         case .leave(let reason):
             meaning = reason.description
             hint =
                 switch reason {
-                case .failed:
-                    "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.job.id)" } ?? "the daemon's log")), then: \(AccountCommand.retry.text(uid))"
                 case .otherHost, .noHost:
                     "if this daemon should serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name exactly one backup server in \(policy.names.host) of the entry"
                 case .claimed: "wait for that daemon; if it no longer exists: \(AccountCommand.release.text(uid))"
                 case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 together with the mode"
-                case .done: "nothing"
+                case .done, .failed: "nothing"
                 }
         }
     }
@@ -225,10 +234,10 @@ struct BackupExplanation: Encodable {
         let first = inspection.levels.first { $0.retain > 0 }?.level
         levels = inspection.levels.map { found in
             let schedule = found.retain > 0 ? settings.backupJobs.schedules[found.level] : nil
-            let run = schedule?.next(after: now)
+            let run = inspection.isProvisioned ? schedule?.next(after: now) : nil
             // An unreadable state does not count as overdue.
             let due =
-                !inspection.isStateKnown
+                !inspection.isStateKnown || !inspection.isProvisioned
                 ? nil
                 : BackupHealth.due(
                     .init(
@@ -245,12 +254,12 @@ struct BackupExplanation: Encodable {
             obstacles.append("job \(lastJob.id) (\(lastJob.level)) has not ended: \(lastJob.meaning)")
         }
         let unscheduled = levels.filter { $0.retain > 0 && $0.schedule == nil }.map(\.level)
-        if !unscheduled.isEmpty {
+        if inspection.isProvisioned, !unscheduled.isEmpty {
             let keys = unscheduled.map { $0.uppercased() }.joined(separator: ", ")
             obstacles.append(
                 "no schedule makes \(unscheduled.joined(separator: ", ")) snapshots; set \(keys) in [Backup Jobs]")
         }
-        if let opening = window?.opening(after: now), opening > now {
+        if inspection.isProvisioned, let opening = window?.opening(after: now), opening > now {
             obstacles.append("outside WINDOW until \(opening.local)")
         }
         if !hasDaemon { obstacles.append("no daemon runs here; start it: systemctl start prov-backup-rsnapshot") }
@@ -297,7 +306,9 @@ struct BackupExplanation: Encodable {
         let parts = [
             "\(level.snapshots) of \(level.retain) snapshots", level.newest.map { "newest \($0.local)" },
             level.lastGood.map { "last success \($0.local)" },
-            level.retain == 0 ? "disabled, kept" : level.next.map { "next \($0.local)" } ?? "no schedule",
+            level.retain == 0
+                ? "disabled, kept"
+                : level.next.map { "next \($0.local)" } ?? (level.schedule == nil ? "no schedule" : "no next backup"),
             level.overdue.map { "overdue since \($0.local)" },
         ]
         return parts.compactMap(\.self).joined(separator: ", ")
