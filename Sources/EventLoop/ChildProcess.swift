@@ -57,7 +57,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
     private static func askAgain(_ process: Int32) {
         EventLoop.shared.call(at: .now + longestPause) {
             do throws(Errno) { if try ended(process) == nil { askAgain(process) } } catch {
-                // It is nobody's any more.
+                // Something else has reaped it.
             }
         }
     }

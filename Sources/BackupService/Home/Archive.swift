@@ -259,7 +259,7 @@ struct HomeDisposalStep: ProvisioningStep {
 
     func explain(_ failure: HeldDirectory.Failure) -> ProvisioningFailure {
         if let explained = failure.readOnlySubvolume { return explained }
-        switch failure.cause {
+        return switch failure.cause {
         case .improperLink:
             failure.provisioningFailure(
                 .undefinedError,
