@@ -136,7 +136,8 @@ package final class LDAPSandbox: Sendable {
         guard try files.isSandbox(), let process = try SlapdProcess.running(in: files),
             let addresses = SandboxAddresses(text: try TextFile.read(files.addresses))
         else {
-            throw SandboxError(.notRunning, "no sandbox runs in \(files.path)", hint: "start one")
+            throw SandboxError(
+                .notRunning, "no sandbox runs in \(files.path)", hint: "start one: prov-backup-rsnapshot sandbox start")
         }
         return LDAPSandbox(
             files: files, addresses: addresses, passwords: try SandboxPasswords(readingFrom: files),
@@ -196,6 +197,19 @@ package final class LDAPSandbox: Sendable {
         try await running.withLock { $0.process }.end()
         running.withLock { $0.lifeline = nil }
         if !keepingData { try files.remove() }
+    }
+
+    /// Removes the files of a sandbox whose server does not run, and the directory if it is empty then.
+    /// - Throws: ``SandboxError/Code/alreadyRunning``.
+    package static func remove(stoppedIn directory: FilePath) throws(SandboxError) {
+        let files = try SandboxFiles(existing: directory)
+        let lock = try SandboxLock(files.lock)
+        defer { lock.release() }
+        if let process = try SlapdProcess.running(in: files) {
+            throw SandboxError(
+                .alreadyRunning, "a sandbox runs in \(files.path), process \(process.id)", hint: "stop it first")
+        }
+        try files.remove()
     }
 
     // MARK: Faults

@@ -185,7 +185,7 @@ struct StandingClock: WallClock {
         #expect(exists(account))
     }
 
-    @Test("a removal that TIMEOUT stops leaves nothing that a later add takes for a home, and another attempt continues it")
+    @Test("a removal that TIMEOUT stops leaves nothing that an add takes for a home, and another attempt continues it")
     func removalCutOff() async throws {
         let directory = try TestDirectory()
         let account = try await makeAccount(directory)

@@ -223,7 +223,7 @@ extension BackupConfiguration {
     }
 
     /// Runs `true` in the sandbox in which copies are made.
-    /// - Returns: nil if a program is missing, which has its own finding.
+    /// - Returns: nil if a program or the volume is missing, which has its own finding.
     private func sandboxRequirement() async -> Requirement? {
         let subject = "BACKUP_SANDBOX"
         guard Program.isExecutable(confine) else {
@@ -231,8 +231,9 @@ extension BackupConfiguration {
                 subject, "\(confine) is not there",
                 hint: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
         }
+        let home = places.volumes.first ?? "/var/backup"
+        guard access(home.string, F_OK) == 0 else { return nil }
         do {
-            let home = places.volumes.first ?? "/var/backup"
             let number = UInt32(BackupAccount.uidRange.lowerBound)
             let sandbox = try CopySandbox(self, account: (number, number), home: home, snapshots: home)
             let result = try await ScriptRunner().run(sandbox.trial)
@@ -243,7 +244,9 @@ extension BackupConfiguration {
                 return .met(subject, "\(confinement): \(finding)")
             }
             let reason =
-                reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "there was no output"
+                reports.faults.first
+                ?? result.complaint.map { "\($0): \(result.outputTail.split(separator: "\n").joined(separator: "; "))" }
+                ?? "there was no output"
             return .unmet(
                 subject, "the sandbox in which copies are made cannot be built: \(reason)",
                 hint:

@@ -110,9 +110,15 @@ struct Explanation: Encodable {
                 case .claimed: "wait for that daemon; if it no longer exists: \(AccountCommand.release.text(uid))"
                 case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 together with the mode"
-                case .done, .failed: "nothing"
+                case .done: backup?.failedAttempt.map { Self.hint(for: $0, uid) } ?? "nothing"
+                case .failed: "nothing"
                 }
         }
+    }
+
+    private static func hint(for failed: BackupExplanation.Attempt, _ uid: String) -> String {
+        "fix the cause (prov-backup-rsnapshot jobs show \(failed.job)), then: "
+            + "prov-backup-rsnapshot backup \(failed.level) --account \(uid.shellWord) --force"
     }
 
     private static func describe(_ asked: Result<DaemonStatus?, CommandFailure>, _ uuid: EntryUUID?) -> String {
@@ -266,6 +272,11 @@ struct BackupExplanation: Encodable {
         inTheWay = obstacles
         notices = inspection.notices
         unknown = inspection.unknown + [last.unknown].compactMap(\.self)
+    }
+
+    /// The newest attempt, if it has failed.
+    var failedAttempt: Attempt? {
+        lastTry.flatMap { $0.result.flatMap(JobResult.init).map(\.isSuccess) == false ? $0 : nil }
     }
 
     /// The attempt that is recorded with the snapshots, or a newer job of the history.

@@ -64,11 +64,14 @@ struct JobsCommand: AsyncParsableCommand {
 
         func query(now: Timestamp) throws -> JobFilter {
             var query = JobFilter(client: account, limit: limit)
-            query.type = type.map { type in
-                [JobType.provisioning, .backup, .admin, .purge].map(\.rawValue).first {
-                    $0.lowercased() == type.lowercased()
+            query.type = try type.map { type in
+                let all = [JobType.provisioning, .backup, .admin, .purge].map(\.rawValue)
+                guard let known = all.first(where: { $0.lowercased() == type.lowercased() }) else {
+                    throw ValidationError(
+                        "--type: there is no type \(OneLine.escaping(type)); there are: \(all.joined(separator: ", "))."
+                    )
                 }
-                    ?? type
+                return known
             }
             if let status {
                 if let wrong = status.first(where: { JobStatus(rawValue: $0) == nil }) {

@@ -56,17 +56,21 @@ struct SandboxCommand: AsyncParsableCommand {
     }
 
     struct Stop: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Stop the server and remove its directory.")
+        static let configuration = CommandConfiguration(
+            abstract: "Stop the server, and remove its data, the settings and the homes.")
 
         @OptionGroup var directory: Directory
         @Flag(help: "Stop the server only.") var keepData = false
 
         func run() async throws {
             let directory = try directory.resolve()
-            let sandbox = try LDAPSandbox.running(in: SandboxSettings.server(in: directory))
-            // While the server runs, so that the command can be repeated if this fails.
+            let server = SandboxSettings.server(in: directory)
+            let isStopped = if case .stopped = try SandboxStatus.of(server) { !keepData } else { false }
+            let sandbox = isStopped ? nil : try LDAPSandbox.running(in: server)
+            // Before the server's data, so that the command can be repeated if this fails.
             if !keepData { try SandboxSettings.removeHomes(from: directory) }
-            try await sandbox.stop(keepingData: keepData)
+            try await sandbox?.stop(keepingData: keepData)
+            if isStopped { try LDAPSandbox.remove(stoppedIn: server) }
             if !keepData { try SandboxSettings.remove(from: directory) }
         }
     }
