@@ -28,22 +28,22 @@ import Testing
     func stopped() async throws {
         let log = Log()
         let writer = log.writer(bound: 10)
-        writer.write(LogWriter.Line("first", priority: 6))
-        #expect(log.all.map(\.text) == ["first"])
+        writer.write("first", priority: 6)
+        #expect(log.all.map { $0.text } == ["first"])
         log.isStopped.withLock { $0 = true }
-        writer.write(LogWriter.Line("one", priority: 6))
+        writer.write("one", priority: 6)
         // The thread has taken the first line, and holds it.
         try await eventually("the thread waits") { writer.waitingCount == 0 }
-        for text in ["two", "three", "too long", "4"] { writer.write(LogWriter.Line(text, priority: 6)) }
+        for text in ["two", "three", "too long", "4"] { writer.write(text, priority: 6) }
         #expect(log.all.count == 1)
         log.isStopped.withLock { $0 = false }
         writer.flush()
         // The flush gives up after two seconds; a machine may be slower.
         try await eventually("all is written") { log.all.count == 6 }
-        #expect(log.all.map(\.text).prefix(5) == ["first", "one", "two", "three", "4"])
+        #expect(log.all.map { $0.text }.prefix(5) == ["first", "one", "two", "three", "4"])
         #expect(log.all.last?.text.contains("1 lines of the log were lost") ?? false)
         #expect(log.all.last?.priority == 4)
-        writer.write(LogWriter.Line("last"))
+        writer.write("last")
         try await eventually("the last line is written") { log.all.last?.text == "last" }
     }
 }

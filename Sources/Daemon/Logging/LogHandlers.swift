@@ -65,7 +65,7 @@ package struct LineLogHandler: LogHandler {
     package static func system(identity: String, switches: LogSwitches, environment: [String: String]) -> Self {
         let writer: LogWriter = usesSyslog(environment: environment) ? .system : .standardError
         if writer === LogWriter.system { openSyslog(identity) }
-        return system(switches) { writer.write(LogWriter.Line($1, priority: $0)) }
+        return system(switches) { writer.write($1, priority: $0) }
     }
 
     /// - Parameter write: gets the priority of syslog(3), 0 to 7, and one line without its end.
@@ -120,7 +120,7 @@ package struct LineLogHandler: LogHandler {
         let isColoured =
             (environment["NO_COLOR"] ?? "").isEmpty && environment["TERM"] != "dumb" && isatty(STDERR_FILENO) == 1
         return terminal(isColoured: isColoured, now: { Int64(time(nil)) }) {
-            LogWriter.standardError.write(LogWriter.Line($0))
+            LogWriter.standardError.write($0)
         }
     }
 
@@ -153,10 +153,8 @@ package struct LineLogHandler: LogHandler {
 
     /// The local time of day, `HH:MM:SS`.
     private static func clock(_ seconds: Int64) -> String {
-        var moment = time_t(seconds)
-        var local = tm()
-        localtime_r(&moment, &local)
-        return [local.tm_hour, local.tm_min, local.tm_sec].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
+        let local = DayCalendar.system.localTime(at: Timestamp(secondsSince1970: seconds))
+        return [local.hour, local.minute, local.second].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
     }
 
     // MARK: - Text

@@ -10,12 +10,7 @@ import Synchronization
 /// their number is logged.
 package final class LogWriter: Sendable {
     /// A line without its end, and its priority of syslog(3), 0 to 7; nil: none.
-    struct Line: Hashable, Sendable {
-        var priority: Int32?
-        var text: String
-
-        init(_ text: String, priority: Int32? = nil) { (self.text, self.priority) = (text, priority) }
-    }
+    typealias Line = (text: String, priority: Int32?)
 
     private struct State {
         var waiting: [Line] = []
@@ -55,7 +50,8 @@ package final class LogWriter: Sendable {
     }
 
     /// Writes a line or queues it; lines keep their order.
-    func write(_ line: Line) {
+    func write(_ text: String, priority: Int32? = nil) {
+        let line = (text: text, priority: priority)
         let needsThread = state.withLock { state in
             if !state.isBusy, isReady(line) {
                 put(line)
@@ -83,7 +79,7 @@ package final class LogWriter: Sendable {
             var lines = state.waiting
             if state.lost > 0 {
                 let text = "\(state.lost) lines of the log were lost: what reads the log did not keep up"
-                lines.append(Line(text, priority: lines.last?.priority.map { _ in LOG_WARNING }))
+                lines.append((text, lines.last?.priority.map { _ in LOG_WARNING }))
             }
             (state.waiting, state.bytes, state.lost) = ([], 0, 0)
             state.isBusy = !lines.isEmpty
