@@ -6,7 +6,7 @@ public import Logging
 ///
 ///     entry ──► Watcher ──► Reconciler ──► AccountReconciler ──► EntryWriter ──► entry
 @MainActor public final class Engine {
-    /// The settings of the engine; ``Engine/reload(_:)`` replaces them.
+    /// The settings of the engine.
     public struct Configuration: Sendable {
         /// In the order of preference.
         public var servers: [ServerAddress]
@@ -22,8 +22,6 @@ public import Logging
         public var policy: DecisionPolicy
         /// Jobs at once; at least 1.
         public var slots: Int
-        /// Accounts that may be deleted within an hour (0…``HourlyLimit/largest``); 0: no limit.
-        public var deletesPerHour: Int
         /// Between failed attempts of a job.
         public var jobRetry: RetryPolicy
         /// Between attempts to connect; its number of attempts is ignored.
@@ -39,7 +37,7 @@ public import Logging
         public init(
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
-            slots: Int = 4, deletesPerHour: Int = 0, jobRetry: RetryPolicy,
+            slots: Int = 4, jobRetry: RetryPolicy,
             ldapRetry: RetryPolicy, ldapAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
             service: any ProvisioningService,
             executor: JobExecutor = JobExecutor(registry: JobRegistry(recorder: NoHistory()))
@@ -50,7 +48,6 @@ public import Logging
             self.timing = timing
             self.policy = policy
             self.slots = slots
-            self.deletesPerHour = deletesPerHour
             self.jobRetry = jobRetry
             self.ldapRetry = ldapRetry
             self.ldapAttemptsUntilError = ldapAttemptsUntilError
@@ -59,29 +56,25 @@ public import Logging
         }
     }
 
-    private let ids: JobIDSource?
+    private let configuration: @MainActor () -> Configuration
     private let deletes: HourlyLimit
-    private let planPrinter: (@Sendable (String) -> Void)?
     private let clock: any WallClock
-    private let started: Timestamp
-    private let isClockDoubted: @Sendable () -> Bool
     private let logger: Logger
     private let availability: LDAPAvailability
     private let login: LDAPLogin
     /// The persistent search has a connection of its own.
     private let watchLink: LDAPLink
     private let workLink: LDAPLink
-    private var watcher: Watcher
     let reconciler: Reconciler
-    /// For the work of the service's other jobs.
-    private var reader: AccountReader { watcher.reader }
     let liveness = SearchLiveness()
     private let scheduler: JobScheduler
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
+    ///   - configuration: called each time, so that a job starts with the current settings; always with the same job registry. See
+    ///     ``reload()``.
     ///   - ids: numbers jobs; nil for a dry run, in which no job starts.
-    ///   - deletes: its limit is set to that of the configuration.
+    ///   - deletes: how many accounts may be deleted within an hour.
     ///   - seen: the versions of entries that a previous run has seen.
     ///   - scheduler: shared with all others that run jobs.
     ///   - planPrinter: for a dry run: called with the plan of each account; nothing is changed, on the disk or in LDAP.
@@ -89,51 +82,51 @@ public import Logging
     ///     resources, so this is for the extreme case.
     ///   - isClockDoubted: whether the clock may be wrong: then requests with a date wait.
     public init(
-        _ configuration: Configuration, ids: JobIDSource?, deletes: HourlyLimit = HourlyLimit(),
+        _ configuration: @escaping @MainActor () -> Configuration, ids: JobIDSource?,
+        deletes: HourlyLimit = HourlyLimit(),
         seen: SeenVersions = SeenVersions(),
         scheduler: JobScheduler = JobScheduler(), planPrinter: (@Sendable (String) -> Void)? = nil,
         bound: Int = 500_000,
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
         logger: Logger
     ) {
-        self.ids = ids
+        self.configuration = configuration
         self.scheduler = scheduler
         self.deletes = deletes
-        deletes.setLimit(configuration.deletesPerHour)
-        self.planPrinter = planPrinter
         self.clock = clock
-        started = clock.now
-        self.isClockDoubted = isClockDoubted
         self.logger = logger
-        let availability = LDAPAvailability(
-            attemptsUntilError: configuration.ldapAttemptsUntilError, password: configuration.password,
-            logger: logger)
-        let login = LDAPLogin(
-            servers: ServerList(configuration.servers), options: configuration.connection, availability: availability,
-            clock: clock)
-        func link(_ name: String) -> LDAPLink {
-            LDAPLink(
-                name: name, login: login, retry: configuration.ldapRetry, availability: availability, clock: clock)
-        }
-        self.availability = availability
-        self.login = login
-        watchLink = link("watch")
-        workLink = link("work")
-        watcher = Watcher(
-            configuration, persistLink: watchLink, workLink: workLink, liveness: liveness, clock: clock, logger: logger)
-        let accountReconciler = AccountReconciler(
-            configuration, reader: watcher.reader, ids: ids, scheduler: scheduler, deletes: deletes,
-            clock: clock, start: started, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+        availability = LDAPAvailability(configuration, logger: logger)
+        login = LDAPLogin(configuration, availability: availability, clock: clock)
+        watchLink = LDAPLink(name: "watch", login: login, availability: availability, clock: clock)
+        workLink = LDAPLink(name: "work", login: login, availability: availability, clock: clock)
         reconciler = Reconciler(
-            accountReconciler, slots: configuration.slots, scheduler: scheduler, liveness: liveness, seen: seen,
-            bound: bound, clock: clock, logger: logger)
+            { [workLink, start = clock.now] in
+                AccountReconciler(
+                    configuration(), link: workLink, ids: ids, scheduler: scheduler, deletes: deletes, clock: clock,
+                    start: start, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+            }, slots: { configuration().slots }, scheduler: scheduler, liveness: liveness, seen: seen, bound: bound,
+            clock: clock, logger: logger)
+    }
+
+    /// For the work of the service's other jobs.
+    private var reader: AccountReader { AccountReader(link: workLink, scope: configuration().scope) }
+
+    private func watcher() -> Watcher {
+        let configuration = configuration()
+        return Watcher(
+            persistLink: watchLink, liveness: liveness,
+            reader: AccountReader(link: workLink, scope: configuration.scope), timing: configuration.timing,
+            // The link waits for a server that is unreachable; a search that ended is restarted soon.
+            retry: RetryPolicy(
+                maximumAttempts: .max, delay: min(.seconds(1), configuration.ldapRetry.delay),
+                maximumDelay: configuration.ldapRetry.maximumDelay), clock: clock, logger: logger)
     }
 
     // MARK: - Running
 
     /// Watches and provisions until ``stop(grace:cancelTimeout:others:)``.
     public func start() {
-        watching = Task { [watcher, reconciler, logger] in
+        watching = Task { [watcher = watcher(), reconciler, logger] in
             do {
                 try await watcher.run { await reconciler.handle($0) }
             } catch is CancellationError {
@@ -147,7 +140,7 @@ public import Logging
     /// Provisions all accounts that are due now, and returns when none is due any more.
     /// - Throws: `LDAPError` when the pending accounts cannot be listed.
     public func runOnce() async throws {
-        try await watcher.list { await reconciler.handle($0) }
+        try await watcher().list { await reconciler.handle($0) }
         await reconciler.waitUntilIdle()
     }
 
@@ -167,21 +160,14 @@ public import Logging
         reconciler.recover(interrupted.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
     }
 
-    /// Applies new settings. Jobs that run keep the old ones, except for the LDAP connection.
-    public func reload(_ configuration: Configuration) async {
+    /// Begins again what the old configuration has begun and would go on with: search, connections and limits. To be called when it was
+    /// replaced; jobs that run keep the old one, except for the LDAP connection.
+    public func reload() {
         watching?.cancel()
-        watcher = Watcher(
-            configuration, persistLink: watchLink, workLink: workLink, liveness: liveness, clock: clock, logger: logger)
-        deletes.setLimit(configuration.deletesPerHour)
-        availability.attemptsUntilError = configuration.ldapAttemptsUntilError
-        availability.password = configuration.password
-        login.use(ServerList(configuration.servers), configuration.connection) {
-            for link in [watchLink, workLink] { link.reconnect(retry: configuration.ldapRetry) }
+        login.startOver {
+            for link in [watchLink, workLink] { link.reconnect() }
         }
-        let accountReconciler = AccountReconciler(
-            configuration, reader: watcher.reader, ids: ids, scheduler: scheduler, deletes: deletes,
-            clock: clock, start: started, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
-        reconciler.use(accountReconciler, slots: configuration.slots)
+        scheduler.readLimits()
         if watching != nil { start() }
     }
 
@@ -302,27 +288,13 @@ public import Logging
     }
 }
 
-extension Watcher {
-    fileprivate convenience init(
-        _ configuration: Engine.Configuration, persistLink: LDAPLink, workLink: LDAPLink, liveness: SearchLiveness,
-        clock: any WallClock, logger: Logger
-    ) {
-        self.init(
-            persistLink: persistLink, liveness: liveness,
-            reader: AccountReader(link: workLink, scope: configuration.scope), timing: configuration.timing,
-            // The link waits for a server that is unreachable; a search that ended is restarted soon.
-            retry: RetryPolicy(
-                maximumAttempts: .max, delay: min(.seconds(1), configuration.ldapRetry.delay),
-                maximumDelay: configuration.ldapRetry.maximumDelay), clock: clock, logger: logger)
-    }
-}
-
 extension AccountReconciler {
     fileprivate init(
-        _ configuration: Engine.Configuration, reader: AccountReader, ids: JobIDSource?,
-        scheduler: JobScheduler, deletes: HourlyLimit, clock: any WallClock, start: Timestamp,
+        _ configuration: Engine.Configuration, link: LDAPLink, ids: JobIDSource?, scheduler: JobScheduler,
+        deletes: HourlyLimit, clock: any WallClock, start: Timestamp,
         isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: (@Sendable (String) -> Void)?
     ) {
+        let reader = AccountReader(link: link, scope: configuration.scope)
         let writer = EntryWriter(reader: reader)
         self.init(
             reader: reader, writer: writer,

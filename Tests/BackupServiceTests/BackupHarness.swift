@@ -80,7 +80,8 @@ final class BackupHarness: Sendable {
         changed = Mutex(configuration)
         recorder = ChangeRecorder { [afterSteps] in afterSteps.recorded($0) }
         registry = JobRegistry(recorder: recorder)
-        jobClass = await scheduler.addClass(JobClass(limit: 100), owner: JobScheduler.Owner { _, _ in })
+        jobClass = await scheduler.addClass(
+            JobScheduler.Owner(settings: { JobClass(limit: 100) }, begin: { _, _ in }))
         ids = try JobIDSource(file: directory.path.appending("job-number"))
         let address = try ServerAddress(parsing: sandbox.uri)
         func options(_ dn: String, _ password: String) throws -> ConnectionOptions {
@@ -91,13 +92,14 @@ final class BackupHarness: Sendable {
         manager = try await LDAPConnection.open(
             address, options: try options(sandbox.adminDN, sandbox.adminPassword))
         let retry = RetryPolicy(maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200))
+        let settings = Engine.Configuration(
+            servers: [address], connection: try options(sandbox.daemonDN, sandbox.daemonPassword),
+            scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
+            policy: DecisionPolicy(hosts: hosts), jobRetry: retry, ldapRetry: retry,
+            service: BackupRsnapshotService(configuration: configuration))
         engine = await Engine(
-            Engine.Configuration(
-                servers: [address], connection: try options(sandbox.daemonDN, sandbox.daemonPassword),
-                scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
-                policy: DecisionPolicy(hosts: hosts), jobRetry: retry, ldapRetry: retry,
-                service: BackupRsnapshotService(configuration: configuration)),
-            ids: ids, scheduler: scheduler, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            { settings }, ids: ids, scheduler: scheduler,
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 
     private func close() async {

@@ -45,7 +45,7 @@ final class JobControlHarness: JobControl {
         let reports = try await ReportServer(under: lock, registry: harness.registry)
         let configuration = try SettingsOptions.parse(["-c", harness.settings.path]).load()
         let handler = ControlHandler(
-            engine: Engine(configuration.engine, ids: nil, logger: Logger(label: "test")),
+            engine: Engine({ configuration.engine }, ids: nil, logger: Logger(label: "test")),
             started: SystemWallClock().now, jobs: harness, reload: { ReloadOutcome() })
         let control = try await ControlServer(under: lock) { await handler.answer($0) }
         func end() async {
@@ -84,8 +84,9 @@ final class JobControlHarness: JobControl {
             registry: registry, environment: ["PATH": "/usr/bin:/bin"],
             reportSocket: ReportServer.socketPath(in: FilePath(directory.appending(path: "run").path)).string)
         runner = JobRunner(
-            executor: executor, ids: try JobIDSource(file: state.appending("job-number")), scheduler: JobScheduler(),
-            slots: 4)
+            executor: { executor }, ids: try JobIDSource(file: state.appending("job-number")),
+            scheduler: JobScheduler(),
+            slots: { 4 })
     }
 
     // MARK: Setting up a test

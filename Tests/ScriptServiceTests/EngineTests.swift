@@ -56,13 +56,13 @@ import Testing
             let retry = RetryPolicy(
                 maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50))
             let log = InMemoryLogHandler()
+            let settings = Engine.Configuration(
+                servers: [uri], connection: options,
+                scope: WatchScope(base: people.dn, names: AttributeNames()),
+                policy: DecisionPolicy(calendar: .system), jobRetry: retry, ldapRetry: retry,
+                service: ScriptService(configuration: configuration))
             let engine = await Engine(
-                Engine.Configuration(
-                    servers: [uri], connection: options,
-                    scope: WatchScope(base: people.dn, names: AttributeNames()),
-                    policy: DecisionPolicy(calendar: .system), jobRetry: retry, ldapRetry: retry,
-                    service: ScriptService(configuration: configuration)),
-                ids: try JobIDSource(file: directory.path.appending("job-number")),
+                { settings }, ids: try JobIDSource(file: directory.path.appending("job-number")),
                 logger: Logger(label: "test") { _ in log })
             await engine.start()
             do {

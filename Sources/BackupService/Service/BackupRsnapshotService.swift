@@ -13,15 +13,16 @@ package import SystemPackage
 package struct BackupRsnapshotService: ProvisioningService {
     package let configuration: BackupConfiguration
     private let clock: any WallClock
-    private let chooseVolume: @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath?
+    /// In layout `hashed`, chooses the volume of a new home (event NewVolume, specification: rows.md B2). nil or another directory: the
+    /// first volume, which has the most free space.
+    package var chooseVolume: @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath?
     private let template: TemplateFile
     /// The first problem of the settings; no plan can be made then.
     private let settingsProblem: ProvisioningFailure?
 
     /// - Parameters:
     ///   - clock: for the names of archived homes.
-    ///   - chooseVolume: in layout `hashed`, chooses the volume of a new home (event NewVolume, specification: rows.md B2). nil or another
-    ///     directory: the first volume, which has the most free space.
+    ///   - chooseVolume: as the property.
     package init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
         chooseVolume: @escaping @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath? = { _, _ in nil }

@@ -46,6 +46,7 @@ public final class HourlyLimit: Sendable {
     /// A message for the operator if a damaged file was set aside.
     public let notice: String?
     private let file: FilePath?
+    private let limit: @Sendable () -> Int
     private let exceeded: @Sendable (Summary) -> Void
     private let state: Mutex<State>
     /// Held while the file is written.
@@ -53,14 +54,15 @@ public final class HourlyLimit: Sendable {
 
     /// - Parameters:
     ///   - file: in an existing directory; nil: the state is lost when the process ends.
-    ///   - limit: subjects per hour (1…``largest``); 0: no limit.
+    ///   - limit: subjects per hour (1…``largest``); 0: no limit. Read each time; after a change, waiting subjects have to ask again.
     ///   - exceeded: called when a subject has to wait, at most once an hour.
     /// - Throws: ``StateFileError`` if the file cannot be read or set aside.
     public init(
-        file: FilePath?, limit: Int = 0, now: Timestamp = SystemWallClock().now,
+        file: FilePath?, limit: @escaping @Sendable () -> Int, now: Timestamp = SystemWallClock().now,
         exceeded: @escaping @Sendable (Summary) -> Void = { _ in }
     ) throws(StateFileError) {
         self.file = file
+        self.limit = limit
         self.exceeded = exceeded
         let contents =
             try file.map { file throws(StateFileError) in
@@ -68,35 +70,35 @@ public final class HourlyLimit: Sendable {
             } ?? []
         if let admitted = Self.admitted(in: String(decoding: contents, as: UTF8.self)) {
             notice = nil
-            state = Mutex(State(limit: limit, admitted: admitted))
+            state = Mutex(State(limit: limit(), admitted: admitted))
         } else {
             let aside = try file.map { file throws(StateFileError) in
                 try StateFile.setAside(file, at: Int(now.secondsSince1970))
             }
             notice =
                 "\(file?.printable ?? ""): is damaged; it was set aside as \(aside?.printable ?? ""), and admissions of the last hour are not counted"
-            state = Mutex(State(limit: limit, admitted: [:]))
+            state = Mutex(State(limit: limit(), admitted: [:]))
         }
     }
 
     /// No limit; nothing is recorded.
     public init() {
-        (file, notice, exceeded) = (nil, nil, { _ in })
+        (file, notice, limit, exceeded) = (nil, nil, { 0 }, { _ in })
         state = Mutex(State(limit: 0, admitted: [:]))
     }
 
-    /// Changes the limit. Waiting subjects have to ask again.
-    public func setLimit(_ limit: Int) {
-        state.withLock { state in
-            guard state.limit != limit else { return }
-            state = State(limit: limit, admitted: state.admitted)
+    private func withState<Value>(_ body: (inout State) -> Value) -> Value {
+        let limit = limit()
+        return state.withLock { state in
+            if state.limit != limit { state = State(limit: limit, admitted: state.admitted) }
+            return body(&state)
         }
     }
 
     /// Whether a subject has to wait.
     /// - Returns: when to ask again; nil: it would be admitted now.
     public func wait(_ subject: String, now: Timestamp) -> Timestamp? {
-        let (time, summary) = state.withLock { state in state.wait(subject, now: now) }
+        let (time, summary) = withState { $0.wait(subject, now: now) }
         if let summary { exceeded(summary) }
         return time
     }
@@ -110,7 +112,7 @@ public final class HourlyLimit: Sendable {
     public func admit(
         _ subject: String, now: Timestamp, isUrgent: Bool = false
     ) async throws(StateFileError) -> Timestamp? {
-        let (answer, isNew, former) = state.withLock { state in
+        let (answer, isNew, former) = withState { state in
             let answer = isUrgent ? (time: nil, summary: nil) : state.wait(subject, now: now)
             guard answer.time == nil else { return (answer, false, nil as Timestamp?) }
             let former = state.waiting.removeValue(forKey: subject)
@@ -139,7 +141,7 @@ public final class HourlyLimit: Sendable {
     public func withdraw(_ subject: String) { state.withLock { _ = $0.waiting.removeValue(forKey: subject) } }
 
     /// The current state.
-    public var summary: Summary { state.withLock(\.summary) }
+    public var summary: Summary { withState(\.summary) }
 
     // MARK: - The file
 

@@ -18,13 +18,14 @@ import EventLoop
         let submitted: SubmittedJob
     }
 
-    private var executor: JobExecutor
+    private let executor: @MainActor () -> JobExecutor
+    private lazy var registry = executor().registry
     private let ids: JobIDSource
     private let scheduler: JobScheduler
-    private var slots: Int
+    private let slots: @MainActor () -> Int
     /// By type, the class in the scheduler.
     private var classes: [JobType: Int] = [:]
-    private let clock: any WallClock
+    private lazy var clock = executor().clock
     private var places: [JobID: Place] = [:]
     private var isStopping = false
     /// Callers that wait for room.
@@ -33,35 +34,28 @@ import EventLoop
     private static let mostBetweenAttempts = 1_000
 
     /// - Parameters:
+    ///   - executor: called each time, so that a job starts with the current settings; always with the same registry and clock.
     ///   - scheduler: shared with all others that run jobs.
-    ///   - slots: the most jobs of each type that this runner runs at once; at least 1.
-    public nonisolated init(executor: JobExecutor, ids: JobIDSource, scheduler: JobScheduler, slots: Int) {
+    ///   - slots: the most jobs of each type that this runner runs at once; at least 1. See ``JobScheduler/readLimits()``.
+    public nonisolated init(
+        executor: @escaping @MainActor () -> JobExecutor, ids: JobIDSource, scheduler: JobScheduler,
+        slots: @escaping @MainActor () -> Int
+    ) {
         self.executor = executor
         self.ids = ids
         self.scheduler = scheduler
         self.slots = slots
-        clock = executor.clock
-    }
-
-    /// Applies new settings to jobs that start from now on.
-    public func reconfigure(executor: JobExecutor, slots: Int) {
-        self.executor = executor
-        self.slots = slots
-        for (type, index) in classes { scheduler.setClass(index, settings(of: type)) }
-    }
-
-    private func settings(of type: JobType) -> JobClass {
-        JobClass(limit: slots, window: executor.policies[type]?.window)
     }
 
     private func jobClass(of type: JobType) -> Int {
         if let index = classes[type] { return index }
         let index = scheduler.addClass(
-            settings(of: type),
-            owner: JobScheduler.Owner { [weak self, weak scheduler] key, _ in
+            JobScheduler.Owner { [slots, executor] in
+                JobClass(limit: slots(), window: executor().policies[type]?.window)
+            } begin: { [weak self, weak scheduler] key, _ in
                 guard let self, case .job(let id) = key else { return _ = scheduler?.finish(key) }
                 self.begin(id)
-            } waits: { [registry = executor.registry, weak scheduler] key, status in
+            } waits: { [registry, weak scheduler] key, status in
                 if case .job(let id) = key {
                     registry.waits(id, status) { [weak scheduler] in scheduler?.status(of: key) }
                 }
@@ -84,9 +78,9 @@ import EventLoop
     ) async throws -> SubmittedJob? {
         guard !isStopping else { return nil }
         let wanted = if let interrupted { interrupted } else { try await newJob(request) }
-        let job = await executor.open(wanted, opened: opened)
+        let job = await executor().open(wanted, opened: opened)
         guard !isStopping else {
-            executor.registry.forget(job.id)
+            registry.forget(job.id)
             return nil
         }
         let submitted = SubmittedJob(job.id)
@@ -129,10 +123,10 @@ import EventLoop
             await self.cancelAll()
         }
         for place in places.values where place.task != nil {
-            executor.tell(GracefulStop.notEnded(place.job.uniqueName, job: place.job.id))
+            executor().tell(GracefulStop.notEnded(place.job.uniqueName, job: place.job.id))
         }
         for (id, place) in places {
-            executor.registry.forget(id)
+            registry.forget(id)
             place.submitted.end(nil)
         }
         places = [:]
@@ -162,7 +156,7 @@ import EventLoop
         guard let place = places[id] else { return }
         let ended: JobOutcome?
         do {
-            ended = try await executor.attempt(place.job, number: place.attempts, place.request.work)
+            ended = try await executor().attempt(place.job, number: place.attempts, place.request.work)
         } catch {
             ended = nil
         }
@@ -179,7 +173,7 @@ import EventLoop
     /// The last attempt was interrupted: another one follows, or the job fails.
     private func interrupted(_ id: JobID) {
         guard let place = places[id] else { return }
-        if executor.registry.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
+        if registry.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
         guard place.request.interruption == .repeats else {
             return startClosing(
                 id,
@@ -190,7 +184,7 @@ import EventLoop
         var backoff = place.request.retry
         backoff.maximumAttempts = .max
         let delay = backoff.delay(afterAttempt: place.interruptions, using: &generator) ?? backoff.maximumDelay
-        executor.registry.write(
+        registry.write(
             "attempt \(place.attempts) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
         wait(id, until: clock.now + delay)
     }
@@ -203,13 +197,13 @@ import EventLoop
         guard var place = places[id] else { return }
         if outcome.failureClass?.isTriedAgain == true {
             // Cancelled after its attempt had ended.
-            if executor.registry.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
+            if registry.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
             place.failures += 1
             var generator = SystemRandomNumberGenerator()
             if let delay = place.request.retry.delay(afterAttempt: place.failures, using: &generator) {
                 place.task = nil
                 places[id] = place
-                executor.registry.write(
+                registry.write(
                     "attempt \(place.attempts) failed and is tried again in \(delay.inTenths): \(outcome.message)",
                     to: id,
                     source: .daemon)
@@ -221,7 +215,7 @@ import EventLoop
 
     private func close(_ id: JobID, _ outcome: JobOutcome) async {
         guard let job = places[id]?.job else { return }
-        await executor.close(job, outcome)
+        await executor().close(job, outcome)
         places.removeValue(forKey: id)?.submitted.end(outcome)
         roomWaiters.resume()
     }
@@ -235,7 +229,7 @@ import EventLoop
             try Task.checkCancellation()
             guard !isStopping else { throw CancellationError() }
             let now = clock.now
-            let opening = executor.opening(for: type, after: now)
+            let opening = executor().opening(for: type, after: now)
             if opening > now {
                 try await clock.sleep(until: opening)
             } else if hasRoom(for: type, below: bound) {
@@ -256,10 +250,10 @@ import EventLoop
         let status = scheduler.offer(
             Scheduler.Item(
                 job: id, on: job.subject, class: jobClass(of: job.type), priority: job.priority,
-                rank: executor.rank(of: job), due: due))
-        if let status { executor.registry.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
+                rank: executor().rank(of: job), due: due))
+        if let status { registry.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
         // Called at once if it was cancelled already; so it must be in the scheduler before, to be withdrawn.
-        executor.registry.whenCanceled(id) { [weak self] in self?.cancelWaiting(id) }
+        registry.whenCanceled(id) { [weak self] in self?.cancelWaiting(id) }
     }
 
     /// A running job is cancelled by its attempt.

@@ -5,8 +5,10 @@ import DequeModule
 ///
 /// It sleeps until the next item is due or an item ends.
 @MainActor public final class JobScheduler {
-    /// The callbacks of the owner of a class.
+    /// The settings and the callbacks of the owner of a class.
     package struct Owner {
+        /// The settings of the class; see ``JobScheduler/readLimits()``.
+        package var settings: @MainActor () -> JobClass
         /// An item begins. ``JobScheduler/finish(_:again:ignoringOffers:)`` must be called for it in every case. The
         /// time is the one at which it was due; the clock may have been set back since.
         package var begin: @MainActor (Scheduler.Key, Timestamp) -> Void
@@ -16,15 +18,17 @@ import DequeModule
         package var interrupt: @MainActor (Scheduler.Key) -> Void
 
         package init(
+            settings: @escaping @MainActor () -> JobClass,
             begin: @escaping @MainActor (Scheduler.Key, Timestamp) -> Void,
             waits: @escaping @MainActor (Scheduler.Key, JobStatus) -> Void = { _, _ in },
             interrupt: @escaping @MainActor (Scheduler.Key) -> Void = { _ in }
         ) {
-            (self.begin, self.waits, self.interrupt) = (begin, waits, interrupt)
+            (self.settings, self.begin, self.waits, self.interrupt) = (settings, begin, waits, interrupt)
         }
     }
 
     private var scheduler: Scheduler
+    private let limit: @Sendable () -> Int?
     /// By class.
     private var owners: [Owner] = []
     private var alarm = Alarm()
@@ -35,24 +39,29 @@ import DequeModule
     private var calls: Deque<@MainActor () -> Void> = []
     private var isCalling = false
 
-    /// - Parameter limit: of running items of all classes; nil: none.
-    public nonisolated init(limit: Int? = nil, clock: any WallClock = SystemWallClock()) {
-        scheduler = Scheduler(limit: limit)
+    /// - Parameter limit: of running items of all classes; nil: none. See ``readLimits()``.
+    public nonisolated init(limit: @escaping @Sendable () -> Int? = { nil }, clock: any WallClock = SystemWallClock()) {
+        scheduler = Scheduler(limit: limit())
+        self.limit = limit
         self.clock = clock
     }
 
     // MARK: - Limits
 
-    /// Changes the limit on all classes; running items continue.
-    public func setLimit(_ limit: Int?) { change { $0.limit = limit } }
-
-    /// - Returns: the number of a new class.
-    package func addClass(_ settings: JobClass, owner: Owner) -> Int {
-        owners.append(owner)
-        return scheduler.addClass(settings)
+    /// Reads all limits and windows again; running items continue. To be called when they have changed, since items
+    /// that an old one keeps waiting may begin now, and nothing else would make them begin.
+    public func readLimits() {
+        change { scheduler in
+            scheduler.limit = limit()
+            for (index, owner) in owners.enumerated() { scheduler.setClass(index, owner.settings()) }
+        }
     }
 
-    package func setClass(_ index: Int, _ settings: JobClass) { change { $0.setClass(index, settings) } }
+    /// - Returns: the number of a new class.
+    package func addClass(_ owner: Owner) -> Int {
+        owners.append(owner)
+        return scheduler.addClass(owner.settings())
+    }
 
     /// No further item of the class begins.
     package func closeClass(_ index: Int) { change { $0.closeClass(index) } }

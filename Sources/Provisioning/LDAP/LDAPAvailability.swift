@@ -22,23 +22,20 @@ public struct AttemptsUntilError: Hashable, Sendable {
     private var failures: [String: Int] = [:]
     private var announcedError = false
     private var wasReached = false
-    var attemptsUntilError: AttemptsUntilError
-    /// Where the password is configured, for messages; nil: there is none.
-    var password: String?
     /// While the credentials are refused: the server's answer, and when they are tried again.
     private(set) var refusal: String?
     /// Since they were last accepted.
     private var wereRefused = false
     private var warning: PasswordWarning?
+    private let configuration: @MainActor () -> Engine.Configuration
     private let logger: Logger
 
     /// One element for each time that the credentials are refused.
     let refusals: AsyncStream<Void>
     private let refused: AsyncStream<Void>.Continuation
 
-    nonisolated init(attemptsUntilError: AttemptsUntilError, password: String? = nil, logger: Logger) {
-        self.attemptsUntilError = attemptsUntilError
-        self.password = password
+    init(_ configuration: @escaping @MainActor () -> Engine.Configuration, logger: Logger) {
+        self.configuration = configuration
         self.logger = logger
         (refusals, refused) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
@@ -50,7 +47,8 @@ public struct AttemptsUntilError: Hashable, Sendable {
     func failed(_ connection: String, _ error: LDAPError) {
         let isFirst = failures.isEmpty
         failures[connection, default: 0] += 1
-        let most = wasReached ? attemptsUntilError.inOperation : attemptsUntilError.atStart
+        let limits = configuration().ldapAttemptsUntilError
+        let most = wasReached ? limits.inOperation : limits.atStart
         let isMany = !announcedError && (failures[connection] ?? 0) >= most
         announcedError = announcedError || isMany
         if isMany {
@@ -74,7 +72,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
         let refusal =
             "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.text)"
         (self.refusal, wereRefused) = (refusal, true)
-        let place = password.map { "correct \($0)" } ?? "correct the settings"
+        let place = configuration().password.map { "correct \($0)" } ?? "correct the settings"
         logger.error(
             """
             \(refusal), so that no password policy locks the account; to try at once, \(place), or set the password at the \
@@ -95,7 +93,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
         self.warning = warning
         if isBack { logger.notice("the LDAP server accepts the daemon's credentials again") }
         guard isNew, let warning else { return }
-        logger.warning("\(warning); set a new one at the server and in \(password ?? "the settings")")
+        logger.warning("\(warning); set a new one at the server and in \(configuration().password ?? "the settings")")
     }
 }
 

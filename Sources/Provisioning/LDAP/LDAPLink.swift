@@ -8,7 +8,6 @@ import LDAP
 @MainActor final class LDAPLink {
     private let name: String
     private let login: LDAPLogin
-    private var retry: RetryPolicy
     private let availability: LDAPAvailability
     private let clock: any WallClock
 
@@ -23,14 +22,9 @@ import LDAP
     /// - Parameters:
     ///   - name: for messages, such as `watch`.
     ///   - login: shared by all links of a daemon.
-    ///   - retry: the delays between attempts; its number of attempts is ignored.
-    init(
-        name: String, login: LDAPLogin, retry: RetryPolicy, availability: LDAPAvailability,
-        clock: any WallClock = SystemWallClock()
-    ) {
+    init(name: String, login: LDAPLogin, availability: LDAPAvailability, clock: any WallClock) {
         self.name = name
         self.login = login
-        self.retry = retry
         self.availability = availability
         self.clock = clock
     }
@@ -89,10 +83,7 @@ import LDAP
 
     /// The delay before a connection of the caller's own is opened again.
     /// - Parameter count: failures in a row; at least 1.
-    func pause(afterFailures count: Int) async throws {
-        var generator = SystemRandomNumberGenerator()
-        try await clock.sleep(for: retry.delay(afterAttempt: count, using: &generator) ?? retry.maximumDelay)
-    }
+    func pause(afterFailures count: Int) async throws { try await clock.sleep(for: login.delay(afterFailures: count)) }
 
     /// Closes a connection that failed; the next caller gets a new one.
     func drop(_ connection: LDAPConnection, because error: LDAPError) {
@@ -115,8 +106,7 @@ import LDAP
     }
 
     /// Connects again, since the login has other servers or credentials. Operations under way fail as with a lost connection.
-    func reconnect(retry: RetryPolicy) {
-        self.retry = retry
+    func reconnect() {
         close()
         // The delays belong to the old servers.
         failures = min(failures, 1)
@@ -144,9 +134,7 @@ import LDAP
         while true {
             // A single loss is usually a restart of the server, so the first attempt has no delay.
             if failures > 1 {
-                var generator = SystemRandomNumberGenerator()
-                let delay = retry.delay(afterAttempt: failures - 1, using: &generator) ?? retry.maximumDelay
-                do { try await clock.sleep(for: delay) } catch { return }
+                do { try await clock.sleep(for: login.delay(afterFailures: failures - 1)) } catch { return }
             }
             do {
                 let connection = try await login.connect()
@@ -166,8 +154,9 @@ import LDAP
 ///
 /// A password policy counts wrong passwords and locks the account, often for ever; so a refusal holds for all links.
 @MainActor final class LDAPLogin {
+    private let configuration: @MainActor () -> Engine.Configuration
+    /// One list for all links, so that all writes go to one server at a time.
     private var servers: ServerList
-    private var options: ConnectionOptions
     private let availability: LDAPAvailability
     private let clock: any WallClock
 
@@ -179,12 +168,12 @@ import LDAP
     private var alarm: Task<Void, Never>?
     private var isStopped = false
 
-    /// - Parameter servers: one list for all links, so that all writes go to one server at a time.
     init(
-        servers: ServerList, options: ConnectionOptions, availability: LDAPAvailability, clock: any WallClock
+        _ configuration: @escaping @MainActor () -> Engine.Configuration, availability: LDAPAvailability,
+        clock: any WallClock
     ) {
-        self.servers = servers
-        self.options = options
+        self.configuration = configuration
+        servers = ServerList(configuration().servers)
         self.availability = availability
         self.clock = clock
     }
@@ -214,7 +203,7 @@ import LDAP
     private func connectNow() async throws(LDAPError) -> LDAPConnection {
         let mine = generation
         do throws(LDAPError) {
-            let connection = try await servers.connect(options: options)
+            let connection = try await servers.connect(options: configuration().connection)
             if mine == generation {
                 state = LoginState()
                 availability.credentialsAccepted(connection.passwordPolicy, at: clock.now)
@@ -242,12 +231,18 @@ import LDAP
         waiters.resume()
     }
 
-    /// Uses other servers or credentials, or tries the same ones at once.
+    /// The delay after so many failed attempts to connect in a row.
+    func delay(afterFailures failures: Int) -> Duration {
+        let retry = configuration().ldapRetry
+        var generator = SystemRandomNumberGenerator()
+        return retry.delay(afterAttempt: failures, using: &generator) ?? retry.maximumDelay
+    }
+
+    /// Servers or credentials may be other ones: forgets what the old ones answered, and tries at once.
     /// - Parameter reconnectLinks: called before the first attempt.
-    func use(_ servers: ServerList, _ options: ConnectionOptions, reconnectLinks: () -> Void) {
+    func startOver(reconnectLinks: () -> Void) {
         generation += 1
-        self.servers = servers
-        self.options = options
+        servers = ServerList(configuration().servers)
         alarm?.cancel()
         availability.forgetRefusal()
         state = LoginState()

@@ -5,9 +5,10 @@ import Logging
 
 /// Reconciles accounts when the ``JobScheduler`` starts them: one reconcile at a time for each account.
 @MainActor final class Reconciler {
-    private var accountReconciler: AccountReconciler
+    /// Made for each account that starts, with the current configuration.
+    private let accountReconciler: @MainActor () -> AccountReconciler
     private let scheduler: JobScheduler
-    private let slots: Int
+    private let slots: @MainActor () -> Int
     /// The class of accounts in the scheduler.
     private lazy var jobClass = addClass()
     private let liveness: SearchLiveness
@@ -18,6 +19,7 @@ import Logging
     private var dns: LastKnownDNs
     private var running: [EntryUUID: Running] = [:]
     private let registry: JobRegistry
+    private let deletes: HourlyLimit
     /// The jobs that wait for their next attempt.
     private var retrying: [Scheduler.Key: JobID] = [:]
     private var memories: [EntryUUID: AccountMemory] = [:]
@@ -48,25 +50,28 @@ import Logging
     }
 
     init(
-        _ accountReconciler: AccountReconciler, slots: Int, scheduler: JobScheduler, liveness: SearchLiveness,
-        seen: SeenVersions, bound: Int, clock: any WallClock, logger: Logger
+        _ accountReconciler: @escaping @MainActor () -> AccountReconciler, slots: @escaping @MainActor () -> Int,
+        scheduler: JobScheduler, liveness: SearchLiveness, seen: SeenVersions, bound: Int, clock: any WallClock,
+        logger: Logger
     ) {
+        let first = accountReconciler()
         self.accountReconciler = accountReconciler
         self.slots = slots
         self.scheduler = scheduler
         self.liveness = liveness
         self.seen = seen
         self.bound = bound
-        registry = accountReconciler.executor.registry
-        dns = LastKnownDNs(base: accountReconciler.reader.scope.base)
+        (registry, deletes) = (first.executor.registry, first.deletes)
+        dns = LastKnownDNs(base: first.reader.scope.base)
         self.clock = clock
         self.logger = logger
     }
 
     private func addClass() -> Int {
         scheduler.addClass(
-            JobClass(limit: slots, isPreferred: true),
-            owner: JobScheduler.Owner { [weak self, weak scheduler] key, due in
+            JobScheduler.Owner { [slots] in
+                JobClass(limit: slots(), isPreferred: true)
+            } begin: { [weak self, weak scheduler] key, due in
                 guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler?.finish(key) }
                 self.start(uuid, due)
             } waits: { [weak self] key, status in
@@ -88,18 +93,12 @@ import Logging
         if case .subject(let subject) = key { subject.account } else { nil }
     }
 
-    /// Applies new settings to jobs that start from now on.
-    func use(_ accountReconciler: AccountReconciler, slots: Int) {
-        self.accountReconciler = accountReconciler
-        scheduler.setClass(jobClass, JobClass(limit: slots, isPreferred: true))
-    }
-
     /// Reconciles the accounts of interrupted jobs.
     /// - Parameter dn: where the account of a job probably is.
     func recover(_ interrupted: [Job], dn: (Job) -> DN) {
         for job in interrupted.sorted(by: { $0.id > $1.id }) {
             guard let uuid = job.subject.account, memories[uuid] == nil else {
-                accountReconciler.outcomes.closeInterrupted(
+                accountReconciler().outcomes.closeInterrupted(
                     job,
                     JobOutcome(.failed, message: "not resumed: the account has a later job, or the job has no account"))
                 continue
@@ -211,7 +210,7 @@ import Logging
         }
         interruptionChecks[uuid] = false
         let (memory, ignoringDate) = (memories[uuid] ?? AccountMemory(), urgent[uuid] != nil)
-        Task { [accountReconciler, logger] in
+        Task { [accountReconciler = accountReconciler(), logger] in
             var hasWork = false
             do {
                 hasWork = try await withLogger(logger) { _ in
@@ -252,7 +251,7 @@ import Logging
         let memory = memories[uuid] ?? AccountMemory()
         let (ignoringDate, seen) = (urgent[uuid] != nil, seen.version(of: uuid, now: clock.now))
         running[uuid] = Running(
-            task: Task { [accountReconciler, logger] in
+            task: Task { [accountReconciler = accountReconciler(), logger] in
                 let result: ReconcileResult?
                 do {
                     result = try await withLogger(logger) { _ in
@@ -355,7 +354,7 @@ import Logging
         if case .retry(let record) = result { reconcileWhenCanceled(record.job, uuid) }
         if due == nil {
             dns.forget(uuid)
-            accountReconciler.deletes.withdraw(uuid.description)
+            deletes.withdraw(uuid.description)
         }
         var continues = memory.record != nil || due.map { $0 <= clock.now } ?? false
         if case .lockedElsewhere = result { continues = true }
@@ -383,7 +382,7 @@ import Logging
     }
 
     private func retryDelay(_ memory: AccountMemory) -> Duration {
-        let retry = accountReconciler.retry
+        let retry = accountReconciler().retry
         var generator = SystemRandomNumberGenerator()
         return retry.delay(afterAttempt: memory.requeues, using: &generator) ?? retry.maximumDelay
     }

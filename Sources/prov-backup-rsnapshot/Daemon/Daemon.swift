@@ -87,7 +87,7 @@ import SystemPackage
         for finding in findings {
             if let hint = finding.hint { logger.warning("\(finding.subject): \(finding.finding); \(hint)") }
         }
-        let views = ShownSnapshots(configuration, logger: logger)
+        let views = ShownSnapshots(current, logger: logger)
         let reloader = SettingsReloader(
             files: files, current: current, jobs: jobs, views: views, notifier: notifier, logger: logger)
         signals.deadly = []
@@ -232,15 +232,17 @@ import SystemPackage
         let source = try JobIDSource(file: state.appending("job-number"))
         let presence = Presence(file: state.appending("alive")) { ClockSynchronization.current != .unsynchronized }
         let reports = JobReports(current, logger: logger)
-        let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
+        let deletes = try HourlyLimit(
+            file: state.appending("deletes"), limit: { current.value.service.deletesPerHour }
+        ) { reports.deletesWait($0) }
         let seen = SeenVersions(file: state.appending("seen")) { [logger] in logger.warning("\($0)") }
         for notice in [source.notice, presence.notice, deletes.notice, seen.notice].compactMap(\.self) {
             logger.warning("\(notice)")
         }
         removeAttempts(in: state)
-        let parts = JobParts(configuration, ids: source, presence: presence, reports: reports, logger: logger)
+        let parts = JobParts(current, ids: source, presence: presence, reports: reports, logger: logger)
         let engine = Engine(
-            parts.engine(configuration), ids: source, deletes: deletes, seen: seen, scheduler: parts.scheduler,
+            { parts.engine }, ids: source, deletes: deletes, seen: seen, scheduler: parts.scheduler,
             isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
         return (engine, parts)
     }
@@ -277,6 +279,6 @@ import SystemPackage
 
     /// Needs neither lock nor state, so it may run at the same time as the daemon.
     private func dryEngine() -> Engine {
-        Engine(configuration.engine, ids: nil, planPrinter: { print($0) }, logger: logger)
+        Engine({ configuration.engine }, ids: nil, planPrinter: { print($0) }, logger: logger)
     }
 }

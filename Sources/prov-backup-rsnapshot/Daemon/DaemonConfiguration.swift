@@ -172,7 +172,7 @@ extension Engine.Configuration {
             policy: DecisionPolicy(
                 hosts: hosts, runsOverdue: service.runsOverdue, deleteNeedsInactive: service.deleteNeedsInactive,
                 claimHolder: ThisHost.name, names: names),
-            slots: service.slots, deletesPerHour: service.deletesPerHour, jobRetry: service.retry,
+            slots: service.slots, jobRetry: service.retry,
             ldapRetry: RetryPolicy(
                 maximumAttempts: .max, delay: min(global.sleep, operation.sleep), maximumDelay: operation.sleep),
             ldapAttemptsUntilError: AttemptsUntilError(

@@ -38,12 +38,11 @@ import SystemPackage
         self.parts = parts
         self.engine = engine
         self.logger = logger
-        let configuration = current.value
-        let executor = parts.executor(configuration)
         backups = JobRunner(
-            executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: configuration.backupJobs.slots)
+            executor: { parts.executor }, ids: parts.ids, scheduler: parts.scheduler,
+            slots: { current.value.backupJobs.slots })
         scripts = JobRunner(
-            executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: Self.scriptSlots)
+            executor: { parts.executor }, ids: parts.ids, scheduler: parts.scheduler, slots: { Self.scriptSlots })
         parts.serve(self)
     }
 
@@ -75,16 +74,6 @@ import SystemPackage
     /// Returns when ``start()`` has ended: no request and no schedule may come before the interrupted jobs are known.
     func started() async {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
-    }
-
-    /// Applies the current settings to new jobs and schedules. Must be called after the start.
-    func reload() async {
-        let configuration = configuration
-        parts.scheduler.setLimit(configuration.scripts.maxJobs)
-        let executor = parts.executor(configuration)
-        backups.reconfigure(executor: executor, slots: configuration.backupJobs.slots)
-        scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
-        followSchedules()
     }
 
     /// Starts no further jobs; running jobs are interrupted after the grace period and abandoned after the kill timeout.
@@ -268,8 +257,7 @@ import SystemPackage
     /// - Returns: nil with `TYPE = Script`.
     func purge() async throws -> JobOutcome? {
         guard configuration.script == nil else { return nil }
-        let events = parts.events(configuration)
-        let backup = configuration.backup
+        let (events, backup) = (parts.events, configuration.backup)
         let job = try await submit(
             JobRequest(
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",

@@ -118,7 +118,7 @@ extension Logger {
             let new = try read.get()
             outcome.changed = new.settings.changes(since: current.value.settings)
             outcome.restartNeeded = first.restartNeeded(for: new)
-            await adopt(new)
+            adopt(new)
         } catch {
             logger.error("reload failed, the settings are unchanged: \(error)")
             outcome.refusal = Self.failure(error)
@@ -151,11 +151,12 @@ extension Logger {
         return (result, problems)
     }
 
-    private func adopt(_ new: DaemonConfiguration) async {
+    /// Jobs, mails and limits read the new settings by themselves; what runs without a job begins again with them.
+    private func adopt(_ new: DaemonConfiguration) {
         current.value = new
-        await jobs.engine.reload(jobs.parts.engine(new))
-        await jobs.reload()
-        views.follow(new)
+        jobs.engine.reload()
+        jobs.followSchedules()
+        views.restore()
     }
 
     private static func failure(_ error: any Error) -> CommandFailure {
@@ -175,28 +176,30 @@ extension ReloadOutcome {
 
 /// Mounts the snapshots in the homes according to SNAPSHOTS, at the start and after each reload. Mounts do not survive a boot.
 struct ShownSnapshots {
-    private let settings: AsyncStream<BackupConfiguration>
-    private let next: AsyncStream<BackupConfiguration>.Continuation
+    private let current: CurrentConfiguration
+    private let requests: AsyncStream<Void>
+    private let request: AsyncStream<Void>.Continuation
     private let logger: Logger
     /// Problems that are logged at a time.
     private static let namedProblems = 10
 
-    init(_ configuration: DaemonConfiguration, logger: Logger) {
-        (settings, next) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    init(_ current: CurrentConfiguration, logger: Logger) {
+        (requests, request) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        self.current = current
         self.logger = logger
-        follow(configuration)
+        restore()
     }
 
-    /// Uses these settings from now on.
-    func follow(_ configuration: DaemonConfiguration) {
-        // With TYPE = Script nothing of [Backup] is used.
-        if configuration.script == nil { next.yield(configuration.backup) }
-    }
+    /// Asks to mount according to the current settings.
+    func restore() { request.yield() }
 
     /// Runs until it is cancelled.
     func run() async {
-        for await configuration in settings {
-            do { log(try await SnapshotViews.restore(configuration)) } catch { continue }
+        for await _ in requests {
+            let configuration = current.value
+            // With TYPE = Script nothing of [Backup] is used.
+            guard configuration.script == nil else { continue }
+            do { log(try await SnapshotViews.restore(configuration.backup)) } catch { continue }
         }
     }
 

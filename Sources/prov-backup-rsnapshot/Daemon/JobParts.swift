@@ -19,12 +19,15 @@ import SystemPackage
     let history: JobHistory
     let presence: Presence
     let reports: JobReports
+    private let current: CurrentConfiguration
     private let host: HandlerHost
     private let logger: Logger
 
     init(
-        _ configuration: DaemonConfiguration, ids: JobIDSource, presence: Presence, reports: JobReports, logger: Logger
+        _ current: CurrentConfiguration, ids: JobIDSource, presence: Presence, reports: JobReports, logger: Logger
     ) {
+        let configuration = current.value
+        self.current = current
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
         self.presence = presence
@@ -33,7 +36,7 @@ import SystemPackage
             file: configuration.historyFile, retention: configuration.history.retention, notice: notice)
         self.reports = reports
         registry = JobRegistry(recorder: history) { reports.ended($0) }
-        scheduler = JobScheduler(limit: configuration.scripts.maxJobs)
+        scheduler = JobScheduler(limit: { current.value.scripts.maxJobs })
         host = HandlerHost(registry: registry)
         handlers = EventHandlers(configuration.scripts.events, host: host, notice: notice)
         inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)
@@ -42,11 +45,12 @@ import SystemPackage
     /// Connects the event handlers to the daemon's jobs.
     func serve(_ jobs: DaemonJobs) { host.serve(jobs) }
 
-    /// Runs attempts with these settings.
-    func executor(_ configuration: DaemonConfiguration) -> JobExecutor {
-        JobExecutor(
+    /// Runs attempts with the current settings.
+    var executor: JobExecutor {
+        let configuration = current.value
+        return JobExecutor(
             registry: registry, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
-            reportSocket: configuration.reportSocket.string, events: events(configuration), inhibitor: inhibitor,
+            reportSocket: configuration.reportSocket.string, events: events, inhibitor: inhibitor,
             notice: { [logger] in logger.log($0) }, alert: { [reports] in reports.scriptsFailed($0) })
     }
 
@@ -75,25 +79,26 @@ import SystemPackage
         }
     }
 
-    func events(_ configuration: DaemonConfiguration) -> JobEvents {
-        JobEvents(handlers) { [surroundings = configuration.surroundings] job, status, volume in
+    var events: JobEvents {
+        JobEvents(handlers) { [surroundings = current.value.surroundings] job, status, volume in
             await surroundings.describe(job, status, volume: volume)
         }
     }
 
-    /// The engine's settings with the objects of this process.
-    func engine(_ configuration: DaemonConfiguration) -> Engine.Configuration {
-        var engine = configuration.engine
-        engine.executor = executor(configuration)
-        if configuration.script == nil {
-            let events = events(configuration)
-            engine.service = BackupRsnapshotService(configuration: configuration.backup) { [registry] job, pool in
+    /// The engine's current settings with the objects of this process.
+    var engine: Engine.Configuration {
+        var engine = current.value.engine
+        engine.executor = executor
+        // A copy, since the service keeps what it knows of the template.
+        if var service = engine.service as? BackupRsnapshotService {
+            service.chooseVolume = { [registry, events] job, pool in
                 guard let job = registry.live(job) else { return nil }
                 registry.status(job.id, .waitingForNewMedia)
                 defer { registry.status(job.id, .running) }
                 let names = pool.volumes.map(\.string)
                 return await events.newVolume(for: job, of: pool.name, among: names).map { FilePath($0) }
             }
+            engine.service = service
         }
         return engine
     }

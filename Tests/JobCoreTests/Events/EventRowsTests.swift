@@ -233,7 +233,8 @@ extension Processes {
                         job, status: status, levels: ["weekly"], storage: "", catalog: "",
                         catalogResource: EventHarness.job().catalogResource)
                 }
-                let runner = JobRunner(executor: executor, ids: jobs.ids, scheduler: JobScheduler(), slots: 1)
+                let runner = JobRunner(
+                    executor: { [executor] in executor }, ids: jobs.ids, scheduler: JobScheduler(), slots: { 1 })
                 let script = harness.script.string
                 let request = jobs.request { _ in
                     try FileManager.default.removeItem(atPath: script)

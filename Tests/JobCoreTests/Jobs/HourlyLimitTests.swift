@@ -19,7 +19,7 @@ import Testing
     func limit() async throws {
         let told = Mutex<[HourlyLimit.Summary]>([])
         func limit() throws -> HourlyLimit {
-            try HourlyLimit(file: file, limit: 3) { summary in told.withLock { $0.append(summary) } }
+            try HourlyLimit(file: file, limit: { 3 }) { summary in told.withLock { $0.append(summary) } }
         }
         let first = try limit()
         for name in ["a", "b", "c"] { #expect(try await first.admit(name, now: Self.start) == nil) }
@@ -45,22 +45,23 @@ import Testing
         "after a change of the limit waiting subjects ask again; 0 is no limit; urgent subjects are admitted and counted"
     )
     func changes() async throws {
-        let limit = try HourlyLimit(file: file, limit: 1)
+        let setting = Mutex(1)
+        let limit = try HourlyLimit(file: file, limit: { setting.withLock(\.self) })
         #expect(try await limit.admit("a", now: Self.start) == nil)
         #expect(try await limit.admit("b", now: Self.start) != nil)
         #expect(try await limit.admit("b", now: Self.start, isUrgent: true) == nil)
         #expect(try await limit.admit("c", now: Self.start) != nil && limit.summary.count == 1)
-        limit.setLimit(3)
+        setting.withLock { $0 = 3 }
         #expect(limit.summary.count == 0)
         #expect(try await limit.admit("c", now: Self.start) == nil)
         #expect(try await limit.admit("d", now: Self.start) != nil)
-        limit.setLimit(0)
+        setting.withLock { $0 = 0 }
         for name in 0..<100 { #expect(try await limit.admit("\(name)", now: Self.start) == nil) }
     }
 
     @Test("a clock that is set back extends a wait to an hour at most")
     func clockSetBack() async throws {
-        let limit = try HourlyLimit(file: file, limit: 1)
+        let limit = try HourlyLimit(file: file, limit: { 1 })
         let later = Self.start + .seconds(86_400)
         #expect(try await limit.admit("a", now: later) == nil)
         #expect(try await limit.admit("b", now: later) == later + Self.hour)
@@ -73,7 +74,7 @@ import Testing
     @Test("no subject overtakes a waiting one, and waiting subjects are reported at most once an hour")
     func order() async throws {
         let told = Mutex(0)
-        let limit = try HourlyLimit(file: file, limit: 2) { _ in told.withLock { $0 += 1 } }
+        let limit = try HourlyLimit(file: file, limit: { 2 }) { _ in told.withLock { $0 += 1 } }
         for name in ["a", "b"] { #expect(try await limit.admit(name, now: Self.start) == nil) }
         let waits = try #require(try await limit.admit("c", now: Self.start + .seconds(60)))
         // There is room again, and the one that waits has not asked yet.
@@ -94,11 +95,11 @@ import Testing
         arguments: ["x\n", "12 a b\n"])
     func damaged(text: String) async throws {
         try text.write(toFile: file.string, atomically: true, encoding: .utf8)
-        let limit = try HourlyLimit(file: file, limit: 1)
+        let limit = try HourlyLimit(file: file, limit: { 1 })
         #expect(limit.notice?.contains("set aside") == true)
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path.string).count == 1)
         #expect(try await limit.admit("a", now: Self.start) == nil)
-        let nowhere = try HourlyLimit(file: directory.path.appending("none/deletes"), limit: 2)
+        let nowhere = try HourlyLimit(file: directory.path.appending("none/deletes"), limit: { 2 })
         await #expect(throws: StateFileError.self) { try await nowhere.admit("a", now: Self.start) }
         await #expect(throws: StateFileError.self) { try await nowhere.admit("a", now: Self.start) }
     }

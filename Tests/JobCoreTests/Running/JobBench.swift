@@ -50,8 +50,9 @@ final class JobBench: Sendable {
 
     /// - Parameter scheduler: nil: one of its own.
     func runner(_ policy: JobPolicy = JobPolicy(), slots: Int = 4, scheduler: JobScheduler? = nil) -> JobRunner {
-        JobRunner(
-            executor: executor(policy), ids: ids, scheduler: scheduler ?? JobScheduler(clock: clock), slots: slots)
+        let executor = executor(policy)
+        return JobRunner(
+            executor: { executor }, ids: ids, scheduler: scheduler ?? JobScheduler(clock: clock), slots: { slots })
     }
 
     func job(_ name: String = "job") async throws -> Job {

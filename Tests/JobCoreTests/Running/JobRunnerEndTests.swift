@@ -27,7 +27,8 @@ import Testing
                     catalogResource: CatalogResource(
                         base: "", address: "", bindDN: "", socket: "", port: 0, vendor: ""))
             }
-            let runner = JobRunner(executor: executor, ids: bench.ids, scheduler: JobScheduler(), slots: 1)
+            let runner = JobRunner(
+                executor: { [executor] in executor }, ids: bench.ids, scheduler: JobScheduler(), slots: { 1 })
             let job = try #require(try await runner.submit(bench.request { _ in .success }))
             try await eventually("its handlers hear of its end") { bench.exists("ending") }
             let outcome = Task { await job.outcome() }

@@ -46,7 +46,7 @@ import Testing
     )
     func limitOnAll() async throws {
         let bench = try JobBench()
-        let scheduler = JobScheduler(limit: 1)
+        let scheduler = JobScheduler(limit: { 1 })
         let (many, few) = (bench.runner(scheduler: scheduler), bench.runner(scheduler: scheduler))
         let (gate, order) = (Gate(), Order())
         _ = try await many.submit(bench.request("holder", work: Self.holding(gate)))

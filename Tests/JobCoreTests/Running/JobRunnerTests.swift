@@ -99,7 +99,8 @@ import Testing
     @Test("jobs of two runners use a shared subject one after the other, and share the total limit")
     func sharedScheduler() async throws {
         let bench = try JobBench()
-        let scheduler = JobScheduler(limit: 1)
+        let limit = Mutex(1)
+        let scheduler = JobScheduler(limit: { limit.withLock(\.self) })
         let (one, other) = (bench.runner(scheduler: scheduler), bench.runner(scheduler: scheduler))
         let gate = Gate()
         let first = try await one.submit(
@@ -111,7 +112,8 @@ import Testing
         let third = try #require(try await one.submit(bench.request("three") { _ in .success }))
         #expect(await bench.registry.live(second.id)?.status == .waitingForClientResource)
         #expect(await bench.registry.live(third.id)?.status == .waitingForMaximumJobs)
-        await scheduler.setLimit(2)
+        limit.withLock { $0 = 2 }
+        await scheduler.readLimits()
         #expect(await third.outcome() == .success)
         #expect(await bench.registry.live(second.id)?.status == .waitingForClientResource)
         gate.open()

@@ -11,8 +11,10 @@ import Testing
         private let calls = Mutex<[String]>([])
         var all: [String] { calls.withLock { $0 } }
 
-        var owner: JobScheduler.Owner {
-            JobScheduler.Owner { key, due in
+        func owner(limit: Int) -> JobScheduler.Owner {
+            JobScheduler.Owner {
+                JobClass(limit: limit)
+            } begin: { key, due in
                 self.add("\(key) begins by \(due.secondsSince1970)")
             } waits: { key, status in
                 self.add("\(key) waits, \(status.letter)")
@@ -38,8 +40,8 @@ import Testing
         let clock = ManualClock(start)
         let scheduler = JobScheduler(clock: clock)
         let (first, second) = (Calls(), Calls())
-        let one = await scheduler.addClass(JobClass(limit: 1), owner: first.owner)
-        let other = await scheduler.addClass(JobClass(limit: 1), owner: second.owner)
+        let one = await scheduler.addClass(first.owner(limit: 1))
+        let other = await scheduler.addClass(second.owner(limit: 1))
         #expect(await scheduler.offer(Self.item(1, on: "x", class: one)) == nil)
         let due = start + .seconds(60)
         #expect(await scheduler.offer(Self.item(2, on: "x", class: other, due: due)) == .waitingForStartTime)
@@ -62,7 +64,7 @@ import Testing
         let clock = ManualClock(start)
         let scheduler = JobScheduler(clock: clock)
         let calls = Calls()
-        let jobClass = await scheduler.addClass(JobClass(limit: 1), owner: calls.owner)
+        let jobClass = await scheduler.addClass(calls.owner(limit: 1))
         await scheduler.offer(Self.item(1, on: "x", class: jobClass))
         await scheduler.offer(Self.item(2, on: "y", class: jobClass, due: start + .seconds(60)))
         try await eventually("it sleeps") { !clock.deadlines.isEmpty }
@@ -77,8 +79,8 @@ import Testing
     @MainActor func closed() {
         let scheduler = JobScheduler(clock: ManualClock(start))
         let (first, second) = (Calls(), Calls())
-        let one = scheduler.addClass(JobClass(limit: 2), owner: first.owner)
-        let other = scheduler.addClass(JobClass(limit: 2), owner: second.owner)
+        let one = scheduler.addClass(first.owner(limit: 2))
+        let other = scheduler.addClass(second.owner(limit: 2))
         scheduler.closeClass(one)
         scheduler.offer(Self.item(1, on: "x", class: one))
         scheduler.offer(Self.item(2, on: "y", class: other))

@@ -115,9 +115,9 @@ import Testing
                 for number in 1...4 {
                     try await eventually("refusal \(number)") { refused(harness).count == number }
                     #expect(try await failures(harness) == number)
-                    if number < 4 { await engine.reload(try withPassword("wrong", harness)) }
+                    if number < 4 { try await harness.reload(engine, withPassword("wrong", harness)) }
                 }
-                await engine.reload(try harness.configuration())
+                try await harness.reload(engine, harness.configuration())
                 try await harness.expectMode("added", of: "4000001")
                 #expect(clock.now == Self.noon)
             }

@@ -1,6 +1,7 @@
 import LDAP
 import JobCore
 import Provisioning
+import Synchronization
 import TestSupport
 import Testing
 
@@ -10,8 +11,7 @@ import Testing
     func guarded() async throws {
         let clock = ManualClock(SystemWallClock().now)
         try await EngineHarness.run(clock: clock) { harness in
-            try await harness.running {
-                $0.deletesPerHour = 1
+            try await harness.running(deletes: HourlyLimit(file: nil, limit: { 1 })) {
                 $0.slots = 1
             } _: { engine in
                 for number in 1...4 { try await harness.add("400000\(number)", mode: "delete") }
@@ -35,11 +35,11 @@ import Testing
     func letThrough() async throws {
         try await EngineHarness.run { harness in
             var configuration = try harness.configuration()
-            configuration.deletesPerHour = 1
             configuration.timing.relistInterval = .seconds(3_600)
-            let first = configuration
-            try await harness.running {
-                $0 = first
+            let settings = configuration
+            let limit = Mutex(1)
+            try await harness.running(deletes: HourlyLimit(file: nil, limit: { limit.withLock(\.self) })) {
+                $0 = settings
             } _: { engine in
                 try await harness.add("4000001", mode: "delete")
                 try await harness.expectMode("deleted", of: "4000001")
@@ -50,8 +50,8 @@ import Testing
                 try await harness.request("4000003", "modify")
                 try await harness.expectMode("modified", of: "4000003")
                 #expect(await engine.snapshot().deletes.count == 2)
-                configuration.deletesPerHour = 10
-                await engine.reload(configuration)
+                limit.withLock { $0 = 10 }
+                await harness.reload(engine, settings)
                 try await harness.expectMode("deleted", of: "4000004")
                 try await harness.expectMode("deleted", of: "4000005")
                 #expect(await engine.snapshot().deletes.count == 0)
@@ -65,9 +65,7 @@ import Testing
     func withdrawn() async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
-            try await harness.running {
-                $0.deletesPerHour = 1
-            } _: { engine in
+            try await harness.running(deletes: HourlyLimit(file: nil, limit: { 1 })) { engine in
                 try await harness.add("4000001", mode: "delete")
                 try await harness.expectMode("deleted", of: "4000001")
                 for number in 2...4 { try await harness.add("400000\(number)", mode: "delete") }
@@ -86,9 +84,7 @@ import Testing
     @Test("a delete that others have written as claimed counts as well")
     func resumed() async throws {
         try await EngineHarness.run { harness in
-            try await harness.running {
-                $0.deletesPerHour = 1
-            } _: { engine in
+            try await harness.running(deletes: HourlyLimit(file: nil, limit: { 1 })) { engine in
                 try await harness.add("4000001", mode: "delete")
                 try await harness.expectMode("deleted", of: "4000001")
                 for number in 2...3 { try await harness.add("400000\(number)", mode: "deleting") }

@@ -20,6 +20,8 @@ final class EngineHarness: Sendable {
     let clock: any WallClock
     /// Whether the engines doubt the clock.
     let isClockDoubted = Mutex(false)
+    /// Of the engine that was made last.
+    private let current = Mutex<CurrentSettings?>(nil)
     private let stateDirectory: FilePath
     private let connection: Mutex<LDAPConnection>
     /// Bound as the LDAP server's manager: writes requests, reads outcomes.
@@ -79,7 +81,7 @@ final class EngineHarness: Sendable {
 
     /// - Parameter state: the name of a state directory of its own, for a second engine; nil: the usual one.
     func engine(
-        state: String? = nil, bound: Int = 500_000,
+        state: String? = nil, bound: Int = 500_000, deletes: HourlyLimit = HourlyLimit(),
         scheduler: JobScheduler? = nil,
         _ change: (inout Engine.Configuration) throws -> Void = { _ in },
         planPrinter: (@Sendable (String) -> Void)? = nil
@@ -90,11 +92,19 @@ final class EngineHarness: Sendable {
         logger.logLevel = .debug
         let stateDirectory = state.map { sandbox.directory.appending($0) } ?? stateDirectory
         mkdir(stateDirectory.string, 0o700)
+        let settings = CurrentSettings(configuration)
+        current.withLock { $0 = settings }
         return await Engine(
-            configuration, ids: try JobIDSource(file: stateDirectory.appending("job-number")),
+            { settings.value }, ids: try JobIDSource(file: stateDirectory.appending("job-number")), deletes: deletes,
             seen: SeenVersions(file: stateDirectory.appending("seen")),
             scheduler: scheduler ?? JobScheduler(clock: clock), planPrinter: planPrinter, bound: bound, clock: clock,
             isClockDoubted: { self.isClockDoubted.withLock(\.self) }, logger: logger)
+    }
+
+    /// Reloads the engine that was made last.
+    func reload(_ engine: Engine, _ configuration: Engine.Configuration) async {
+        current.withLock(\.self)?.value = configuration
+        await engine.reload()
     }
 
     /// The interrupted jobs of its engines, as the history returns them after a crash.
@@ -102,11 +112,11 @@ final class EngineHarness: Sendable {
 
     /// Runs an engine around a body and stops it, also when the body throws.
     func running(
-        bound: Int = 500_000, scheduler: JobScheduler? = nil,
+        bound: Int = 500_000, deletes: HourlyLimit = HourlyLimit(), scheduler: JobScheduler? = nil,
         _ change: (inout Engine.Configuration) throws -> Void = { _ in },
         _ body: (Engine) async throws -> Void
     ) async throws {
-        let engine = try await engine(bound: bound, scheduler: scheduler, change)
+        let engine = try await engine(bound: bound, deletes: deletes, scheduler: scheduler, change)
         await engine.start()
         do {
             try await body(engine)
@@ -183,4 +193,16 @@ final class EngineHarness: Sendable {
     }
 
     var messages: [String] { log.entries.map { "\($0.level): \($0.message)" } }
+}
+
+/// The configuration of an engine, which a test may replace.
+private final class CurrentSettings: Sendable {
+    private let state: Mutex<Engine.Configuration>
+
+    init(_ value: Engine.Configuration) { state = Mutex(value) }
+
+    var value: Engine.Configuration {
+        get { state.withLock(\.self) }
+        set { state.withLock { $0 = newValue } }
+    }
 }

@@ -213,7 +213,7 @@ import Testing
                 try await eventually("the job runs") { !harness.service.asked.isEmpty }
                 var changed = try harness.configuration()
                 changed.service = other
-                await engine.reload(changed)
+                await harness.reload(engine, changed)
                 try await harness.add("4000002")
                 try await harness.expectMode("added", of: "4000002")
                 gate.open()

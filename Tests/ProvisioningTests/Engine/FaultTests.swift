@@ -441,7 +441,7 @@ import Testing
                 try await harness.add("4000001")
                 let first = try await waiting(engine)
                 configuration.executor.policies[.provisioning] = JobPolicy(window: try Self.closedNow())
-                await engine.reload(configuration)
+                await harness.reload(engine, configuration)
                 try await eventually("it waits for its window") {
                     await engine.snapshot().retrying.contains { $0.record.notBefore > first.notBefore + .seconds(600) }
                 }

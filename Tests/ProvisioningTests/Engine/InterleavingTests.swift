@@ -68,7 +68,7 @@ import Testing
         try await EngineHarness.run { harness in
             let engine = try await atWork(harness) { _ in try await Task.sleep(for: .seconds(3600)) }
             let changed = try harness.configuration()
-            try await finishes("the reload") { await engine.reload(changed) }
+            try await finishes("the reload") { await harness.reload(engine, changed) }
             try await finishes("the stop") { await engine.stop(grace: .zero) }
         }
     }
@@ -82,7 +82,7 @@ import Testing
             gate.open()
             try await eventually("it is missed") { await !engine.snapshot().isLDAPAvailable }
             let changed = try harness.configuration()
-            try await finishes("the reload") { await engine.reload(changed) }
+            try await finishes("the reload") { await harness.reload(engine, changed) }
             try await finishes("the stop") { await engine.stop(grace: .zero) }
         }
     }

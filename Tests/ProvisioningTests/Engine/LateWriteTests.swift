@@ -310,7 +310,8 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
             let scheduler = JobScheduler(clock: harness.clock)
-            let others = await scheduler.addClass(JobClass(limit: 1), owner: JobScheduler.Owner { _, _ in })
+            let others = await scheduler.addClass(
+                JobScheduler.Owner(settings: { JobClass(limit: 1) }, begin: { _, _ in }))
             let other = Scheduler.Item(job: JobID(1), on: JobSubject("former entry"), class: others)
             #expect(await scheduler.offer(other) == nil)
             try await harness.running(scheduler: scheduler) { engine in

@@ -55,8 +55,9 @@ import Testing
             let scheduler = JobScheduler(clock: harness.clock)
             let interrupted = Mutex(0)
             let backups = await scheduler.addClass(
-                JobClass(limit: 1),
-                owner: JobScheduler.Owner { _, _ in
+                JobScheduler.Owner {
+                    JobClass(limit: 1)
+                } begin: { _, _ in
                 } interrupt: { key in
                     interrupted.withLock { $0 += 1 }
                     scheduler.finish(key)
@@ -155,7 +156,7 @@ import Testing
             try await eventually("it is full") { await engine.snapshot().waiting == 6 }
             var changed = try harness.configuration()
             changed.slots = 1
-            await engine.reload(changed)
+            await harness.reload(engine, changed)
             try await eventually("a job is asked for") { !harness.service.asked.isEmpty }
             await engine.stop(grace: .zero)
             #expect(harness.service.asked.count == 1)
