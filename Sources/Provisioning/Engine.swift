@@ -40,7 +40,7 @@ public import Logging
             slots: Int = 4, jobRetry: RetryPolicy,
             ldapRetry: RetryPolicy, ldapAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
             service: any ProvisioningService,
-            executor: JobExecutor = JobExecutor(registry: JobRegistry(recorder: NoHistory()))
+            executor: JobExecutor = JobExecutor(registry: JobRegistry())
         ) {
             self.servers = servers
             self.connection = connection

@@ -15,7 +15,13 @@ import Testing
     }
 
     private func end(_ account: String, _ result: JobResult, level: String = "daily") {
-        health.ended(job(account, level), JobOutcome(result, message: "because"), at: now)
+        end(job(account, level), result)
+    }
+
+    private func end(_ job: Job, _ result: JobResult) {
+        var job = job
+        (job.ended, job.result, job.message) = (now, result, "because")
+        health.ended(job)
     }
 
     @Test("only accounts with a problem are held, and a success ends it")
@@ -37,7 +43,7 @@ import Testing
     func others() {
         end("1", .failed)
         end("1", .aborted)
-        health.ended(job("2", type: .admin), JobOutcome(.failed), at: now)
+        end(job("2", type: .admin), .failed)
         #expect(health.summary.problems.map(\.account) == ["1"])
     }
 
@@ -93,7 +99,7 @@ import Testing
                 subject: JobSubject(account),
                 client: account, created: now)
             (job.status, job.result, job.ended) = (result.status, result, now)
-            health.recall(job)
+            health.ended(job)
         }
         #expect(health.summary.problems.map(\.failure?.job) == [3])
     }

@@ -54,7 +54,7 @@ import Testing
                 """)
             let run = try await harness.start(["jobs", "run", "nightly", "--wait"])
             try await harness.appears("reported")
-            let id = try #require(await harness.live().first?.id.number)
+            let id = try #require(await harness.registry.live().first?.id.number)
             try await run.says("\(id)\n")
 
             let listed = try await harness.command("jobs", "list")
@@ -98,7 +98,7 @@ import Testing
             try await harness.script("long", "touch began\nsleep 1000")
             let run = try await harness.start(["jobs", "run", "long", "--wait"])
             try await harness.appears("began")
-            let id = try #require(await harness.live().first?.id.number)
+            let id = try #require(await harness.registry.live().first?.id.number)
             let cancelled = try await harness.command("jobs", "cancel", "\(id)")
             #expect(cancelled.status == 0 && cancelled.output.contains("jobs show \(id) --follow"))
             #expect(await run.end() == 1)

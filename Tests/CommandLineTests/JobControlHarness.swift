@@ -21,7 +21,7 @@ final class JobControlHarness: JobControl {
     let clockDoubtedUntil: Timestamp? = nil
     let backupSlots = 4
     private let recorded: JobHistory
-    private let registry: JobRegistry
+    let registry: JobRegistry
     private let runner: JobRunner
     private let declared = Mutex<[String: UserScript]>([:])
     private let handlersLoaded = Mutex(0)
@@ -135,10 +135,6 @@ final class JobControlHarness: JobControl {
 
     func started() async {}
 
-    func live() -> [Job] { registry.live() }
-
-    func output(of id: JobID) -> CapturedOutput? { registry.output(of: id) }
-
     func run(_ name: String) async throws -> JobID {
         let script = declared.withLock { $0[name] }
         guard let script else {
@@ -163,8 +159,6 @@ final class JobControlHarness: JobControl {
         }
         return (ids, 0)
     }
-
-    func cancel(_ id: JobID) -> Bool { registry.cancel(id) }
 
     func scripts() async -> [ScriptLine] {
         declared.withLock { scripts in

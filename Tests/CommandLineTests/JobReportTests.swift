@@ -10,20 +10,21 @@ import Testing
 
     private static func end(
         _ type: JobType, _ name: String, _ outcome: JobOutcome, level: String? = nil, isCanceled: Bool = false
-    ) -> JobEnd {
-        JobEnd(
-            job: Job(
-                id: JobID(17), type: type, name: name, level: level ?? (type == .admin ? "" : name),
-                subject: JobSubject("subject"), client: type == .admin ? name : "3724300", created: time),
-            outcome: outcome, time: time, duration: .seconds(12), isCanceled: isCanceled)
+    ) -> Job {
+        var job = Job(
+            id: JobID(17), type: type, name: name, level: level ?? (type == .admin ? "" : name),
+            subject: JobSubject("subject"), client: type == .admin ? name : "3724300", created: time)
+        (job.ended, job.result, job.message, job.seconds) = (time, outcome.result, outcome.message, 12)
+        job.isCanceled = isCanceled
+        return job
     }
 
     @Test("the log line contains kind, result, level and cause, and its level depends on the result")
     func logLine() {
-        let rows: [(JobEnd, String, String)] = [
+        let rows: [(Job, String, String)] = [
             (Self.end(.backup, "daily", .success), "notice", "backup done: daily"),
             (
-                Self.end(.backup, "weekly", JobOutcome(.success, message: JobEnd.nothingToDo + "no daily.6")), "notice",
+                Self.end(.backup, "weekly", JobOutcome(.success, message: "nothing to do: no daily.6")), "notice",
                 "backup done: weekly: nothing to do: no daily.6"
             ),
             (

@@ -9,7 +9,7 @@ import Testing
     private static func standing(_ jobs: [(number: UInt64, request: JobRequest)], level: String = "daily")
         -> OpenJobFilter
     {
-        let registry = JobRegistry(recorder: NoHistory())
+        let registry = JobRegistry()
         for (number, request) in jobs {
             registry.open(
                 Job(

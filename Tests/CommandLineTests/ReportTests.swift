@@ -14,7 +14,7 @@ import Testing
     /// A registry with one job whose script runs, and the socket at which it may report.
     private final class Desk: Sendable {
         let directory: URL
-        let registry = JobRegistry(recorder: NoHistory())
+        let registry = JobRegistry()
         let job: Job
         let token: String
         let server: ReportServer
@@ -201,7 +201,7 @@ import Testing
         try FileManager.default.createDirectory(
             at: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
         let server = try await ReportServer(
-            under: try InstanceLock(in: FilePath(directory.path)), registry: JobRegistry(recorder: NoHistory()))
+            under: try InstanceLock(in: FilePath(directory.path)), registry: JobRegistry())
         #expect(server.notice?.contains("chmod o+x \(directory.path)") == true)
         await server.stop()
         #expect(!FileManager.default.fileExists(atPath: server.path.string))

@@ -15,7 +15,7 @@ extension RunningAttempt {
             created: clock.now)
         return RunningAttempt(
             job, number: number, token: JobToken(), reportSocket: nil,
-            registry: JobRegistry(recorder: NoHistory(), clock: clock), runner: scripts, clock: clock, notice: notice)
+            registry: JobRegistry(clock: clock), runner: scripts, clock: clock, notice: notice)
     }
 }
 

@@ -20,16 +20,12 @@
     /// Runs what jobs run.
     package nonisolated var runner = ScriptRunner()
     private let notice: NoticeHandler
-    private let alert: AlertHandler
 
-    /// - Parameters:
-    ///   - notice: called with warnings, such as of leftover processes.
-    ///   - alert: called at the end of a job with failed pre or post scripts.
+    /// - Parameter notice: called with warnings, such as of leftover processes.
     public nonisolated init(
         registry: JobRegistry, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
         reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
-        clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler = { _ in },
-        alert: @escaping AlertHandler = { _ in }
+        clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler = { _ in }
     ) {
         self.registry = registry
         self.policies = policies
@@ -39,7 +35,6 @@
         self.inhibitor = inhibitor
         self.clock = clock
         self.notice = notice
-        self.alert = alert
     }
 
     /// When a job of a type may start, at or after a time.
@@ -76,13 +71,9 @@
     public func close(_ job: Job, _ outcome: JobOutcome) async {
         // With the last level and priority of its handlers.
         let job = registry.live(job.id) ?? job
-        let failures = registry.scriptFailures(of: job.id)
-        if policies[job.type]?.alerts ?? true, !failures.isEmpty {
-            alert(JobAlert(job: job, outcome: outcome, scriptFailures: failures))
-        }
         if !outcome.message.isEmpty { registry.write(outcome.message, to: job.id, source: .daemon) }
         await events?.ended(job, outcome.result.status)
-        registry.close(job.id, outcome)
+        registry.close(job.id, outcome, alerts: policies[job.type]?.alerts ?? true)
     }
 
     // MARK: - An attempt

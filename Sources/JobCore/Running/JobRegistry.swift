@@ -13,9 +13,7 @@
         var profile: ExitProfile?
         var output: LiveOutput?
         var cancel: (@MainActor () -> Void)?
-        /// When its first attempt in this process began.
-        var began: Timestamp?
-        /// Pre and post scripts that failed in its last attempt, for the alert at its end (specification: rows.md D8).
+        /// Pre and post scripts that failed in its last attempt (specification: rows.md D8).
         var scriptFailures: [String] = []
         /// Returns the reason why the job waits now.
         var obstacle: (@MainActor () -> JobStatus?)?
@@ -29,15 +27,16 @@
 
     private var places: [JobID: Place] = [:]
     private var tokens: [String: JobID] = [:]
-    private let recorder: any JobRecorder
+    private let recorder: (any JobRecorder)?
     private let clock: any WallClock
     private let ended: JobEndHandler
 
     /// - Parameters:
-    ///   - recorder: called with every change.
-    ///   - ended: called for every job that ends, by ``close(_:_:)``.
+    ///   - recorder: called with every change; nil: nothing is recorded.
+    ///   - ended: called for every job that ends, by ``close(_:_:alerts:)``.
     public nonisolated init(
-        recorder: any JobRecorder, clock: any WallClock = SystemWallClock(), ended: @escaping JobEndHandler = { _ in }
+        recorder: (any JobRecorder)? = nil, clock: any WallClock = SystemWallClock(),
+        ended: @escaping JobEndHandler = { _, _ in }
     ) {
         self.recorder = recorder
         self.clock = clock
@@ -63,7 +62,7 @@
     public func open(_ job: Job) {
         guard places[job.id] == nil else { return }
         places[job.id] = Place(job: job.reopened)
-        recorder.record(job.reopened.record)
+        recorder?.record(job.reopened.record)
     }
 
     /// A handler gave it another level or priority.
@@ -97,22 +96,18 @@
     }
 
     /// The job has ended and is removed.
-    public func close(_ id: JobID, _ outcome: JobOutcome) {
+    /// - Parameter alerts: whether an administrator is told of pre and post scripts that failed.
+    public func close(_ id: JobID, _ outcome: JobOutcome, alerts: Bool = true) {
         let now = clock.now
         guard var place = remove(id) else { return }
-        let last = place
+        if place.job.status != outcome.result.status { place.note(outcome.result.status, at: now) }
         var job = place.job
-        if job.status != outcome.result.status { place.note(outcome.result.status, at: now) }
-        (job.status, job.statuses) = (place.job.status, place.job.statuses)
         (job.isCanceled, job.reported) = (false, nil)
         (job.ended, job.result, job.message) = (now, outcome.result, outcome.message)
         job.seconds = (now - (job.started ?? job.created)).seconds
-        recorder.record(job.record)
-        ended(
-            JobEnd(
-                job: last.job, outcome: outcome, time: now,
-                duration: now - (last.began ?? last.job.created),
-                isCanceled: last.job.isCanceled || outcome == .canceled))
+        recorder?.record(job.record)
+        job.isCanceled = place.job.isCanceled || outcome == .canceled
+        ended(job, alerts ? place.scriptFailures : [])
     }
 
     /// Removes the job without an end: the daemon stops, and the job continues at the next start.
@@ -135,7 +130,6 @@
         if let old = place.token { tokens[old.text] = nil }
         tokens[token.text] = id
         place.token = token
-        place.began = place.began ?? now
         place.scriptFailures = []
         // The first and the newest are kept.
         if place.job.attempts.count >= Self.longestCourse { place.job.attempts.remove(at: 1) }
@@ -145,7 +139,7 @@
         place.obstacle = nil
         if !place.job.isCanceled { place.note(.running, at: now) }
         places[id] = place
-        recorder.record(place.job.record)
+        recorder?.record(place.job.record)
         return token
     }
 
@@ -162,7 +156,7 @@
             place.job.attempts.append(attempt)
         }
         places[id] = place
-        recorder.record(place.job.record)
+        recorder?.record(place.job.record)
     }
 
     func step(_ id: JobID, _ name: String?) { change(id) { $0.job.step = name } }
@@ -174,7 +168,7 @@
             guard place.job.steps.count < Self.longestCourse else { return false }
             var step = step
             if let output = step.script?.output {
-                recorder.record(output, ofStep: place.job.steps.count, of: id)
+                recorder?.record(output, ofStep: place.job.steps.count, of: id)
                 step.script?.output = nil
             }
             place.job.steps.append(step)
@@ -195,13 +189,8 @@
 
     func scriptFailed(_ id: JobID, _ text: String) { change(id) { $0.scriptFailures.append(text) } }
 
-    /// The pre and post scripts that failed in the last attempt of a job.
-    func scriptFailures(of id: JobID) -> [String] {
-        places[id]?.scriptFailures ?? []
-    }
-
     /// Returns when the current state of a job is safe against the end of this process, or cannot be recorded now.
-    func recorded(_ id: JobID) async { await recorder.recorded(id) }
+    func recorded(_ id: JobID) async { await recorder?.recorded(id) }
 
     // MARK: - Reports
 
@@ -217,7 +206,7 @@
                     return
                 }
                 place.job.report.append(line)
-                recorder.record(line, of: id)
+                recorder?.record(line, of: id)
             }
         }
     }
@@ -292,7 +281,7 @@
     /// - Parameter body: returns whether to record the change.
     private func update(_ id: JobID, _ body: (inout Place) -> Bool) {
         guard let index = places.index(forKey: id), body(&places.values[index]) else { return }
-        recorder.record(places.values[index].job.record)
+        recorder?.record(places.values[index].job.record)
     }
 }
 
@@ -316,21 +305,6 @@ public protocol JobRecorder: Sendable {
     func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID)
     /// Returns when the state of a job that was recorded before is safe against the end of this process, or cannot be recorded now.
     func recorded(_ id: JobID) async
-}
-
-/// Records nothing.
-public struct NoHistory: JobRecorder {
-    /// Forgets everything.
-    public init() {}
-
-    /// Does nothing.
-    public func record(_ job: Job) {}
-    /// Does nothing.
-    public func record(_ line: ReportLine, of job: JobID) {}
-    /// Does nothing.
-    public func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID) {}
-    /// Returns at once.
-    public func recorded(_ id: JobID) async {}
 }
 
 /// The report of a script on its own job, by the reporter command (specification: rows.md L6).

@@ -4,7 +4,7 @@ import Synchronization
 
 /// The accounts with backup problems: the newest job of a level failed, or its last success is too old.
 ///
-/// The sources are the ends of backup jobs (``ended(_:_:at:)``) and reviews of all accounts (``beginReview(of:)``), which read the state that is recorded
+/// The sources are the ends of backup jobs (``ended(_:)``) and reviews of all accounts (``beginReview(of:)``), which read the state that is recorded
 /// with each account's snapshots. Only accounts with a problem are kept in memory.
 final class BackupHealth: Sendable {
     /// A problem with one level of one account.
@@ -78,24 +78,12 @@ final class BackupHealth: Sendable {
 
     // MARK: - Job ends
 
-    /// A job has ended. Only backup jobs count; cancelled ones change nothing.
-    func ended(_ job: Job, _ outcome: JobOutcome, at time: Timestamp) {
-        guard job.type == .backup else { return }
-        ended(
-            account: job.client, level: job.level, outcome.result, asked: job.created,
-            Failure(job: job.id.number, time: time, result: outcome.result.rawValue, message: outcome.message))
-    }
-
-    /// Adds a failed job of a previous daemon from the history; must be called before new jobs end.
-    func recall(_ job: Job) {
+    /// A job has ended. Only backup jobs count; cancelled ones change nothing. Those of a previous daemon are told of before new ones end.
+    func ended(_ job: Job) {
         guard job.type == .backup, let ended = job.ended, let result = job.result else { return }
-        self.ended(
-            account: job.client, level: job.level, result, asked: job.created,
-            Failure(job: job.id.number, time: ended, result: result.rawValue, message: job.message))
-    }
-
-    private func ended(account: String, level: String, _ result: JobResult, asked: Timestamp, _ failure: Failure) {
-        let key = Key(account: account, level: level)
+        let key = Key(account: job.client, level: job.level)
+        let failure = Failure(
+            job: job.id.number, time: ended, result: result.rawValue, message: job.message)
         state.withLock { state in
             switch result {
             case .success:
@@ -105,7 +93,7 @@ final class BackupHealth: Sendable {
                 state.change(key) { $0.failure = nil }
             case .aborted: break
             case .failed, .missed, .wrongConfiguration, .undefined, .unknown:
-                state.change(key) { ($0.failure, $0.asked) = (failure, asked) }
+                state.change(key) { ($0.failure, $0.asked) = (failure, job.created) }
             }
         }
     }

@@ -58,7 +58,7 @@ extension DaemonJobs {
         } else {
             // In the background, so that slow submissions do not delay other schedules.
             Task {
-                let openJobs = OpenJobFilter(live)
+                let openJobs = OpenJobFilter(registry.live)
                 let mail = parts.reports.mail
                 let run = mail.open("\(command)")
                 await submit(command, where: openJobs.admits) { mail.add($0, to: run) }
@@ -98,7 +98,7 @@ extension DaemonJobs {
     private func run(_ level: SnapshotLevel, since: Timestamp?) async {
         let mail = parts.reports.mail
         let run = mail.open("backup \(level)")
-        let openJobs = OpenJobFilter(live, since: clock.now)
+        let openJobs = OpenJobFilter(registry.live, since: clock.now)
         var count = 0
         // Accounts whose last copy exceeded its time limit are last, so that they do not take slots from others every night.
         var late: [AccountKey] = []

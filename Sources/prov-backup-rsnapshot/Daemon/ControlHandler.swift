@@ -38,7 +38,7 @@ import Synchronization
             let now = SystemWallClock().now
             return .status(
                 DaemonStatus(
-                    snapshot, jobs: jobs.live().map { JobLine($0.seen(at: now)) }, started: started,
+                    snapshot, jobs: jobs.registry.live().map { JobLine($0.seen(at: now)) }, started: started,
                     clockDoubtedUntil: jobs.clockDoubtedUntil,
                     backups: jobs.health.summary, backupSlots: jobs.backupSlots))
         case .health: return .health(await health())
@@ -58,7 +58,7 @@ import Synchronization
         case .theseJobs(let ids):
             return .jobs(JobList(try await queries.jobs(ids.map { JobID($0) })))
         case .job(let id): return .job(try await queries.job(JobID(id)))
-        case .cancel(let id): return .cancelled(jobs.cancel(JobID(id)))
+        case .cancel(let id): return .cancelled(jobs.registry.cancel(JobID(id)))
         case .run(let name): return .asked(await recorded([try await jobs.run(name)]))
         case .backup(let level, let accounts, let isForced):
             let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
@@ -73,7 +73,7 @@ import Synchronization
         var health = DaemonHealth(
             isDirectoryAvailable: snapshot.isLDAPAvailable, directoryError: snapshot.refusedCredentials,
             shortages: snapshot.shortages.map(ShortageLine.init),
-            backups: jobs.health.summary, openJobs: jobs.live().count,
+            backups: jobs.health.summary, openJobs: jobs.registry.live().count,
             deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
         guard health.isDirectoryAvailable else { return health }
         do {
@@ -161,7 +161,7 @@ import Synchronization
         return accepted
     }
 
-    private var queries: JobQueries { JobQueries(jobs: jobs, history: jobs.history) }
+    private var queries: JobQueries { JobQueries(registry: jobs.registry, history: jobs.history) }
 }
 
 extension DaemonStatus {
@@ -204,10 +204,8 @@ extension ShortageLine {
 @MainActor protocol JobControl: Sendable {
     /// Returns when interrupted jobs are known, and the schedules run.
     func started() async
-    /// All open jobs, sorted by number.
-    func live() -> [Job]
-    /// The output of the running program of a job so far; nil: none runs.
-    func output(of id: JobID) -> CapturedOutput?
+    /// The open jobs.
+    var registry: JobRegistry { get }
     /// nil: it could not be opened.
     var history: JobHistory? { get }
     var health: BackupHealth { get }
@@ -225,8 +223,6 @@ extension ShortageLine {
     /// - Returns: the jobs, and the number of accounts that were skipped because their last snapshot is recent.
     /// - Throws: `CommandFailure` if an account does not exist, does not have the level, or has a recent snapshot.
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int)
-    /// - Returns: false if the job is not open.
-    func cancel(_ id: JobID) -> Bool
     /// The state of hooks, user scripts and event handlers.
     func scripts() async -> [ScriptLine]
     /// Reloads the event handlers (specification: rows.md B10).

@@ -119,8 +119,8 @@ import SystemPackage
     }
 
     private func close(_ job: Job, _ outcome: JobOutcome) {
-        parts.registry.open(job)
-        parts.registry.close(job.id, outcome)
+        registry.open(job)
+        registry.close(job.id, outcome)
     }
 
     var selection: BackupJobs {
@@ -295,15 +295,11 @@ import SystemPackage
 
     var history: JobHistory? { parts.history }
 
-    func live() -> [Job] { parts.registry.live() }
+    var registry: JobRegistry { parts.registry }
 
     var health: BackupHealth { parts.reports.health }
 
     var backupSlots: Int { configuration.backupJobs.slots }
-
-    func output(of id: JobID) -> CapturedOutput? { parts.registry.output(of: id) }
-
-    func cancel(_ id: JobID) -> Bool { parts.registry.cancel(id) }
 
     /// - Throws: `CommandFailure` if the handlers could not be loaded.
     func restartHandlers() async throws -> String {

@@ -35,7 +35,7 @@ import SystemPackage
         history = JobHistory(
             file: configuration.historyFile, retention: configuration.history.retention, notice: notice)
         self.reports = reports
-        registry = JobRegistry(recorder: history) { reports.ended($0) }
+        registry = JobRegistry(recorder: history) { reports.ended($0, scriptFailures: $1) }
         scheduler = JobScheduler(limit: { current.value.scripts.maxJobs })
         host = HandlerHost(registry: registry)
         handlers = EventHandlers(configuration.scripts.events, host: host, notice: notice)
@@ -51,7 +51,7 @@ import SystemPackage
         return JobExecutor(
             registry: registry, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
             reportSocket: configuration.reportSocket.string, events: events, inhibitor: inhibitor,
-            notice: { [logger] in logger.log($0) }, alert: { [reports] in reports.scriptsFailed($0) })
+            notice: { [logger] in logger.log($0) })
     }
 
     /// Sends the last event to the handlers and closes the history.
@@ -73,7 +73,7 @@ import SystemPackage
     /// Counts failed backups of previous daemons that no later backup has resolved.
     func recallFailedBackups() async {
         do throws(HistoryError) {
-            for job in try await history.unresolvedFailures(of: .backup) { reports.health.recall(job) }
+            for job in try await history.unresolvedFailures(of: .backup) { reports.health.ended(job) }
         } catch {
             logger.warning("backups that failed before this start are not counted: \(error)")
         }

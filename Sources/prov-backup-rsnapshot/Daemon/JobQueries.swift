@@ -14,7 +14,7 @@ extension HistoryReader: RecordedJobs {}
 /// Looks up jobs: open ones in the daemon, others in the history.
 @MainActor struct JobQueries {
     /// nil: no daemon runs.
-    var jobs: (any JobControl)?
+    var registry: JobRegistry?
     var history: (any RecordedJobs)?
     var clock: any WallClock = SystemWallClock()
 
@@ -26,7 +26,7 @@ extension HistoryReader: RecordedJobs {}
         do throws(HistoryError) {
             past = try await history?.jobs(matching: filter).map(asRecorded) ?? []
         } catch {
-            guard jobs != nil else { throw error }
+            guard registry != nil else { throw error }
             missing = "\(error)"
         }
         let numbers = Set(open.map(\.id))
@@ -51,7 +51,7 @@ extension HistoryReader: RecordedJobs {}
     /// - Returns: a job with its long parts; nil: unknown.
     /// - Throws: if it is not open and the history cannot be read.
     func job(_ id: JobID) async throws -> Job? {
-        let output = jobs?.output(of: id)
+        let output = registry?.output(of: id)
         let before = open(id)
         var (recorded, missing): (Job?, String?) = (nil, nil)
         do throws(HistoryError) {
@@ -74,15 +74,15 @@ extension HistoryReader: RecordedJobs {}
 
     /// Without a daemon, an open job does not run.
     private func asRecorded(_ job: Job) -> Job {
-        guard jobs == nil, job.isOpen else { return job }
+        guard registry == nil, job.isOpen else { return job }
         var job = job
         job.meaning = "not ended; no daemon runs"
         return job
     }
 
-    private func open(_ id: JobID) -> Job? { open().first { $0.id == id } }
+    private func open(_ id: JobID) -> Job? { registry?.live(id)?.seen(at: clock.now) }
 
-    private func open() -> [Job] { jobs?.live().map { $0.seen(at: clock.now) } ?? [] }
+    private func open() -> [Job] { registry?.live().map { $0.seen(at: clock.now) } ?? [] }
 }
 
 extension Job {

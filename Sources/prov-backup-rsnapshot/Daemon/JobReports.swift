@@ -1,7 +1,6 @@
 import Daemon
 import JobCore
 import Logging
-import Synchronization
 
 /// Reports the end of every job: a line in the log, a mail about failures, and ``BackupHealth`` for backups.
 final class JobReports: Sendable {
@@ -11,8 +10,6 @@ final class JobReports: Sendable {
     private let mailer: Mailer
     private let logger: Logger
     private let configuration: CurrentConfiguration
-    /// Of jobs that are about to end.
-    private let scriptFailures = Mutex<[JobID: [String]]>([:])
 
     init(_ configuration: CurrentConfiguration, logger: Logger) {
         self.logger = logger
@@ -23,16 +20,6 @@ final class JobReports: Sendable {
 
     private var place: String {
         JobMail.place(host: ThisHost.name, environment: configuration.value.global.environment)
-    }
-
-    /// Pre or post scripts of a job failed (specification: rows.md D8); its end follows.
-    func scriptsFailed(_ alert: JobAlert) {
-        logger.error(
-            """
-            pre or post scripts of job \(alert.job.id) (\(alert.job.type) \(alert.job.name), \(alert.job.client)) failed: \
-            \(alert.scriptFailures.joined(separator: "; "))
-            """, metadata: ["job": "\(alert.job.id)"])
-        scriptFailures.withLock { $0[alert.job.id] = alert.scriptFailures }
     }
 
     /// Sends mails until `end` returns, and then the pending ones.
@@ -59,18 +46,26 @@ final class JobReports: Sendable {
     }
 
     /// A job has ended.
-    func ended(_ end: JobEnd) {
-        logger.log(level: end.logLevel, "\(end.logText)", metadata: end.metadata)
-        health.ended(end.job, end.outcome, at: end.time)
-        let scripts = scriptFailures.withLock { $0.removeValue(forKey: end.job.id) } ?? []
-        mail.ended(end.job.id, end.isForMail || !scripts.isEmpty ? JobMail.text(of: end, scripts) : nil)
+    /// - Parameter scriptFailures: its pre and post scripts that failed (specification: rows.md D8).
+    func ended(_ job: Job, scriptFailures: [String]) {
+        if !scriptFailures.isEmpty {
+            logger.error(
+                """
+                pre or post scripts of job \(job.id) (\(job.type) \(job.name), \(job.client)) failed: \
+                \(scriptFailures.joined(separator: "; "))
+                """, metadata: ["job": "\(job.id)"])
+        }
+        logger.log(level: job.logLevel, "\(job.logText)", metadata: job.metadata)
+        health.ended(job)
+        mail.ended(job.id, job.isForMail || !scriptFailures.isEmpty ? JobMail.text(of: job, scriptFailures) : nil)
     }
 }
 
-extension JobEnd {
+/// The end of a job in the log and in mails.
+extension Job {
     /// Notice for success, warning for warnings, otherwise error.
     var logLevel: Logger.Level {
-        switch outcome.result {
+        switch endResult {
         case .success: .notice
         case .warnings: .warning
         case .failed, .aborted, .missed, .wrongConfiguration, .undefined, .unknown: .error
@@ -79,25 +74,25 @@ extension JobEnd {
 
     /// `backup failed: daily: why; hint`, `provisioning done: add`, `job NAME failed: why; hint`.
     var logText: String {
-        ([kind + " " + verb, variant, reason] + [outcome.message]).filter { !$0.isEmpty }.joined(separator: ": ")
+        ([kind + " " + verb, variant, reason] + [message]).filter { !$0.isEmpty }.joined(separator: ": ")
     }
 
     var metadata: Logger.Metadata {
-        var metadata: Logger.Metadata = ["job": "\(job.id)", "duration": "\(JobText.span(duration.seconds))"]
-        if isOfAccount { metadata["account"] = "\(job.client)" }
+        var metadata: Logger.Metadata = ["job": "\(id)", "duration": "\(JobText.span(seconds ?? 0))"]
+        if isOfAccount { metadata["account"] = "\(client)" }
         return metadata
     }
 
     /// The operator who cancelled a job needs no mail about it.
-    fileprivate var isForMail: Bool { !outcome.result.isSuccess && !isCanceled }
+    fileprivate var isForMail: Bool { !isGood && !isCanceled }
 
     /// `backup daily 3724300`, `job NAME`, `purge`.
     fileprivate var title: String {
-        [kind, variant, isOfAccount ? job.client : ""].filter { !$0.isEmpty }.joined(separator: " ")
+        [kind, variant, isOfAccount ? client : ""].filter { !$0.isEmpty }.joined(separator: " ")
     }
 
     fileprivate var verb: String {
-        switch outcome.result {
+        switch endResult {
         case .success: "done"
         case .warnings: "done with warnings"
         case .failed, .wrongConfiguration, .undefined, .unknown: "failed"
@@ -106,16 +101,18 @@ extension JobEnd {
         }
     }
 
-    private var isOfAccount: Bool { job.type == .backup || job.type == .provisioning }
+    private var endResult: JobResult { result ?? .unknown }
 
-    private var kind: String { job.type == .admin ? "job \(job.name)" : job.type.rawValue.lowercased() }
+    private var isOfAccount: Bool { type == .backup || type == .provisioning }
 
-    private var variant: String { isOfAccount ? (job.level.isEmpty ? job.name : job.level) : "" }
+    private var kind: String { type == .admin ? "job \(name)" : type.rawValue.lowercased() }
+
+    private var variant: String { isOfAccount ? (level.isEmpty ? name : level) : "" }
 
     /// The kind of failure, if the verb does not contain it.
     private var reason: String {
-        switch outcome.result {
-        case .wrongConfiguration, .undefined, .unknown: outcome.result.rawValue
+        switch endResult {
+        case .wrongConfiguration, .undefined, .unknown: endResult.rawValue
         case .success, .warnings, .failed, .aborted, .missed: ""
         }
     }
@@ -128,11 +125,11 @@ struct JobMail {
     let sections: [MailDigest.Section]
 
     /// The text about one job, on several lines.
-    static func text(of end: JobEnd, _ scriptFailures: [String]) -> String {
-        let span = JobText.span(end.duration.seconds)
-        let messages = [end.outcome.message].filter { !$0.isEmpty } + scriptFailures
+    static func text(of job: Job, _ scriptFailures: [String]) -> String {
+        let span = JobText.span(job.seconds ?? 0)
+        let messages = [job.message].filter { !$0.isEmpty } + scriptFailures
         return
-            (["job \(end.job.id), \(end.title): \(end.verb)", "  ended \(end.time.local) after \(span)"]
+            (["job \(job.id), \(job.title): \(job.verb)", "  ended \(job.ended?.local ?? "?") after \(span)"]
             + messages.map { "  \($0)" }).map(OneLine.of).joined(separator: "\n")
     }
 

@@ -126,7 +126,7 @@ import Testing
         let id = try await run(
             bench, attempts: 3, result: JobOutcome(.failed, failureClass: .retryable, message: "not yet"))
         #expect(try bench.lines("order") == ["pre", "post", "pre", "post", "pre", "post"])
-        let alerts = bench.alerts.withLock { $0 }
+        let alerts = bench.ends.alerts
         #expect(alerts.map(\.job.id) == [id])
         #expect(alerts.first?.scriptFailures.count == 2)
     }
@@ -143,7 +143,17 @@ import Testing
                     return attempt.number == 1 ? JobOutcome(.failed, failureClass: .retryable, message: "x") : .success
                 }))
         #expect(await job.outcome() == .success)
-        #expect(bench.alerts.withLock { $0.isEmpty })
+        #expect(bench.ends.alerts.isEmpty)
+    }
+
+    @Test("D8 where alerts are off a failed script raises none")
+    func alertsAreOff() async throws {
+        let bench = try JobBench()
+        try bench.script("pre_script.sh", "exit 1")
+        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory), alerts: false))
+        let job = try #require(try await runner.submit(bench.request { _ in .success }))
+        _ = await job.outcome()
+        #expect(bench.ends.all.map(\.id) == [job.id] && bench.ends.alerts.isEmpty)
     }
 
     @Test(
@@ -267,9 +277,11 @@ import Testing
     func untrusted() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "touch ran", mode: 0o777)
-        let id = try await run(bench, skips: true)
-        let ended = try bench.attempt(of: id)
-        #expect(ended.pre == .failed && bench.ends.all.last?.outcome.failureClass == .configuration)
+        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory, skipsJob: true)))
+        let job = try #require(try await runner.submit(bench.request { _ in .success }))
+        #expect(await job.outcome()?.failureClass == .configuration)
+        let ended = try bench.attempt(of: job.id)
+        #expect(ended.pre == .failed)
         #expect(ended.body.message.contains("chmod go-w"))
         #expect(!bench.exists("ran"))
     }

@@ -15,7 +15,6 @@ final class JobBench: Sendable {
     let notices = Mutex<[CoreNotice]>([])
     let registry: JobRegistry
     let ids: JobIDSource
-    let alerts = Mutex<[JobAlert]>([])
     /// Every job that ended, in order.
     let ends: EndRecorder
     let clock: any WallClock
@@ -27,7 +26,7 @@ final class JobBench: Sendable {
         #expect(chmod(directory.string, 0o755) == 0)
         let ends = EndRecorder()
         self.ends = ends
-        registry = JobRegistry(recorder: recorder, clock: clock) { ends.add($0) }
+        registry = JobRegistry(recorder: recorder, clock: clock) { ends.add($0, scriptFailures: $1) }
         ids = try JobIDSource(file: directory.appending("job-number"))
         self.clock = clock
     }
@@ -42,8 +41,7 @@ final class JobBench: Sendable {
         var executor = JobExecutor(
             registry: registry, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"],
             reportSocket: directory.appending("report.sock").string, clock: clock,
-            notice: { notice in self.notices.withLock { $0.append(notice) } },
-            alert: { alert in self.alerts.withLock { $0.append(alert) } })
+            notice: { notice in self.notices.withLock { $0.append(notice) } })
         executor.runner = scripts
         return executor
     }
@@ -115,7 +113,9 @@ final class JobBench: Sendable {
 
 /// Keeps what it is told of jobs that ended.
 final class EndRecorder: Sendable {
-    private let kept = Mutex<[JobEnd]>([])
-    var all: [JobEnd] { kept.withLock(\.self) }
-    func add(_ end: JobEnd) { kept.withLock { $0.append(end) } }
+    private let kept = Mutex<[(job: Job, scriptFailures: [String])]>([])
+    var all: [Job] { kept.withLock { $0.map(\.job) } }
+    /// Those with failed scripts of which an administrator is told.
+    var alerts: [(job: Job, scriptFailures: [String])] { kept.withLock { $0.filter { !$0.scriptFailures.isEmpty } } }
+    func add(_ job: Job, scriptFailures: [String]) { kept.withLock { $0.append((job, scriptFailures)) } }
 }

@@ -13,9 +13,9 @@ import Testing
             created: clock.now)
     }
 
-    private func withRegistry(_ body: (JobRegistry) async throws -> Void) async rethrows -> [JobEnd] {
+    private func withRegistry(_ body: (JobRegistry) async throws -> Void) async rethrows -> [Job] {
         let ends = EndRecorder()
-        try await body(JobRegistry(recorder: NoHistory(), clock: clock) { ends.add($0) })
+        try await body(JobRegistry(clock: clock) { ends.add($0, scriptFailures: $1) })
         return ends.all
     }
 
@@ -34,10 +34,10 @@ import Testing
             await registry.close(JobID(2), JobOutcome(.failed, message: "lost"))
             await registry.close(JobID(2), .success)
         }
-        #expect(ends.map(\.job.id) == [JobID(1), JobID(2)])
-        #expect(ends.map(\.duration) == [.seconds(6), .seconds(16)])
-        #expect(ends.map(\.outcome.result) == [.success, .failed])
-        #expect(ends.allSatisfy { $0.time == clock.now && !$0.isCanceled })
+        #expect(ends.map(\.id) == [JobID(1), JobID(2)])
+        #expect(ends.map(\.seconds) == [6, 16])
+        #expect(ends.map(\.result) == [.success, .failed])
+        #expect(ends.allSatisfy { $0.ended == clock.now && !$0.isCanceled })
     }
 
     @Test("a job that continues at the next start has not ended")
@@ -83,13 +83,13 @@ import Testing
             try await runner.submit(
                 bench.request("failing", attempts: 3) { _ in JobOutcome(.failed, failureClass: .retryable) }))
         #expect(await failing.outcome()?.result == .failed)
-        #expect(bench.ends.all.map(\.job.id) == [waiting.id, first.id, failing.id])
+        #expect(bench.ends.all.map(\.id) == [waiting.id, first.id, failing.id])
         #expect(bench.ends.all.map(\.isCanceled) == [true, false, false])
     }
 
     @Test("the record of a job that is tried again and again keeps its first attempt and the newest ones")
     func longCourse() async {
-        let registry = JobRegistry(recorder: NoHistory(), clock: clock)
+        let registry = JobRegistry(clock: clock)
         await registry.open(job(1))
         let many = JobRegistry.longestCourse + 10
         for number in 1...many {
