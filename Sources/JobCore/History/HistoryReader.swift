@@ -1,4 +1,3 @@
-import CSQLite
 import FoundationEssentials
 import Glibc
 public import SystemPackage
@@ -66,13 +65,15 @@ public struct JobFilter: Codable, Hashable, Sendable {
 /// Used by ``JobHistory``, and by commands without a daemon. Each query opens the file and closes it again, since queries are rare.
 public struct HistoryReader: Sendable {
     private let path: FilePath
+    private let notice: NoticeHandler
 
     /// - Parameter path: not opened before the first query.
-    init(path: FilePath) { self.path = path }
+    init(path: FilePath, notice: @escaping NoticeHandler) { (self.path, self.notice) = (path, notice) }
 
     /// For a command. A daemon may write to the history at the same time.
+    /// - Parameter notice: called for each job whose record cannot be read, which is left out of the answer.
     /// - Throws: when there is none, or it cannot be used.
-    public init(file: FilePath) throws(HistoryError) {
+    public init(file: FilePath, notice: @escaping NoticeHandler = { _ in }) throws(HistoryError) {
         guard access(file.string, R_OK) == 0 else {
             throw HistoryError(
                 errno == ENOENT
@@ -80,22 +81,23 @@ public struct HistoryReader: Sendable {
                     : "\(file.printable): the history of jobs cannot be read: \(Errno(rawValue: errno)); ask as the daemon's user or root"
             )
         }
-        self.init(path: file)
+        self.init(path: file, notice: notice)
         try read { _ in }
     }
 
     /// The jobs that match a filter, the newest first, without their long parts.
     public func jobs(matching filter: JobFilter = JobFilter()) throws(HistoryError) -> [Job] {
         let (condition, values) = filter.condition
-        return try records("\(condition) ORDER BY id DESC LIMIT \(max(1, filter.limit))", values)
+        return try read { try records("\(condition) ORDER BY id DESC LIMIT \(max(1, filter.limit))", values, in: $0) }
     }
 
     /// The complete record of one job; nil when there is no such job.
     public func job(_ id: JobID) throws(HistoryError) -> Job? {
         try read { database in
-            guard var job = try Self.records("WHERE id = ?", [.integer(id.column)], in: database).first else {
+            guard let record = try Self.results("WHERE id = ?", [.integer(id.column)], in: database).first else {
                 return nil
             }
+            var job = try record.get()
             _ = try database.rows(
                 "SELECT time, source, text, step, head, tail, dropped FROM piece WHERE job = ? ORDER BY id",
                 [.integer(id.column)]
@@ -116,36 +118,60 @@ public struct HistoryReader: Sendable {
     }
 
     /// Open jobs, the oldest first. Without a daemon, all of them are interrupted jobs.
-    public func open() throws(HistoryError) -> [Job] { try records("WHERE ended IS NULL ORDER BY id") }
+    public func open() throws(HistoryError) -> [Job] { try read { try open(in: $0) } }
+
+    func open(in database: SQLite) throws -> [Job] { try records("WHERE ended IS NULL ORDER BY id", in: database) }
 
     /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.
     public func unresolvedFailures(of type: JobType) throws(HistoryError) -> [Job] {
         let failed = Set(JobResult.allCases.filter { !$0.isSuccess && $0 != .aborted }.map(\.status.letter)).sorted()
-        return try records(
-            """
+        let condition = """
             WHERE type = ? AND ended IS NOT NULL AND status IN (\(failed.map { _ in "?" }.joined(separator: ", ")))
             AND NOT EXISTS (
                 SELECT 1 FROM job AS later WHERE later.client = job.client AND later.id > job.id
                 AND later.type = job.type AND later.level = job.level AND later.ended IS NOT NULL AND later.status <> ?)
             ORDER BY id
-            """, [.text(type.rawValue)] + failed.map(SQLite.Value.text) + [.text(JobStatus.canceled.letter)])
+            """
+        let values = [.text(type.rawValue)] + failed.map(SQLite.Value.text) + [.text(JobStatus.canceled.letter)]
+        return try read { try records(condition, values, in: $0) }
     }
 
-    private func records(_ condition: String, _ values: [SQLite.Value] = []) throws(HistoryError) -> [Job] {
-        try read { try Self.records(condition, values, in: $0) }
+    /// Leaves out, with a notice, the jobs whose records cannot be read: the others are not affected.
+    private func records(_ condition: String, _ values: [SQLite.Value] = [], in database: SQLite) throws -> [Job] {
+        try Self.results(condition, values, in: database).compactMap { record in
+            do throws(UnreadableRecord) { return try record.get() } catch {
+                notice(CoreNotice(.error, "\(path.printable): \(error.text(path)); lists leave it out", job: error.job))
+                return nil
+            }
+        }
     }
 
-    private static func records(_ condition: String, _ values: [SQLite.Value], in database: SQLite) throws -> [Job] {
+    private static func results(
+        _ condition: String, _ values: [SQLite.Value], in database: SQLite
+    ) throws -> [Result<Job, UnreadableRecord>] {
         let decoder = JSONDecoder()
-        return try database.rows("SELECT record, created FROM job \(condition)", values) { row in
+        return try database.rows("SELECT record, created, id FROM job \(condition)", values) { row in
             do {
                 var job = try decoder.decode(Job.self, from: Data(row.bytes(0)))
                 // In JSON it is cut to the second.
                 if let created = row.integer(1) { job.created = Timestamp(microsecondsSince1970: created) }
-                return job
+                return .success(job)
             } catch {
-                throw SQLite.Failure(code: SQLITE_CORRUPT, message: "a job's record is malformed: \(error)")
+                return .failure(UnreadableRecord(job: JobID(column: row.integer(2) ?? 0), reason: "\(error)"))
             }
+        }
+    }
+
+    /// A record that is not what this program writes.
+    private struct UnreadableRecord: Error {
+        var job: JobID
+        var reason: String
+
+        /// With the hint.
+        func text(_ file: FilePath) -> String {
+            let command = "PRAGMA foreign_keys = ON; DELETE FROM job WHERE id = \(job)"
+            return
+                "the record of job \(job) cannot be read (\(OneLine.of(reason))); to remove it: sqlite3 \(file.shellWord) '\(command)'"
         }
     }
 
@@ -161,6 +187,8 @@ public struct HistoryReader: Sendable {
         } catch {
             let reason =
                 switch error {
+                case let record as UnreadableRecord:
+                    throw HistoryError("\(path.printable): \(record.text(path))")
                 case HistoryStore.Finding.older:
                     "an earlier version has made it; the daemon sets it aside when it starts"
                 case HistoryStore.Finding.foreign(let objection): objection

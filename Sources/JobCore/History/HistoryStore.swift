@@ -66,7 +66,8 @@ struct HistoryStore {
                 return try database.run(
                     """
                     UPDATE job SET record = json_set(record, '$.attempts[#-1].fate', 'lost')
-                    WHERE ended IS NULL AND json_extract(record, '$.attempts[#-1].fate') = 'running'
+                    WHERE ended IS NULL
+                        AND CASE WHEN json_valid(record) THEN json_extract(record, '$.attempts[#-1].fate') END = 'running'
                     """)
             }
             return (HistoryStore(database: database), lost)

@@ -22,6 +22,7 @@ actor HistoryWriter {
 
     /// The waiting writes.
     let queue: Mutex<HistoryQueue>
+    let reader: HistoryReader
     private let file: HistoryFile
     private let clock: any WallClock
     private let notice: NoticeHandler
@@ -45,6 +46,12 @@ actor HistoryWriter {
         notice: @escaping NoticeHandler
     ) {
         queue = Mutex(HistoryQueue(bound: bound))
+        let reported = Mutex<Set<JobID>>([])
+        reader = HistoryReader(path: file) { problem in
+            // Once, however often it is left out.
+            guard let job = problem.job, reported.withLock({ $0.insert(job).inserted }) else { return }
+            notice(problem)
+        }
         self.file = HistoryFile(path: file)
         self.clock = clock
         self.notice = notice

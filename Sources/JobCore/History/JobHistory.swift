@@ -22,8 +22,8 @@ public struct HistoryError: Error, Sendable, CustomStringConvertible {
 ///
 /// **Diagnostics.** A file that cannot be used is set aside as `FILE.damaged-TIME`, one of an earlier version as `FILE.old-TIME`, with one notice, and a new
 /// one is begun, also in the middle of the work. Where that is impossible, one notice says so and nothing is recorded until the next start. While the
-/// disk is full, jobs wait and what was added to reports is left out, which is told with a notice at the beginning and another at the end. The
-/// jobs themselves never notice.
+/// disk is full, jobs wait and what was added to reports is left out, which is told with a notice at the beginning and another at the end. A job
+/// whose record cannot be read is left out of answers, with one notice. The jobs themselves never notice.
 public final class JobHistory: JobRecorder {
     /// The delay before changes are written, so that a burst of jobs costs few transactions.
     private static let gathering = Duration.milliseconds(20)
@@ -176,8 +176,7 @@ public final class JobHistory: JobRecorder {
         async throws(HistoryError) -> Answer
     {
         try await writer.demandFile()
-        let reader = HistoryReader(path: path)
-        let answer = await BlockingWork.run { () -> Result<Answer, HistoryError> in
+        let answer = await BlockingWork.run { [reader = writer.reader] () -> Result<Answer, HistoryError> in
             do throws(HistoryError) { return .success(try question(reader)) } catch { return .failure(error) }
         }
         if case .failure(let error) = answer { await writer.readerFailed(error) }

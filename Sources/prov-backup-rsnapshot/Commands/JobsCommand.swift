@@ -262,7 +262,7 @@ struct JobLookup {
     private func recorded() throws -> JobQueries {
         let file = try historyFile()
         do throws(HistoryError) {
-            return JobQueries(history: try HistoryReader(file: file))
+            return JobQueries(history: try HistoryReader(file: file) { printError("warning: \($0.text)") })
         } catch {
             throw control.noDaemon(", and \(error)")
         }

@@ -228,6 +228,40 @@ import Testing
         await history.close()
     }
 
+    @Test(
+        "a record that cannot be read is left out of lists with one notice, and an error when it is asked for; the others and the file stay"
+    )
+    func unreadableRecord() async throws {
+        let bench = try HistoryBench()
+        let first = bench.history()
+        for number in 1...3 { first.record(whole: Story(number)) }
+        for number in 4...5 { first.record(Story(number).began()) }
+        await first.close()
+        let database = try SQLite(bench.file.string)
+        try database.run("UPDATE job SET record = '{}' WHERE id = 2")
+        try database.run("UPDATE job SET record = 'no JSON' WHERE id = 4")
+        try database.close()
+
+        let history = bench.history()
+        let interrupted = try await history.unfinished()
+        #expect(interrupted.map(\.id.number) == [5])
+        #expect(interrupted.first?.attempts.map(\.fate) == [.lost])
+        history.record(whole: Story(6))
+        for _ in 1...2 { #expect(try await history.jobs().map(\.id.number) == [6, 5, 3, 1]) }
+        let problems = bench.complaints.filter { $0.job != nil }
+        #expect(problems.compactMap(\.job).sorted() == [JobID(2), JobID(4)], "\(problems)")
+        for job in [2, 4] {
+            let command = "PRAGMA foreign_keys = ON; DELETE FROM job WHERE id = \(job)"
+            let error = await #expect(throws: HistoryError.self) { try await history.job(JobID(UInt64(job))) }
+            #expect(error?.description.contains(command) == true)
+            #expect(problems.contains { $0.text.contains(command) }, "\(problems)")
+            _ = try await history.writer.withDatabase { try $0.execute(command) }
+            #expect(try await history.job(JobID(UInt64(job))) == nil)
+        }
+        #expect(try bench.aside().isEmpty)
+        await history.close()
+    }
+
     @Test("without free descriptors jobs wait to be recorded, and the file stays")
     func shortage() async {
         await #expect(processExitsWith: .success) {
