@@ -153,7 +153,7 @@ public import Logging
     public var isStopping: Bool { reconciler.isStopping }
 
     /// Recovers interrupted jobs: resumes them under their numbers if their entries still ask for them, and closes the others. Ignores jobs of other
-    /// types. To be called before ``start()``.
+    /// types. To be called before ``start()``, or once later if the history could not be read then.
     public func recover(_ interrupted: [Job]) async {
         // A guess: an account that is not there is searched by its entryUUID.
         let base = reader.scope.base

@@ -30,6 +30,24 @@ import Testing
         _ = await follow.end()
     }
 
+    /// Another program that keeps the history locked until it is killed.
+    private static func lock(_ harness: DaemonHarness) async throws -> RunningProgram {
+        let holder = try RunningProgram(
+            URL(filePath: "/usr/bin/python3"),
+            [
+                "-c",
+                """
+                import sqlite3, sys, time
+                database = sqlite3.connect(sys.argv[1], isolation_level=None)
+                database.execute("BEGIN EXCLUSIVE")
+                print("held", flush=True)
+                time.sleep(600)
+                """, harness.path("state/history.sqlite"),
+            ])
+        try await holder.says("held")
+        return holder
+    }
+
     @Test("run --once that fails has recorded and mailed what it did before")
     func onceThatFails() async throws {
         try await DaemonHarness.run { harness in
@@ -82,20 +100,8 @@ import Testing
             try FileManager.default.createDirectory(
                 atPath: harness.path("state"), withIntermediateDirectories: false,
                 attributes: [.posixPermissions: 0o700])
-            let holder = try RunningProgram(
-                URL(filePath: "/usr/bin/python3"),
-                [
-                    "-c",
-                    """
-                    import sqlite3, sys, time
-                    database = sqlite3.connect(sys.argv[1], isolation_level=None)
-                    database.execute("BEGIN EXCLUSIVE")
-                    print("held", flush=True)
-                    time.sleep(600)
-                    """, harness.path("state/history.sqlite"),
-                ])
+            let holder = try await Self.lock(harness)
             defer { holder.kill(SIGKILL) }
-            try await holder.says("held")
             let daemon = try await harness.running()
             try await daemon.says("another program keeps the history locked; find it with fuser")
             let id = try await harness.run("waiting")
@@ -113,6 +119,45 @@ import Testing
             try await daemon.says("the history is written again; ")
             await harness.stop(daemon)
             #expect(try await harness.jobs().contains { $0.id.number == next && $0.result == .success })
+        }
+    }
+
+    @Test(
+        "jobs that a crash interrupted continue when another program lets go of the history, unless another job was submitted for the same work"
+    )
+    func interruptedBehindLock() async throws {
+        try await DaemonHarness.run { harness in
+            let (one, other) = (
+                try harness.waiting("one.sh", for: "go"), try harness.waiting("other.sh", for: "go")
+            )
+            try harness.settings(
+                service: "RETRY_MAX_DELAY = 1s",
+                backup: "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\n[Job one]\nSCRIPT = \(one)\n[Job other]\nSCRIPT = \(other)")
+            let crashed = try await harness.running()
+            let (first, second) = (try await harness.run("one"), try await harness.run("other"))
+            try await eventually("both run") {
+                harness.numbers("one.sh").count == 1 && harness.numbers("other.sh").count == 1
+            }
+            crashed.kill(SIGKILL)
+            _ = await crashed.end()
+            let holder = try await Self.lock(harness)
+            defer { holder.kill(SIGKILL) }
+            let daemon = try await harness.running()
+            try await daemon.says("interrupted jobs cannot be read from the history: ")
+            let third = try await harness.run("other")
+            try await eventually("it runs") { harness.numbers("other.sh").count == 2 }
+
+            holder.kill(SIGKILL)
+            _ = await holder.end()
+            try await daemon.says("interrupted jobs that are recovered: 2")
+            let replaced = try await harness.ended(second)
+            #expect(replaced.result == .aborted, "\(replaced)")
+            #expect(replaced.message.contains("job \(third) was submitted for the same work"), "\(replaced)")
+            try await eventually("the other one is repeated") { harness.numbers("one.sh").count == 2 }
+            try harness.touch("go")
+            #expect(try await harness.ended(first).result == .success)
+            #expect(try await harness.ended(third).result == .success)
+            await harness.stop(daemon)
         }
     }
 

@@ -132,17 +132,40 @@ actor HistoryWriter {
     }
 
     /// Returns when everything that was recorded before is in a file that can be read.
-    func demandFile() throws(HistoryError) {
+    func demandFile() throws(HistoryError) { _ = try demandedStore() }
+
+    private func demandedStore() throws(HistoryError) -> HistoryStore {
         flush()
-        if store() != nil { return }
+        if let store = store() { return store }
         if case .off(let error) = state { throw error }
-        throw HistoryError("\(file.path.printable): the history cannot be opened just now: \(trouble ?? "")")
+        throw HistoryError(
+            "\(file.path.printable): the history cannot be opened just now: \(trouble ?? "")", isPassing: true)
+    }
+
+    /// The jobs of previous runs that the file has as open. They are read here, where nothing is written meanwhile, so that a job of this run
+    /// is never among them.
+    func interrupted() throws(HistoryError) -> [Job] {
+        let store: HistoryStore
+        do throws(HistoryError) { store = try demandedStore() } catch {
+            // No file yet, and no job in it.
+            if error.isPassing, file.identity == nil { return [] }
+            throw error
+        }
+        do {
+            let open = try reader.open(in: store.database)
+            return queue.withLock { $0.interrupted(open) }
+        } catch {
+            let failure = HistoryError(
+                "\(file.path.printable): cannot be read: \(error)", cause: error as? SQLite.Failure)
+            readerFailed(failure)
+            throw failure
+        }
     }
 
     /// - Throws: when one of the jobs is not in the file after all earlier records were written or dropped.
     func confirm(_ jobs: [JobID]) throws(HistoryError) {
-        try demandFile()
-        do { if let store = store(), try store.has(jobs) { return } } catch {
+        let store = try demandedStore()
+        do { if try store.has(jobs) { return } } catch {
             throw HistoryError("\(file.path.printable): cannot be read: \(error)")
         }
         throw HistoryError("\(file.path.printable): \(trouble ?? "some jobs were left out, see the daemon's log")")

@@ -5,11 +5,14 @@ public import SystemPackage
 public struct HistoryError: Error, Sendable, CustomStringConvertible {
     /// One line: the file, what is wrong, and the hint.
     public let description: String
+    /// Whether it may pass without a restart, such as a full disk or a lock on the file.
+    public let isPassing: Bool
     /// The error of SQLite, if it was one.
     let cause: SQLite.Failure?
 
-    init(_ description: String, cause: SQLite.Failure? = nil) {
+    init(_ description: String, isPassing: Bool = false, cause: SQLite.Failure? = nil) {
         self.description = description
+        self.isPassing = isPassing
         self.cause = cause
     }
 }
@@ -162,9 +165,15 @@ public final class JobHistory: JobRecorder {
 
     /// Interrupted jobs of previous runs, the oldest first: their owners open them again, or close them by
     /// recording their end.
-    public func unfinished() async throws(HistoryError) -> [Job] {
-        let open = try await ask { reader throws(HistoryError) in try reader.open() }
-        return writer.queue.withLock { $0.interrupted(open) }
+    /// - Parameter waits: whether to try again while the error is a passing one, until the task is cancelled.
+    public func unfinished(waits: Bool = false) async throws(HistoryError) -> [Job] {
+        while true {
+            do throws(HistoryError) { return try await writer.interrupted() } catch {
+                guard waits, error.isPassing, !Task.isCancelled else { throw error }
+            }
+            // When it is cancelled, the next try is the last one.
+            try? await Task.sleep(for: Self.retrying)
+        }
     }
 
     /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.

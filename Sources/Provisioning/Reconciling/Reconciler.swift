@@ -97,7 +97,7 @@ import Logging
     /// - Parameter dn: where the account of a job probably is.
     func recover(_ interrupted: [Job], dn: (Job) -> DN) {
         for job in interrupted.sorted(by: { $0.id > $1.id }) {
-            guard let uuid = job.subject.account, memories[uuid] == nil else {
+            guard let uuid = job.subject.account, memories[uuid] == nil, running[uuid] == nil else {
                 accountReconciler().outcomes.closeInterrupted(
                     job,
                     JobOutcome(.failed, message: "not resumed: the account has a later job, or the job has no account"))

@@ -203,12 +203,21 @@ import SystemPackage
         await parts.handlers.start()
         // Also after an error, the history has everything and failures are mailed.
         let result: Result<Value, any Error>
-        do { result = .success(try await body(engine, parts.interruptedJobs())) } catch { result = .failure(error) }
+        do { result = .success(try await body(engine, interruptedJobs(in: parts.history))) } catch {
+            result = .failure(error)
+        }
         await engine.stop(grace: configuration.service.stopGrace, cancelTimeout: configuration.stopKillTimeout)
         await parts.stop()
         await parts.reports.sendMail {}
         withExtendedLifetime(locks) {}
         return try result.get()
+    }
+
+    private func interruptedJobs(in history: JobHistory) async -> [Job] {
+        do throws(HistoryError) { return try await history.unfinished() } catch {
+            logger.warning("interrupted jobs cannot be read from the history: \(error)")
+            return []
+        }
     }
 
     /// Two locks, because RUNTIME_DIRECTORY may be removed and created again while a daemon runs.

@@ -19,6 +19,8 @@ import SystemPackage
     var configuration: DaemonConfiguration { current.value }
     private(set) var isStopping = false
     private(set) var resuming: Task<Void, Never>?
+    /// Recovers interrupted jobs when the history can be read.
+    private var lateRecovery: Task<Void, Never>?
     private var clockWatch: Task<Void, Never>?
     /// Runs the timetable.
     var schedule: Task<Void, Never>?
@@ -54,14 +56,11 @@ import SystemPackage
     /// Loads the event handlers, resumes interrupted jobs, and starts the schedules. Must be called before the engine starts.
     func start() async {
         await parts.handlers.start()
-        let interrupted = await parts.interruptedJobs()
-        await parts.recallFailedBackups()
-        await engine.recover(interrupted)
-        // In the background, because the LDAP server may be unavailable for long.
-        resuming = Task {
-            let run = parts.reports.mail.open("jobs that the last end of the daemon interrupted")
-            for job in interrupted where job.type != .provisioning { await resume(job, run) }
-            parts.reports.mail.close(run)
+        do throws(HistoryError) {
+            await recover(try await parts.history.unfinished())
+        } catch {
+            logger.warning("interrupted jobs cannot be read from the history: \(error)")
+            if error.isPassing { lateRecovery = Task { await recoverLate() } }
         }
         warnOfDoubtedClock()
         clockWatch = Task { await followClock() }
@@ -79,7 +78,7 @@ import SystemPackage
     /// Starts no further jobs; running jobs are interrupted after the grace period and abandoned after the kill timeout.
     func stop(grace: Duration, cancelTimeout: Duration) async {
         isStopping = true
-        for task in [schedule, review, clockWatch, resuming] + runs.values.map(\.task) { task?.cancel() }
+        for task in [schedule, review, clockWatch, lateRecovery, resuming] + runs.values.map(\.task) { task?.cancel() }
         async let first: Void = backups.stop(grace: grace, cancelTimeout: cancelTimeout)
         async let second: Void = scripts.stop(grace: grace, cancelTimeout: cancelTimeout)
         _ = await (first, second)
@@ -87,8 +86,44 @@ import SystemPackage
 
     // MARK: - Interrupted jobs
 
-    private func resume(_ job: Job, _ run: MailDigest.Run) async {
-        parts.reports.mail.add(job.id, to: run)
+    /// - Parameter isLate: jobs of this run may already do the same work.
+    private func recover(_ interrupted: [Job], isLate: Bool = false) async {
+        await parts.recallFailedBackups()
+        await engine.recover(interrupted)
+        // In the background, because the LDAP server may be unavailable for long.
+        resuming = Task {
+            let run = parts.reports.mail.open("jobs that the last end of the daemon interrupted")
+            for job in interrupted where job.type != .provisioning {
+                parts.reports.mail.add(job.id, to: run)
+                if isLate, let other = await successor(of: job, among: interrupted) {
+                    close(
+                        job, JobOutcome(.aborted, message: "not resumed: job \(other) was submitted for the same work"))
+                } else {
+                    await resume(job)
+                }
+            }
+            parts.reports.mail.close(run)
+        }
+    }
+
+    private func recoverLate() async {
+        do throws(HistoryError) {
+            let interrupted = try await parts.history.unfinished(waits: true)
+            logger.notice("the history can be read; interrupted jobs that are recovered: \(interrupted.count)")
+            await recover(interrupted, isLate: true)
+        } catch {
+            if !Task.isCancelled { logger.warning("interrupted jobs are recovered at the next start: \(error)") }
+        }
+    }
+
+    /// The newest job of this run for the same work as an interrupted one; nil: none.
+    private func successor(of job: Job, among interrupted: [Job]) async -> JobID? {
+        let known = Set(interrupted.map(\.id))
+        let others = try? await parts.history.jobs(matching: JobFilter(client: job.client, type: job.type.rawValue))
+        return others?.first { $0.id > job.id && $0.name == job.name && !known.contains($0.id) }?.id
+    }
+
+    private func resume(_ job: Job) async {
         do {
             switch job.type {
             case _ where job.status == .canceled:

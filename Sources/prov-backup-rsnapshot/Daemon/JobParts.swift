@@ -60,16 +60,6 @@ import SystemPackage
         await history.close()
     }
 
-    /// Jobs that were open when the previous daemon ended.
-    func interruptedJobs() async -> [Job] {
-        do throws(HistoryError) {
-            return try await history.unfinished()
-        } catch {
-            logger.warning("interrupted jobs cannot be read from the history: \(error)")
-            return []
-        }
-    }
-
     /// Counts failed backups of previous daemons that no later backup has resolved.
     func recallFailedBackups() async {
         do throws(HistoryError) {

@@ -262,6 +262,31 @@ import Testing
         await history.close()
     }
 
+    @Test("interrupted jobs can be read as soon as another program no longer keeps the history locked")
+    func lockedAtStart() async throws {
+        let bench = try HistoryBench()
+        let first = bench.history()
+        first.record(Story(1).began())
+        await first.close()
+        let other = try SQLite(bench.file.string)
+        try other.execute("BEGIN EXCLUSIVE")
+
+        let history = bench.history()
+        history.record(Story(2).began())
+        history.record(whole: Story(3))
+        let error = await #expect(throws: HistoryError.self) { try await history.unfinished() }
+        #expect(error?.isPassing == true)
+        let waiting = Task { try await history.unfinished(waits: true) }
+        let given = Task { try await history.unfinished(waits: true) }
+        given.cancel()
+        await #expect(throws: HistoryError.self) { try await given.value }
+        try other.execute("ROLLBACK")
+        try other.close()
+        #expect(try await waiting.value.map(\.id.number) == [1], "none of this run")
+        #expect(bench.complaints.first?.text.contains("find it with fuser") == true, "\(bench.complaints)")
+        await history.close()
+    }
+
     @Test("without free descriptors jobs wait to be recorded, and the file stays")
     func shortage() async {
         await #expect(processExitsWith: .success) {

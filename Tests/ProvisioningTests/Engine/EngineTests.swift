@@ -202,6 +202,26 @@ import Testing
         }
     }
 
+    @Test("an interrupted job that becomes known while its account is being worked on is closed")
+    func recoveredLate() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            try await harness.running { engine in
+                try await harness.add("4000001")
+                try await eventually("the job runs") { !harness.service.asked.isEmpty }
+                let interrupted = Job(
+                    id: JobID(999), type: .provisioning, name: "add", level: "add",
+                    subject: JobSubject("\(try await harness.key("4000001").uuid)"), client: "4000001",
+                    created: harness.clock.now)
+                await engine.recover([interrupted])
+                #expect(harness.recorder.job(interrupted.id)?.result == .failed)
+                gate.open()
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+
     @Test("new settings apply to the next job, and the watcher continues")
     func reload() async throws {
         try await EngineHarness.run { harness in
