@@ -17,8 +17,8 @@ struct HistoryFile {
 
     /// Makes sure that a private file exists.
     /// - Returns: why an existing file must be set aside; nil when it can be used.
-    /// - Throws: when there is none and none can be created.
-    func prepare() throws(HistoryError) -> String? {
+    /// - Throws: when there is none and none can be created: `Errno` for a shortage, otherwise ``HistoryError``.
+    func prepare() throws -> String? {
         var status = stat()
         guard lstat(path.string, &status) == 0 else {
             let reason = Errno(rawValue: errno)
@@ -94,7 +94,7 @@ struct HistoryFile {
 
     private static let companions = ["-wal", "-shm", "-journal"]
 
-    private func make() throws(HistoryError) {
+    private func make() throws {
         // A log that stayed behind without its database belongs to nothing.
         for suffix in Self.companions where unlink(path.string + suffix) != 0 && errno != ENOENT {
             throw HistoryError("\(path.printable)\(suffix): cannot be removed: \(Errno(rawValue: errno))")
@@ -105,6 +105,7 @@ struct HistoryFile {
                 permissions: [.ownerReadWrite]
             ).close()
         } catch {
+            if let shortage = error as? Errno, Self.isShortage(shortage) { throw shortage }
             throw HistoryError("\(path.printable): cannot be made: \(error)")
         }
     }

@@ -8,7 +8,7 @@ import SystemPackage
 /// It never fails: while nothing can be written, jobs wait in the queue, and a notice reports each problem once.
 actor HistoryWriter {
     private enum State {
-        /// Not tried yet, or the disk was full or the file locked when it was tried.
+        /// Not tried yet, or the disk was full or the file locked when it was tried: it is tried again.
         case unopened
         case open(HistoryStore, HistoryFile.Identity?)
         /// Nothing will be written before the next start.
@@ -267,6 +267,9 @@ actor HistoryWriter {
     /// Why the history cannot be written until an operator acts, with the hint; nil for damage, which is fixed here. What SQLite cannot tell
     /// from damage the disk may.
     private func text(of error: any Error) -> String? {
+        if let shortage = error as? Errno {
+            return "it cannot be made; \(shortage.shortageHint(at: file.path.removingLastComponent()))"
+        }
         guard let error = error as? SQLite.Failure else { return "report this as a bug, with the log" }
         switch error.code {
         case SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_PROTOCOL:
@@ -347,17 +350,12 @@ actor HistoryWriter {
         if let triedAt, ContinuousClock.now - triedAt < .seconds(1) { return nil }
         var takenOver: [Job] = []
         for _ in 0...Self.mostSetAside {
-            do throws(HistoryError) {
+            do {
                 try file.checkDirectory()
                 if let objection = try file.prepare() {
                     guard replace(because: objection) else { return nil }
                     continue
                 }
-            } catch {
-                off(error)
-                return nil
-            }
-            do {
                 let (store, lost) = try HistoryStore.open(file.path.string)
                 tell(ofShortened: try store.write(HistoryQueue.Batch(jobs: takenOver, pieces: [])))
                 opened(store, lost: lost)
@@ -367,6 +365,9 @@ actor HistoryWriter {
                 takenOver = jobs
             } catch HistoryStore.Finding.foreign(let objection) {
                 guard replace(because: objection) else { return nil }
+            } catch let error as HistoryError {
+                off(error)
+                return nil
             } catch {
                 guard failed(error) else {
                     triedAt = .now

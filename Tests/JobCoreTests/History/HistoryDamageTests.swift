@@ -287,6 +287,46 @@ import Testing
         await history.close()
     }
 
+    @Test(
+        "where there is no room for a new history, it is created when something is recorded and there is room, with one notice before and one after"
+    )
+    func noRoomAtStart() async throws {
+        let bench = try HistoryBench()
+        let directory = bench.directory.appending("small")
+        try FileManager.default.createDirectory(atPath: directory.string, withIntermediateDirectories: false)
+        guard mount("none", directory.string, "tmpfs", 0, "nr_inodes=16,mode=700") == 0 else {
+            print("no file system can be mounted here: one without room is not tried")
+            return
+        }
+        defer { #expect(umount2(directory.string, Int32(MNT_DETACH)) == 0) }
+        let filler = directory.appending("filler")
+        #expect(mkdir(filler.string, 0o700) == 0)
+        var count = 0
+        while case let file = creat(filler.appending("\(count)").string, 0o600), file >= 0 {
+            close(file)
+            count += 1
+        }
+        #expect(errno == ENOSPC)
+
+        let history = bench.history(file: directory.appending("history.sqlite"))
+        #expect(try await history.unfinished().isEmpty, "without a file none was interrupted")
+        history.record(whole: Story(1))
+        await history.flush()
+        let error = await #expect(throws: HistoryError.self) { try await history.jobs() }
+        #expect(error?.isPassing == true)
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        #expect(bench.complaints.first?.text.contains("df -i \(directory)") == true, "\(bench.complaints)")
+
+        for number in 0..<count { unlink(filler.appending("\(number)").string) }
+        history.record(whole: Story(2))
+        try await eventually("both are recorded") {
+            do { return try await history.jobs().map(\.id.number) == [2, 1] } catch is HistoryError { return false }
+        }
+        #expect(bench.complaints.count == 2, "\(bench.complaints)")
+        #expect(bench.complaints.last?.text.contains("the history is written again") == true, "\(bench.complaints)")
+        await history.close()
+    }
+
     @Test("without free descriptors jobs wait to be recorded, and the file stays")
     func shortage() async {
         await #expect(processExitsWith: .success) {
