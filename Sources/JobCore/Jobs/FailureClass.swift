@@ -86,7 +86,13 @@ public struct RetryPolicy: Hashable, Sendable {
     ///   - generator: the source of the jitter.
     /// - Returns: from half of the backoff to all of it; nil after the last attempt.
     public func delay(afterAttempt attempt: Int, using generator: inout some RandomNumberGenerator) -> Duration? {
-        guard attempt < maximumAttempts else { return nil }
+        attempt < maximumAttempts ? endlessDelay(afterAttempt: attempt, using: &generator) : nil
+    }
+
+    /// The same where the number of attempts has no limit.
+    package func endlessDelay(
+        afterAttempt attempt: Int, using generator: inout some RandomNumberGenerator
+    ) -> Duration {
         let whole = backoff(afterAttempt: attempt)
         return min(whole / 2 + whole * Double.random(in: 0...0.5, using: &generator), whole)
     }

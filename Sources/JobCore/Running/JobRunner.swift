@@ -181,9 +181,7 @@ import EventLoop
                     .failed, message: "attempt \(place.attempts) was interrupted, and the job is not to be repeated"))
         }
         var generator = SystemRandomNumberGenerator()
-        var backoff = place.request.retry
-        backoff.maximumAttempts = .max
-        let delay = backoff.delay(afterAttempt: place.interruptions, using: &generator) ?? backoff.maximumDelay
+        let delay = place.request.retry.endlessDelay(afterAttempt: place.interruptions, using: &generator)
         registry.write(
             "attempt \(place.attempts) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
         wait(id, until: clock.now + delay)

@@ -233,9 +233,8 @@ import LDAP
 
     /// The delay after so many failed attempts to connect in a row.
     func delay(afterFailures failures: Int) -> Duration {
-        let retry = configuration().ldapRetry
         var generator = SystemRandomNumberGenerator()
-        return retry.delay(afterAttempt: failures, using: &generator) ?? retry.maximumDelay
+        return configuration().ldapRetry.endlessDelay(afterAttempt: failures, using: &generator)
     }
 
     /// Servers or credentials may be other ones: forgets what the old ones answered, and tries at once.

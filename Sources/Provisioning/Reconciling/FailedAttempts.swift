@@ -34,10 +34,7 @@ public struct FailedAttempts: Hashable, Sendable {
         shortageBegan = began
         let end = began + Self.longestShortage
         guard now < end else { return nil }
-        var backoff = retry
-        backoff.maximumAttempts = .max
-        let delay = backoff.delay(afterAttempt: shortages, using: &generator) ?? backoff.maximumDelay
-        return min(now + delay, end)
+        return min(now + retry.endlessDelay(afterAttempt: shortages, using: &generator), end)
     }
 
     /// The machine's clock was set: the shortage has lasted as long as before.

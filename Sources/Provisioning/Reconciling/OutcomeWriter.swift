@@ -98,8 +98,8 @@ import Logging
             ended.lostWrites += tries
             if let job = ended.job { executor.registry.status(job.id, .blocked) }
             var generator = SystemRandomNumberGenerator()
-            let delay = Self.contention.delay(afterAttempt: ended.lostWrites / tries, using: &generator)
-            return .contended(ended, for: delay ?? Self.contention.maximumDelay)
+            let delay = Self.contention.endlessDelay(afterAttempt: ended.lostWrites / tries, using: &generator)
+            return .contended(ended, for: delay)
         case .gone where EntryVersion.isRecent(ended.write.csn, now: clock.now):
             // Perhaps the server lags behind the one that has the claim. The reconcile tells, and writes the outcome or abandons it.
             return .contended(ended, for: Self.contention.delay)

@@ -66,7 +66,7 @@ struct WatcherStateMachine {
             return .poll
         case .persistEnded, .pollFailed:
             failures += 1
-            return .sleep(retry.delay(afterAttempt: failures, using: &generator) ?? retry.maximumDelay)
+            return .sleep(retry.endlessDelay(afterAttempt: failures, using: &generator))
         }
     }
 }
