@@ -61,6 +61,8 @@ import EventLoop
                 }
             } interrupt: { [weak self] key in
                 if case .job(let id) = key { self?.interrupt(id) }
+            } limitsChanged: { [roomWaiters] in
+                roomWaiters.resume()
             })
         classes[type] = index
         return index
@@ -228,13 +230,14 @@ import EventLoop
             guard !isStopping else { throw CancellationError() }
             let now = clock.now
             let opening = executor().opening(for: type, after: now)
-            if opening > now {
-                try await clock.sleep(until: opening)
-            } else if hasRoom(for: type, below: bound) {
-                return
-            } else {
-                _ = await roomWaiters.wait()
+            if opening <= now, hasRoom(for: type, below: bound) { return }
+            // Other settings may change both.
+            let alarm = Task { [clock] in
+                guard opening > now, (try? await clock.sleep(until: opening)) != nil else { return }
+                roomWaiters.resume()
             }
+            defer { alarm.cancel() }
+            _ = await roomWaiters.wait()
         }
     }
 

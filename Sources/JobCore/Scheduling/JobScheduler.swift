@@ -16,14 +16,18 @@ import DequeModule
         package var waits: @MainActor (Scheduler.Key, JobStatus) -> Void
         /// Another class needs the subject of a running item.
         package var interrupt: @MainActor (Scheduler.Key) -> Void
+        /// The settings were read again.
+        package var limitsChanged: @MainActor () -> Void
 
         package init(
             settings: @escaping @MainActor () -> JobClass,
             begin: @escaping @MainActor (Scheduler.Key, Timestamp) -> Void,
             waits: @escaping @MainActor (Scheduler.Key, JobStatus) -> Void = { _, _ in },
-            interrupt: @escaping @MainActor (Scheduler.Key) -> Void = { _ in }
+            interrupt: @escaping @MainActor (Scheduler.Key) -> Void = { _ in },
+            limitsChanged: @escaping @MainActor () -> Void = {}
         ) {
-            (self.settings, self.begin, self.waits, self.interrupt) = (settings, begin, waits, interrupt)
+            (self.settings, self.begin, self.waits) = (settings, begin, waits)
+            (self.interrupt, self.limitsChanged) = (interrupt, limitsChanged)
         }
     }
 
@@ -51,10 +55,12 @@ import DequeModule
     /// Reads all limits and windows again; running items continue. To be called when they have changed, since items
     /// that an old one keeps waiting may begin now, and nothing else would make them begin.
     public func readLimits() {
+        let now = max(clock.now, reached)
         change { scheduler in
             scheduler.limit = limit()
-            for (index, owner) in owners.enumerated() { scheduler.setClass(index, owner.settings()) }
+            for (index, owner) in owners.enumerated() { scheduler.setClass(index, owner.settings(), now: now) }
         }
+        for owner in owners { owner.limitsChanged() }
     }
 
     /// - Returns: the number of a new class.

@@ -164,8 +164,15 @@ package struct Scheduler: Sendable {
         return classes.count - 1
     }
 
-    /// Changes the settings of a class; running items continue.
-    package mutating func setClass(_ index: Int, _ settings: JobClass) { classes[index].settings = settings }
+    /// Changes the settings of a class; running items continue, and those that wait for a former window are due.
+    package mutating func setClass(_ index: Int, _ settings: JobClass, now: Timestamp) {
+        let former = classes[index].settings.window
+        classes[index].settings = settings
+        guard let former, former != settings.window else { return }
+        let opening = former.opening(after: now, in: calendar)
+        for (key, entry) in entries
+        where entry.state == .later && Int(entry.jobClass) == index && entry.due == opening { hasten(key) }
+    }
 
     /// No further item of the class begins.
     package mutating func closeClass(_ index: Int) { classes[index].isClosed = true }

@@ -157,7 +157,7 @@ import Testing
         #expect(jobs.begin(at: now) == ["a4"])
         jobs.value.limit = nil
         #expect(jobs.begin(at: now) == ["b3"])
-        jobs.value.setClass(0, JobClass(limit: 3))
+        jobs.value.setClass(0, JobClass(limit: 3), now: .distantPast)
         #expect(jobs.begin(at: now) == ["a3"])
     }
 
@@ -190,6 +190,21 @@ import Testing
         #expect(jobs.obstacle(of: "night") == .time(opening) && jobs.nextDue() == opening)
         jobs.finish("day")
         #expect(jobs.begin(at: opening) == ["night"])
+    }
+
+    @Test("items that wait for a window follow another one, and wait no more without one")
+    func changedWindow() throws {
+        let jobs = Jobs([JobClass(limit: 4, window: try TimeWindow(parsing: "22:00-06:00"))])
+        let noon = Timestamp(secondsSince1970: 20_000 * 86_400 + 12 * 3_600)
+        jobs.offer(item("night", on: "night"))
+        jobs.offer(item("later", on: "later", due: noon + .seconds(7_200)))
+        #expect(jobs.begin(at: noon) == [])
+        jobs.value.setClass(0, JobClass(limit: 4, window: try TimeWindow(parsing: "13:00-14:00")), now: noon)
+        #expect(jobs.begin(at: noon) == [])
+        #expect(jobs.obstacle(of: "night") == .time(noon + .seconds(3_600)))
+        jobs.value.setClass(0, JobClass(limit: 4), now: noon)
+        #expect(jobs.begin(at: noon) == ["night"])
+        #expect(jobs.obstacle(of: "later") == .time(noon + .seconds(7_200)))
     }
 
     // MARK: - Exclusion
