@@ -100,7 +100,7 @@ public import Logging
         watchLink = LDAPLink(name: "watch", login: login, availability: availability, clock: clock)
         workLink = LDAPLink(name: "work", login: login, availability: availability, clock: clock)
         reconciler = Reconciler(
-            { [workLink, start = clock.now] in
+            { [workLink] start in
                 AccountReconciler(
                     configuration(), link: workLink, ids: ids, scheduler: scheduler, deletes: deletes, clock: clock,
                     start: start, isClockDoubted: isClockDoubted, planPrinter: planPrinter)

@@ -137,7 +137,9 @@ package final class LDAPSandbox: Sendable {
             let addresses = SandboxAddresses(text: try TextFile.read(files.addresses))
         else {
             throw SandboxError(
-                .notRunning, "no sandbox runs in \(files.path)", hint: "start one: prov-backup-rsnapshot sandbox start")
+                .notRunning, "no sandbox runs in \(files.path)",
+                hint: "start one: prov-backup-rsnapshot sandbox start --directory \(files.path.removingLastComponent())"
+            )
         }
         return LDAPSandbox(
             files: files, addresses: addresses, passwords: try SandboxPasswords(readingFrom: files),

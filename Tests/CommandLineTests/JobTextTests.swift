@@ -96,10 +96,12 @@ import Testing
         #expect(BackupCommand.exitCode(for: error).rawValue == 64)
     }
 
-    @Test("types are not case-sensitive, and unknown types are accepted")
+    @Test("types are not case-sensitive, and unknown types are refused with the known ones")
     func types() throws {
         #expect(try JobsCommand.List.parse(["--type", "backup"]).query(now: Self.noon).type == "Backup")
-        #expect(try JobsCommand.List.parse(["--type", "Mirror"]).query(now: Self.noon).type == "Mirror")
+        let error = try #require(throws: (any Error).self) { try JobsCommand.List.parse(["--type", "Mirror"]) }
+        #expect(JobsCommand.List.fullMessage(for: error).contains("Provisioning, Backup, Admin, Purge"))
+        #expect(JobsCommand.List.exitCode(for: error).rawValue == 64)
     }
 
     @Test("a filter includes a job when every one of its conditions does")

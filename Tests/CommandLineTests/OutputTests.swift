@@ -141,6 +141,8 @@ import Testing
         try Data().write(to: outside.appending(path: "file"))
         try FileManager.default.createSymbolicLink(
             at: directory.appending(path: "homes/link"), withDestinationURL: outside)
+        _ = try await run("stop", "--keep-data")
+        // A stopped sandbox is removed as well.
         _ = try await run("stop")
         #expect(!FileManager.default.fileExists(atPath: directory.path))
         #expect(FileManager.default.fileExists(atPath: outside.appending(path: "file").path))

@@ -187,7 +187,7 @@ import SystemPackage
             }
         } else {
             let copied = try await copy(prepared, &state, attempt)
-            state = try await inspectCopy(prepared, state, copied, attempt)
+            try await inspectCopy(prepared, &state, copied, attempt)
         }
         state = try await attempt.step("rotate") { [state] in
             // Completed even if the task is cancelled: it only renames.
@@ -253,14 +253,15 @@ import SystemPackage
                 return .init(end: end, hadUploads: hadUploads, names: output.names, fileSystem: fileSystem)
             } catch {
                 if result.cause == .timeLimit {
-                    // The next run continues it.
                     state.copyHitTimeLimit = true
-                    try await change(&state, until: prepared.deadline) { state, _ in
-                        try work.flushUnfinishedCopy(&state, fileSystem)
-                    }
-                    throw error
+                } else if output.hasLackedRoom {
+                    throw try await discardCopy(prepared, &state, after: error)
                 }
-                throw output.hasLackedRoom ? try await discardCopy(prepared, &state, after: error) : error
+                // The next run continues it.
+                try await change(&state, until: prepared.deadline) { state, _ in
+                    try work.flushUnfinishedCopy(&state, fileSystem)
+                }
+                throw error
             }
         }
     }
@@ -281,21 +282,19 @@ import SystemPackage
     }
 
     private func inspectCopy(
-        _ prepared: PreparedBackup, _ state: SnapshotState, _ copy: SnapshotWork.FinishedCopy, _ attempt: RunningAttempt
-    ) async throws -> SnapshotState {
+        _ prepared: PreparedBackup, _ state: inout SnapshotState, _ copy: SnapshotWork.FinishedCopy,
+        _ attempt: RunningAttempt
+    ) async throws {
         let (work, job) = (prepared.work, attempt.job)
-        return try await attempt.step("inspect") {
-            let (state, tree) = try await BlockingWork.run(on: .walks, until: prepared.deadline) { isCancelled in
-                var state = state
-                // Uploads deleted meanwhile may be missing in the copy.
+        try await attempt.step("inspect") {
+            let tree = try await change(&state, until: prepared.deadline) { state, isCancelled in
                 var copy = copy
+                // Uploads deleted meanwhile may be missing in the copy.
                 copy.hadUploads = try copy.hadUploads && prepared.hasUploads()
-                let tree = try work.inspect(
+                return try work.inspect(
                     &state, job: job, uid: prepared.account.uid, copy, isCancelled: isCancelled)
-                return (state, tree)
             }
             attempt.write("the copy holds \(tree.files) files with \(tree.bytes) bytes")
-            return state
         }
     }
 

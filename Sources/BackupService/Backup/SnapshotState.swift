@@ -33,11 +33,11 @@ package struct SnapshotState: Codable, Hashable, Sendable {
     /// What the files of an unfinished copy depend on; nil: unknown, so that it must not be continued.
     var unfinished: UnfinishedCopy?
 
-    /// The durability of an unfinished copy. After the end of a boot without a flush, a file may have its size and time but not its contents
-    /// (sparse writes on ext4), and rsync would take it for copied.
+    /// The durability of unfinished copies. After the end of a boot without a flush, and after a failed one, a file may have its size and time but
+    /// not its contents (sparse writes on ext4), and rsync would take it for copied.
     enum UnfinishedCopy: Codable, Hashable, Sendable {
-        /// Begun in this boot, the kernel's boot_id, and not flushed.
-        case written(boot: String)
+        /// `.sync` was begun in this boot, the kernel's boot_id, and not flushed.
+        case written(boot: String, isPartialFlushed: Bool)
         case flushed
     }
 

@@ -142,14 +142,9 @@ struct SnapshotWork: Sendable {
         _ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool
     ) throws -> (configuration: FilePath, fileSystem: HeldDirectory) {
         try makeRoom(&state, isCancelled: isCancelled)
-        let unflushed = Self.boot.map(SnapshotState.UnfinishedCopy.written)
-        switch state.unfinished {
-        case .flushed: try keepPartial(state, isCancelled: isCancelled)
-        case let copy? where copy == unflushed: try keepPartial(state, isCancelled: isCancelled)
-        case nil, .written: try discardCopy(state, isCancelled: isCancelled)
-        }
-        state.unfinished = unflushed
-        try recordIfRoom(state)
+        let isPartialFlushed = try keepReliable(state, isCancelled: isCancelled)
+        state.unfinished = Self.boot.map { .written(boot: $0, isPartialFlushed: isPartialFlushed) }
+        try snapshots.record(state)
         let isClosed = sandbox.confinement == .root
         if isClosed {
             try directory.removeFile(SnapshotRotation.copyName)
@@ -169,9 +164,20 @@ struct SnapshotWork: Sendable {
 
     /// Flushes an unfinished copy, so that it can be continued after the end of the boot as well.
     func flushUnfinishedCopy(_ state: inout SnapshotState, _ fileSystem: HeldDirectory) throws {
-        try fileSystem.synchronizeFileSystem()
+        try flush(fileSystem, &state)
         state.unfinished = .flushed
         try recordIfRoom(state)
+    }
+
+    /// Flushes a file system. If that fails, the copy must not be continued: the kernel does not report the failure again.
+    private func flush(_ fileSystem: HeldDirectory, _ state: inout SnapshotState) throws {
+        do throws(HeldDirectory.Failure) {
+            try fileSystem.synchronizeFileSystem()
+        } catch {
+            state.unfinished = nil
+            try recordIfRoom(state)
+            throw error
+        }
     }
 
     /// Removes snapshots beyond the levels' numbers and dropped ones; nothing if it is unknown which snapshot must be kept.
@@ -187,6 +193,27 @@ struct SnapshotWork: Sendable {
     private func makeRoom(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         for level in configured.levels { try rotation(state).trim(level.name, to: level.retain) }
         try emptyTrash(&state, isCancelled: isCancelled)
+    }
+
+    /// Keeps of unfinished copies what can be relied on, as `.partial`.
+    /// - Returns: whether that is flushed.
+    private func keepReliable(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> Bool {
+        switch state.unfinished {
+        case .flushed:
+            try keepPartial(state, isCancelled: isCancelled)
+            return true
+        case .written(let boot, let isPartialFlushed) where boot == Self.boot:
+            let former = try snapshots.inode(of: Self.partialName)
+            try keepPartial(state, isCancelled: isCancelled)
+            return try isPartialFlushed && former == snapshots.inode(of: Self.partialName)
+        case .written(_, isPartialFlushed: true):
+            try reopenClosedCopy()
+            try remove(SnapshotRotation.copyName, state, isCancelled)
+            return true
+        case nil, .written:
+            try discardCopy(state, isCancelled: isCancelled)
+            return false
+        }
     }
 
     /// Renames an unfinished copy to `.partial`, unless an earlier one is larger.
@@ -276,7 +303,7 @@ struct SnapshotWork: Sendable {
         if let warning = copy.shrinkWarning(after: state.fullCopy, uid: uid) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
-        try copied.fileSystem.synchronizeFileSystem()
+        try flush(copied.fileSystem, &state)
         state.rotation = SnapshotState.Rotation(
             level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end,
             finished: clock.now.secondsSince1970)

@@ -180,6 +180,9 @@ struct HomeDisposalStep: ProvisioningStep {
         }
     }
 
+    /// A mount between the base and the account, or no room for another name: then the directory is removed where it is.
+    private static let preventsMove: Set<Errno> = [.improperLink, .noSpace, .diskQuotaExceeded]
+
     private func remove(hasStore: Bool, _ isCancelled: @escaping @Sendable () -> Bool) throws {
         let walk = try HomeWalk(to: home)
         guard let base = walk.base else { return }
@@ -188,16 +191,15 @@ struct HomeDisposalStep: ProvisioningStep {
         let sizes = (try? walk.snapshots()).map { SnapshotDirectory(directory: $0).sizes } ?? SizeRecord()
         let removal = TreeRemoval(limit: sizes.nameLimit(others: 3), isCancelled: isCancelled)
         let stores = hasStore ? try walk.stores() : nil
-        let parents = [stores, walk.account == nil ? nil : walk.accountParent].compactMap(\.self)
-        guard let archive = try archive(in: base, isNeeded: !parents.isEmpty) else { return }
-        for parent in parents {
+        for parent in [stores, walk.account == nil ? nil : walk.accountParent].compactMap(\.self) {
             do {
+                guard let archive = try archive(in: base, isNeeded: true) else { continue }
                 try move(from: parent, into: archive) { .named("\(RemovedName.prefix(uid: account.uid))\($0)") }
-            } catch let failure as HeldDirectory.Failure where failure.cause == .improperLink {
-                // A mount between the base and the account.
+            } catch let failure as HeldDirectory.Failure where Self.preventsMove.contains(failure.cause) {
                 try removal.remove(accountName, in: parent)
             }
         }
+        guard let archive = try archive(in: base, isNeeded: false) else { return }
         // Also those of earlier attempts.
         for name in try archive.names() where name.string.hasPrefix(RemovedName.prefix(uid: account.uid)) {
             try removal.remove(name, in: archive)

@@ -225,6 +225,8 @@ import EventLoop
     /// Returns when another job would start soon: the window of its type is open, and fewer than `bound` jobs are due.
     /// - Throws: `CancellationError` when the calling task is cancelled, or the runner stops.
     public func waitForRoom(for type: JobType, below bound: Int) async throws {
+        // Only of a class that the scheduler knows the runner is told that limits have changed.
+        _ = jobClass(of: type)
         while true {
             try Task.checkCancellation()
             guard !isStopping else { throw CancellationError() }

@@ -170,8 +170,13 @@ package struct Scheduler: Sendable {
         classes[index].settings = settings
         guard let former, former != settings.window else { return }
         let opening = former.opening(after: now, in: calendar)
-        for (key, entry) in entries
-        where entry.state == .later && Int(entry.jobClass) == index && entry.due == opening { hasten(key) }
+        let waiting = entries.filter {
+            $0.value.state == .later && Int($0.value.jobClass) == index && $0.value.due == opening
+        }
+        for (key, _) in waiting.sorted(by: { $0.value.place.number < $1.value.place.number }) {
+            hasten(key)
+            moved.append(key)
+        }
     }
 
     /// No further item of the class begins.

@@ -316,7 +316,11 @@ import Synchronization
             else { return .conflict }
             claimed = found
         case .lost, .contended: return .conflict
-        case .gone: return .done
+        case .gone where EntryVersion.isRecent(status.csn, now: clock.now) && memory.requeues < Self.readsOfMissing:
+            return .stale
+        case .gone:
+            await outcomes.abandon(memory.lastJob, of: status.dn, nil, report)
+            return .done
         case .refused(let error):
             logger.log(level: memory.level, "\(status.dn) cannot be claimed: \(error)")
             return .failed

@@ -6,7 +6,9 @@ import Logging
 /// Reconciles accounts when the ``JobScheduler`` starts them: one reconcile at a time for each account.
 @MainActor final class Reconciler {
     /// Made for each account that starts, with the current configuration.
-    private let accountReconciler: @MainActor () -> AccountReconciler
+    private let makeReconciler: @MainActor (_ start: Timestamp) -> AccountReconciler
+    /// When the engine started, by the clock as it is set now.
+    private var start: Timestamp
     private let scheduler: JobScheduler
     private let slots: @MainActor () -> Int
     /// The class of accounts in the scheduler.
@@ -50,12 +52,14 @@ import Logging
     }
 
     init(
-        _ accountReconciler: @escaping @MainActor () -> AccountReconciler, slots: @escaping @MainActor () -> Int,
+        _ accountReconciler: @escaping @MainActor (_ start: Timestamp) -> AccountReconciler,
+        slots: @escaping @MainActor () -> Int,
         scheduler: JobScheduler, liveness: SearchLiveness, seen: SeenVersions, bound: Int, clock: any WallClock,
         logger: Logger
     ) {
-        let first = accountReconciler()
-        self.accountReconciler = accountReconciler
+        start = clock.now
+        let first = accountReconciler(start)
+        makeReconciler = accountReconciler
         self.slots = slots
         self.scheduler = scheduler
         self.liveness = liveness
@@ -66,6 +70,9 @@ import Logging
         self.clock = clock
         self.logger = logger
     }
+
+    /// With the current settings.
+    private func accountReconciler() -> AccountReconciler { makeReconciler(start) }
 
     private func addClass() -> Int {
         scheduler.addClass(
@@ -153,6 +160,7 @@ import Logging
     /// The machine's clock was set; the scheduler is told afterwards. An account with a date is reconciled too early and waits again.
     /// - Parameter step: negative: back.
     func clockWasSet(by step: Duration) {
+        start = start + step
         for (uuid, memory) in memories { memories[uuid]?.lastJob = memory.lastJob.afterClockWasSet(by: step) }
     }
 

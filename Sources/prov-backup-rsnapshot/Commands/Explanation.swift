@@ -274,9 +274,11 @@ struct BackupExplanation: Encodable {
         unknown = inspection.unknown + [last.unknown].compactMap(\.self)
     }
 
-    /// The newest attempt, if it has failed.
+    /// The newest attempt, if it has failed and was not cancelled.
     var failedAttempt: Attempt? {
-        lastTry.flatMap { $0.result.flatMap(JobResult.init).map(\.isSuccess) == false ? $0 : nil }
+        guard let lastTry, let result = lastTry.result.flatMap(JobResult.init), !result.isSuccess, result != .aborted
+        else { return nil }
+        return lastTry
     }
 
     /// The attempt that is recorded with the snapshots, or a newer job of the history.

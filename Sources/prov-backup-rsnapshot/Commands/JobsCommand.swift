@@ -235,7 +235,8 @@ struct JobLookup {
                     "job \(id) has ended and is not recorded",
                     hint: "see the daemon's log")
             }
-            follower.lines(job).forEach { print($0) }
+            // An answer without the history lacks lines that were printed already.
+            if job.missing == nil { follower.lines(job).forEach { print($0) } }
             last = job
         }
     }
