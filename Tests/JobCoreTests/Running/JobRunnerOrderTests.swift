@@ -98,6 +98,23 @@ import Testing
         await #expect(throws: CancellationError.self) { try await stopped.value }
     }
 
+    @Test("a caller that waits for room learns of another window, also before the first job of its type")
+    func roomAfterReload() async throws {
+        let start = Timestamp(secondsSince1970: 1_800_014_400)
+        let bench = try JobBench(clock: ManualClock(start))
+        let scheduler = JobScheduler(clock: bench.clock)
+        let hour = DayCalendar.system.localTime(at: start).secondOfDay / 3_600
+        let later = ["\((hour + 2) % 24)", "\((hour + 3) % 24)"].map { ($0.count == 1 ? "0" : "") + $0 + ":00" }
+        let policy = Mutex(JobPolicy(window: try TimeWindow(parsing: later.joined(separator: "-"))))
+        let runner = JobRunner(
+            executor: { bench.executor(policy.withLock(\.self)) }, ids: bench.ids, scheduler: scheduler, slots: { 1 })
+        let waiting = Task { try await runner.waitForRoom(for: .admin, below: 2) }
+        try await eventually("it waits for the window") { (bench.clock as? ManualClock)?.deadlines.isEmpty == false }
+        policy.withLock { $0 = JobPolicy() }
+        await scheduler.readLimits()
+        try await waiting.value
+    }
+
     @Test("a clock that is set back does not delay the next attempt")
     func retryWhileSetBack() async throws {
         let start = Timestamp(secondsSince1970: 1_800_000_000)
