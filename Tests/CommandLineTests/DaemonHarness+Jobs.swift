@@ -136,6 +136,12 @@ extension DaemonHarness {
             .write(to: state.appending(path: "alive"), atomically: true, encoding: .utf8)
     }
 
+    /// A window that opens in about twelve hours.
+    static var closedWindow: String {
+        let hour = (Calendar.current.component(.hour, from: Date()) + 12) % 24
+        return String(format: "%02d:00-%02d:00", hour, (hour + 1) % 24)
+    }
+
     /// Starts the daemon and waits until it serves.
     func running() async throws -> RunningProgram {
         let daemon = try start()

@@ -50,10 +50,7 @@ import Testing
     @Test("an interrupted backup delays neither start nor stop while the LDAP server is away, and continues later")
     func leftOpenWhileAway() async throws {
         try await DaemonHarness.run { harness in
-            let clock = Calendar.current.dateComponents([.hour, .minute], from: Date())
-            let hour = ((clock.hour ?? 0) + 12) % 24
-            let window = String(format: "%02d:00-%02d:00", hour, (hour + 1) % 24)
-            try harness.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nWINDOW = \(window)")
+            try harness.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nWINDOW = \(DaemonHarness.closedWindow)")
             try await harness.add("3724300")
             var daemon = try harness.start()
             try await harness.returned("0", "3724300")
@@ -75,6 +72,52 @@ import Testing
             }
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("while the LDAP server is away, interrupted scripts are resumed, and interrupted backups can be cancelled")
+    func resumedWhileAway() async throws {
+        try await DaemonHarness.run { harness in
+            let nightly = try harness.waiting("nightly.sh", for: "go")
+            try harness.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    SCRIPT_GRACE = 1s
+                    [Job nightly]
+                    SCRIPT = \(nightly)
+                    [Backup Jobs]
+                    WINDOW = \(DaemonHarness.closedWindow)
+                    """)
+            let first = try await harness.running()
+            var backups: [UInt64] = []
+            for uid in ["3724300", "3724301"] {
+                try await harness.add(uid)
+                try await harness.returned("0", uid)
+                let asked = try await harness.command("backup", "daily", "--account", uid, "--no-wait")
+                backups.append(
+                    try #require(
+                        UInt64(asked.output.trimmingCharacters(in: .whitespacesAndNewlines)), "\(asked.output)"))
+            }
+            let script = try await harness.run("nightly")
+            try await eventually("the script runs") { harness.numbers("nightly.sh").count == 1 }
+            first.kill(SIGKILL)
+            _ = await first.end()
+            try await harness.sandbox.kill()
+            try harness.touch("go")
+
+            let second = try harness.start()
+            try await second.says("unreachable")
+            #expect(try await harness.ended(script).result == .success)
+            #expect(try await harness.jobs("--type", "Backup").map(\.status) == [.created, .created])
+            let canceled = try await harness.command("jobs", "cancel", "\(backups[0])")
+            #expect(canceled.status == 0, "\(canceled.output)")
+            #expect(try await harness.details(backups[0]).result == .aborted)
+            try await harness.sandbox.restart()
+            try await eventually("the other backup waits for its window") {
+                try await harness.details(backups[1]).status == .waitingForStartTime
+            }
+            #expect(try await harness.details(backups[0]).result == .aborted)
+            await harness.stop(second)
         }
     }
 

@@ -93,18 +93,33 @@ import SystemPackage
         // In the background, because the LDAP server may be unavailable for long.
         resuming = Task {
             let run = parts.reports.mail.open("jobs that the last end of the daemon interrupted")
+            var backups: [Job] = []
             for job in interrupted where job.type != .provisioning {
                 parts.reports.mail.add(job.id, to: run)
                 if isLate, let other = await successor(of: job, among: interrupted) {
                     close(
                         job, JobOutcome(.aborted, message: "not resumed: job \(other) was submitted for the same work"))
+                } else if job.type == .backup, job.status != .canceled {
+                    await open(job)
+                    backups.append(job)
                 } else {
                     await resume(job)
                 }
             }
             parts.reports.mail.close(run)
+            // Only these need the LDAP server.
+            for job in backups where isWaiting(job) { await resume(job) }
         }
     }
+
+    /// Opens a job that is resumed later, so that it can be cancelled until then.
+    private func open(_ job: Job) async {
+        _ = await parts.executor.open(job)
+        registry.whenCanceled(job.id) { [parts] in Task { await parts.executor.close(job, .canceled) } }
+    }
+
+    /// Whether a job is open and was not cancelled.
+    private func isWaiting(_ job: Job) -> Bool { registry.live(job.id)?.isCanceled == false }
 
     private func recoverLate() async {
         do throws(HistoryError) {
@@ -135,6 +150,7 @@ import SystemPackage
                 guard let level = SnapshotLevel(rawValue: job.level), configuration.script == nil else { fallthrough }
                 let (requests, refusals) = try await selection.requests(
                     of: level, accounts: [job.client], isForced: true)
+                guard isWaiting(job) else { return }
                 guard let request = requests.first else { return fail(job, refusals.map(\.description).joined()) }
                 try await backups.submit(request, resuming: job)
             default:
@@ -145,7 +161,7 @@ import SystemPackage
         } catch is CancellationError {
             // The daemon stops: the next start resumes the job.
         } catch {
-            fail(job, "\(error)")
+            if job.type != .backup || isWaiting(job) { fail(job, "\(error)") }
         }
     }
 
