@@ -262,6 +262,69 @@ import Testing
         }
     }
 
+    @Test(
+        "B5 a handler's backup is refused at once while the LDAP server does not answer", arguments: [true, false])
+    func backupWhileAway(isPaused: Bool) async throws {
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
+                Self.python(
+                    """
+                        def JobStart(self, job):
+                            job.JobReport = "asked for %d" % job.run("backup daily 3724300")
+                    """), timeout: "20s")
+            let quick = try harness.script("quick.sh", "echo working")
+            try harness.settings(backup: "HOME_SCRIPT =\n\(Self.job)\(quick)\n\(handlers)")
+            let daemon = try await harness.running()
+            if isPaused { harness.sandbox.pause() } else { try await harness.sandbox.kill() }
+            defer { if isPaused { harness.sandbox.resume() } }
+            let job = try await harness.ended(try await harness.run("nightly"))
+            let text = job.reportText
+            #expect(text.contains("error: job.run: ") && text.contains("asked for -1"), "\(text)")
+            #expect(text.contains("call job.run again"), "\(text)")
+            await harness.stop(daemon)
+        }
+    }
+
+    @Test("B5 a backup of all accounts that a handler asks for is refused while another one is submitted")
+    func backupDuringSubmission() async throws {
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
+                Self.python(
+                    """
+                        def JobStart(self, job):
+                            if job.Job in ("daily", "nightly"):
+                                job.JobReport = "asked for %d" % job.run("backup weekly")
+                    """), timeout: "20s")
+            let quick = try harness.script("quick.sh", "echo working")
+            try harness.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Backup Jobs]
+                    WINDOW = \(DaemonHarness.closedWindow)
+                    \(Self.job)\(quick)
+                    \(handlers)
+                    """)
+            let daemon = try await harness.running()
+            for uid in ["3724300", "3724301"] {
+                try await harness.add(uid)
+                try await harness.returned("0", uid)
+            }
+            let asked = try await harness.command("backup", "daily", "--no-wait")
+            #expect(asked.status == 0, "\(asked.output)")
+            let jobs = try await harness.jobs("--type", "Backup")
+            #expect(jobs.map(\.level) == ["daily", "daily"])
+            for job in jobs {
+                let text = try await harness.details(job.id).reportText
+                #expect(text.contains("error: job.run: another backup of all accounts"), "\(text)")
+                #expect(text.contains("asked for -1"), "\(text)")
+            }
+            let later = try await harness.ended(try await harness.run("nightly"))
+            let weekly = try #require(try await harness.jobs("--type", "Backup").first { $0.level == "weekly" })
+            #expect(later.reportText.contains("asked for \(weekly.id)"), "\(later.reportText)")
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("B3 Priority set in JobStart puts a job before the others that wait")
     func priority() async throws {
         try await DaemonHarness.run { harness in

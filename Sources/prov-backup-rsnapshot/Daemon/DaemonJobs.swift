@@ -32,6 +32,8 @@ import SystemPackage
     var runs: [SnapshotLevel: BackupRun] = [:]
     /// Submits the last level of all accounts; the next submission waits for it.
     private var lastLevel: Task<Void, Never>?
+    /// Submissions of all accounts in progress.
+    private var openSubmissions = 0
     /// Submissions and reloads that wait for the end of the start; nil: it has ended.
     private var early: [CheckedContinuation<Void, Never>]? = []
 
@@ -183,10 +185,12 @@ import SystemPackage
     /// Submits the jobs of a command. Errors are logged and returned.
     /// - Parameters:
     ///   - isWanted: decides for each job whether it is submitted.
+    ///   - waits: for an unavailable LDAP server, and for another submission of all accounts; false: these are errors.
     ///   - opened: gets the number of each job before its event handlers run.
     @discardableResult
     func submit(
-        _ command: JobCommand, where isWanted: @escaping @MainActor (JobRequest) -> Bool = { _ in true },
+        _ command: JobCommand, waits: Bool = true,
+        where isWanted: @escaping @MainActor (JobRequest) -> Bool = { _ in true },
         opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async -> (any Error)? {
         do {
@@ -195,6 +199,7 @@ import SystemPackage
                 let request = try script(name).request
                 if isWanted(request) { _ = try await submit(request, to: scripts, opened: opened) }
             case .backup(let level, let accounts):
+                if !waits { try await refuseToWait(forAll: accounts.isEmpty) }
                 _ = try await backup(level, accounts: accounts, where: isWanted, opened: opened)
             }
             return nil
@@ -204,6 +209,33 @@ import SystemPackage
         } catch {
             logger.error("\(command): \(error)")
             return error
+        }
+    }
+
+    /// - Throws: if the submission of a backup would wait long.
+    private func refuseToWait(forAll isForAll: Bool) async throws {
+        let answer = Waiters<Result<Void, LDAPError>>()
+        let attempt = Task {
+            do throws(LDAPError) {
+                try await engine.reachLDAP()
+                answer.resume(.success(()))
+            } catch { answer.resume(.failure(error)) }
+        }
+        let alarm = EventLoop.shared.call(at: .now + .seconds(1)) {
+            answer.resume(.failure(LDAPError(.timeout, operation: "connect", server: "the LDAP server")))
+        }
+        defer {
+            EventLoop.shared.cancel(alarm)
+            attempt.cancel()
+        }
+        if case .failure(let error)? = await answer.wait() {
+            throw CommandFailure(
+                "\(error)", hint: "call job.run again when the LDAP server answers", status: .unavailable)
+        }
+        guard !isForAll || openSubmissions == 0 else {
+            throw CommandFailure(
+                "another backup of all accounts is being submitted",
+                hint: "name accounts, or call job.run again later", status: .tryAgain)
         }
     }
 
@@ -247,7 +279,9 @@ import SystemPackage
         }
         // One level after the other, so that the jobs of each account have the order of the requests.
         let earlier = lastLevel
+        openSubmissions += 1
         let request = Task {
+            defer { openSubmissions -= 1 }
             await earlier?.value
             return try await backupAll(level, isForced, where: isWanted, opened: opened)
         }
