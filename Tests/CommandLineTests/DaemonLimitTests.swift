@@ -1,6 +1,8 @@
+import Daemon
 import Foundation
 import Glibc
 import JobCore
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -55,6 +57,49 @@ import Testing
             #expect(ended.result == .success && ended.steps.first?.script?.path == old, "\(ended)")
             let next = try await harness.ended(second)
             #expect(next.result == .failed && next.steps.first?.script?.path == new, "\(next)")
+            await harness.stop(daemon)
+        }
+    }
+
+    @Test("commands that wait for a request leave room for others: the 49th ends at once with 75")
+    func waitingClients() async throws {
+        try await DaemonHarness.run { harness in
+            let script = try harness.waiting("home.sh", for: "go")
+            try harness.settings(backup: "HOME_SCRIPT = \(script)")
+            let daemon = try await harness.running()
+            try await harness.add("3724300")
+            try await eventually("the script runs") { harness.numbers("home.sh").count == 1 }
+            let socket = ControlServer.socketPath(in: FilePath(harness.path("run")))
+            let request = DaemonRequest.provision(
+                uuid: try #require(try await harness.text("3724300", "entryUUID")),
+                dn: "\(try DaemonHarness.dn("3724300"))")
+            @Sendable func ask(timeout: Duration = .seconds(120)) async throws -> DaemonReply {
+                try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self)
+            }
+            try await withThrowingTaskGroup(of: DaemonReply.self) { clients in
+                for _ in 0..<66 { clients.addTask { try await ask() } }
+                for _ in 0..<66 - 48 {
+                    guard case .refused(let failure)? = try await clients.next() else {
+                        Issue.record("a client beyond the limit is not refused")
+                        return
+                    }
+                    #expect(failure.status == .tryAgain, "\(failure)")
+                }
+                #expect(try await harness.command("status").status == 0)
+                let refused = try await harness.command("accounts", "provision", "3724300")
+                #expect(refused.status == 75, "\(refused.output)")
+                clients.cancelAll()
+            }
+            try await eventually("clients that have left make room") {
+                do {
+                    _ = try await ask(timeout: .seconds(1))
+                    return false
+                } catch ControlClientError.timedOut { return true }
+            }
+            async let reply = ask()
+            try harness.touch("go")
+            let last = try await reply
+            if case .provisioned = last {} else { Issue.record("\(last)") }
             await harness.stop(daemon)
         }
     }

@@ -1,4 +1,5 @@
 import Daemon
+import EventLoop
 import Glibc
 import JobCore
 import LDAP
@@ -6,11 +7,21 @@ import Provisioning
 import Synchronization
 
 /// Answers the requests over the control socket.
-@MainActor struct ControlHandler {
-    let engine: Engine
-    let started: Timestamp
-    let jobs: any JobControl
-    let reload: @MainActor () async -> ReloadOutcome
+@MainActor final class ControlHandler {
+    /// Clients that may wait for the end of a request, of all that the control socket takes, so that others have room.
+    private static let mostWaiting = 48
+
+    private let engine: Engine
+    private let started: Timestamp
+    private let jobs: any JobControl
+    private let reload: @MainActor () async -> ReloadOutcome
+    private var waiting = 0
+
+    init(
+        engine: Engine, started: Timestamp, jobs: any JobControl, reload: @escaping @MainActor () async -> ReloadOutcome
+    ) {
+        (self.engine, self.started, self.jobs, self.reload) = (engine, started, jobs, reload)
+    }
 
     func answer(_ request: ControlRequest) async -> ControlReply {
         let question: DaemonRequest
@@ -49,11 +60,7 @@ import Synchronization
             guard let uuid = EntryUUID(text: uuid) else {
                 throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
             }
-            await jobs.started()
-            try Task.checkCancellation()
-            let code = await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))
-            if code == nil, engine.isStopping { throw DaemonJobs.stopping }
-            return .provisioned(code?.rawValue)
+            return .provisioned(try await provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
         case .jobs(let query): return .jobs(try await queries.list(query))
         case .theseJobs(let ids):
             return .jobs(JobList(try await queries.jobs(ids.map { JobID($0) })))
@@ -66,6 +73,24 @@ import Synchronization
         case .scripts: return .scripts(await jobs.scripts())
         case .restartScripts: return .restarted(try await jobs.restartHandlers())
         }
+    }
+
+    /// Waits for the end of a request, or until the client disconnects.
+    private func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
+        guard waiting < Self.mostWaiting else {
+            throw CommandFailure(
+                "\(waiting) commands already wait for the end of a request",
+                hint: "try again when one of them has ended; the daemon works without being asked", status: .tryAgain)
+        }
+        waiting += 1
+        defer { waiting -= 1 }
+        await jobs.started()
+        try Task.checkCancellation()
+        let end = Waiters<ProvisioningExitCode>()
+        Task { end.resume(await engine.provision(key)) }
+        let code = await end.wait()
+        if code == nil, engine.isStopping { throw DaemonJobs.stopping }
+        return code
     }
 
     private func health() async -> DaemonHealth {
