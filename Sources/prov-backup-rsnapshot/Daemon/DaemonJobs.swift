@@ -92,6 +92,8 @@ import SystemPackage
     private func recover(_ interrupted: [Job], isLate: Bool = false) async {
         await parts.recallFailedBackups()
         await engine.recover(interrupted)
+        // The next start recovers the others.
+        guard !isStopping else { return }
         // In the background, because the LDAP server may be unavailable for long.
         resuming = Task {
             let run = parts.reports.mail.open("jobs that the last end of the daemon interrupted")
