@@ -27,7 +27,12 @@ final class ScriptCgroup: Sendable {
     /// The processes in it and in cgroups that the script has created in it, including dead ones until the kernel
     /// releases them.
     func processes() throws(Errno) -> Set<pid_t> {
-        guard let text = Self.text("cgroup.procs", in: directory) else { throw Errno(rawValue: errno) }
+        guard let text = Self.text("cgroup.procs", in: directory) else {
+            let cause = Errno(rawValue: errno)
+            // Another daemon may have removed it, which it does with empty ones.
+            guard cause == .noSuchFileOrDirectory || cause == .operationNotSupportedByDevice else { throw cause }
+            return []
+        }
         var found = Set(text.split(separator: "\n").compactMap { pid_t($0) })
         for name in Self.directories(in: directory) {
             // It may be removed at any time.
