@@ -44,7 +44,8 @@ struct SandboxFiles: Sendable {
     static func make(at directory: FilePath) throws(SandboxError) -> SandboxFiles {
         try makeDirectory(directory)
         let files = try SandboxFiles(existing: directory)
-        guard try files.isSandbox() ? true : files.isEmpty() else {
+        // In this order: another process may be making a sandbox there.
+        guard try files.isEmpty() ? true : files.isSandbox() else {
             throw SandboxError(
                 .directory, "the directory \(files.path) holds other files", hint: "name an empty or a new directory")
         }
@@ -144,8 +145,14 @@ struct SandboxFiles: Sendable {
     }
 
     /// Whether the directory is empty, except for the lock of the current start.
+    /// Whether it has no files but those that are there before the first ``mark()``.
     private func isEmpty() throws(SandboxError) -> Bool {
-        try Self.names(in: path).allSatisfy { $0 == lock.lastComponent?.string }
+        try Self.names(in: path).allSatisfy { name in
+            var status = stat()
+            return name == lock.lastComponent?.string
+                || name == configuration.lastComponent?.string
+                    && stat(configuration.string, &status) == 0 && status.st_size == 0
+        }
     }
 
     private static func removeFiles(in directory: FilePath, where ours: (String) -> Bool) throws(SandboxError) {
@@ -339,11 +346,15 @@ enum TextFile {
         }
     }
 
+    /// A reader always finds the beginning of one of the texts, so that a sandbox is always known by its mark.
     static func write(_ text: String, to path: FilePath) throws(SandboxError) {
         do {
             let file = try FileDescriptor.open(
-                path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: .ownerReadWrite)
-            try file.closeAfter { _ = try file.writeAll(Array(text.utf8)) }
+                path, .writeOnly, options: [.create, .closeOnExec], permissions: .ownerReadWrite)
+            try file.closeAfter {
+                let count = try file.writeAll(Array(text.utf8))
+                try file.resize(to: Int64(count))
+            }
         } catch {
             throw SandboxError(
                 .directory, "cannot write \(path): \(error)", hint: "name a directory in which this user may write")
