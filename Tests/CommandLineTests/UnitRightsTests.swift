@@ -142,13 +142,14 @@ enum ShippedUnit {
         .inGuest)
     func service() async throws {
         try await Guest.run(
-            "UnitInsideTests|UnitMountsInsideTests|KernelQuotaInsideTests|Cgroups", under: [ShippedUnit.file])
+            "UnitInsideTests", "UnitMountsInsideTests", "KernelQuotaInsideTests", "Cgroups",
+            under: [ShippedUnit.file])
     }
 
     @Test("the same with the drop-in for sites that mount nothing", .inGuest)
     func dropIn() async throws {
         try await Guest.run(
-            "UnitInsideTests|KernelQuotaInsideTests|Cgroups", under: [ShippedUnit.file, ShippedUnit.dropIn])
+            "UnitInsideTests", "KernelQuotaInsideTests", "Cgroups", under: [ShippedUnit.file, ShippedUnit.dropIn])
     }
 }
 

@@ -19,11 +19,13 @@ public enum Guest {
     /// Runs tests there, of this very executable, and expects that none fails and none is skipped.
     ///
     /// - Parameters:
-    ///   - filter: as in `swift test --filter`; the suites it names are marked by `.onlyInGuest`.
+    ///   - suites: the names of the suites that run, with their tests and no others.
     ///   - unit: the files of a unit of systemd, within which they run; the first is the unit, others its drop-ins. Empty: without systemd.
     public static func run(
-        _ filter: String, under unit: [String] = [], sourceLocation: SourceLocation = #_sourceLocation
+        _ suites: String..., under unit: [String] = [], sourceLocation: SourceLocation = #_sourceLocation
     ) async throws {
+        // A test's identifier is `Module.Suite/Suite/test(argument:)/File.swift:1:1`: without its ends a name would be found within others.
+        let filter = "[./](\(suites.joined(separator: "|")))/"
         let service = unit.isEmpty ? [] : ["--unit", unit.joined(separator: ":")]
         let result = try await ScriptRunner().run(
             ScriptInvocation(
