@@ -173,9 +173,19 @@ final class BackupHarness: Sendable {
     func state(of uid: String) async throws -> SnapshotState { try await snapshots(of: uid).state() }
 
     private func snapshots(of uid: String) async throws -> SnapshotDirectory {
-        let account = try BackupAccount(
-            reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
-        return try #require(try SnapshotDirectory.open(for: account, configuration))
+        try #require(try SnapshotDirectory.open(for: await account(uid), configuration))
+    }
+
+    private func account(_ uid: String) async throws -> BackupAccount {
+        try BackupAccount(reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
+    }
+
+    /// The steps of a backup, one by one.
+    func work(on uid: String) async throws -> SnapshotWork {
+        try PreparedBackup(
+            await account(uid), .daily, configuration, Self.jobSettings, clock: SystemWallClock(),
+            steadyClock: ContinuousClock()
+        ).work
     }
 
     // MARK: Backups

@@ -632,6 +632,43 @@ struct BackupJobTests {
         }
     }
 
+    @Test(
+        "a copy of which the disk did not take all is not continued in the same boot either, whether it had ended or not",
+        arguments: [false, true], [CopyConfinement.on, .root])
+    func failedFlush(hasEnded: Bool, confinement: CopyConfinement) async throws {
+        try await BackupHarness.run({ $0.confinement = confinement }) { harness in
+            try await harness.addProvisioned(first)
+            let work = try await harness.work(on: first)
+            var state = SnapshotState()
+            let flushed = try work.prepareCopy(&state, isCancelled: { false }).fileSystem
+            let snapshots = FilePath("homes/\(first)/.snapshots")
+            try harness.directory.makeDirectory(snapshots.appending(".partial"), owner: UInt32(first))
+            for name in [".sync", ".partial"] {
+                try harness.directory.write("contents", to: snapshots.appending("\(name)/file"))
+            }
+            try work.flushUnfinishedCopy(&state, flushed)
+            #expect(try await harness.state(of: first).unfinished == .flushed)
+            // syncfs(2) refuses a descriptor that was opened by O_PATH.
+            let failing = work.snapshots.directory
+            #expect(throws: HeldDirectory.Failure.self) {
+                if hasEnded {
+                    let copy = SnapshotWork.FinishedCopy(
+                        end: .init(isWhole: true), hadUploads: true, names: 1, fileSystem: failing)
+                    let job = Job(
+                        id: JobID(1), type: .backup, name: "daily", level: "daily", subject: JobSubject("1"),
+                        client: first, created: SystemWallClock().now)
+                    _ = try work.inspect(&state, job: job, uid: first, copy, isCancelled: { false })
+                } else {
+                    try work.flushUnfinishedCopy(&state, failing)
+                }
+            }
+            let names = try FileManager.default.contentsOfDirectory(
+                atPath: harness.snapshot("", of: first).string)
+            #expect(names.filter { $0.hasPrefix(".trash-") }.count == 2, "\(names)")
+            #expect(Set([".sync", ".partial", ".work"]).isDisjoint(with: names), "\(names)")
+        }
+    }
+
     @Test("a rotation that another job completes has the time of its copy")
     func lateRotation() async throws {
         try await BackupHarness.run { harness in
