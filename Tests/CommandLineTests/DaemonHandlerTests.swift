@@ -151,6 +151,30 @@ import Testing
         }
     }
 
+    @Test("the stop interrupts the removal of archived homes like any other job, instead of waiting for its end")
+    func purgeAndStop() async throws {
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
+                Self.python(
+                    "    def JobStart(self, job): job.set_events(Job())",
+                    job: """
+                            def VolumePurged(self, job):
+                                open("\(harness.path("purging"))", "w").close()
+                                time.sleep(1000)
+                        """), timeout: "30m")
+            try harness.settings(
+                service: "STOP_GRACE = 0s",
+                backup: "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\nON_DELETE = archive\nPURGE_AFTER_DAYS = 0\n\(handlers)")
+            let archived = harness.homes.appending(path: ".deleted/3724300-20260101T000000Z")
+            try FileManager.default.createDirectory(at: archived, withIntermediateDirectories: true)
+            try harness.wasAlive()
+            let daemon = try await harness.running()
+            try await eventually("the handler hears of it") { harness.exists("purging") }
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
     @Test(
         "B11 a handler that raises, never returns or loses its interpreter: the job finishes, log and report say it, the daemon stays",
         arguments: [

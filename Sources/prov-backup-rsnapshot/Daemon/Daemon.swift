@@ -105,12 +105,13 @@ import SystemPackage
             await parts.stop()
             throw error
         }
-        startJobs(jobs, notifier, in: parts)
-        reloader.start()
-        parts.add { await reloader.stop() }
-        parts.start { await views.run() }
+        // Stopped after the jobs, since it waits for one of them.
         let purge = DailyPurge(jobs: jobs, presence: work.presence, logger: logger)
         parts.start { await purge.run() }
+        startJobs(jobs, notifier, in: parts)
+        reloader.start()
+        parts.add { reloader.stop() }
+        parts.start { await views.run() }
         await Self.untilStopped(by: signals, reload: { reloader.reload() })
         await parts.stop()
         logger.notice("prov-backup-rsnapshot has stopped")

@@ -66,10 +66,10 @@ extension Logger {
 
     func start() { password = Task { await watchPassword() } }
 
-    func stop() async {
+    /// A reload that still reads the settings changes nothing any more.
+    func stop() {
         isStopping = true
         password?.cancel()
-        _ = await (running?.value, next?.value)
     }
 
     /// - Returns: a reload that begins from now on.
@@ -116,6 +116,7 @@ extension Logger {
                 outcome.problems.append(problem)
             }
             let new = try read.get()
+            guard !isStopping else { return .stopping }
             outcome.changed = new.settings.changes(since: current.value.settings)
             outcome.restartNeeded = first.restartNeeded(for: new)
             adopt(new)
@@ -260,7 +261,7 @@ struct DailyPurge {
         do {
             _ = try await jobs.purge()
         } catch {
-            logger.error("archived homes cannot be listed: \(error)")
+            if await !jobs.isStopping { logger.error("archived homes cannot be listed: \(error)") }
         }
     }
 
