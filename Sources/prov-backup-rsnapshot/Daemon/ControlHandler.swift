@@ -28,51 +28,48 @@ import Synchronization
         do { question = try request.decode(DaemonRequest.self) } catch {
             return .refusal("the request is not understood: \(error)")
         }
-        let reply = await reply(to: question)
-        do { return try ControlReply(encoding: reply) } catch {
-            return .refusal("the reply cannot be written as JSON: \(error); report this as a bug, with the log")
+        do { return try await reply(to: question) } catch {
+            let refused = DaemonReply<String>.refused(CommandFailure(inDaemon: error))
+            return (try? ControlReply(encoding: refused)) ?? .refusal("\(error)")
         }
     }
 
-    private func reply(to request: DaemonRequest) async -> DaemonReply {
-        do {
-            return try await answer(to: request)
-        } catch {
-            return .refused(CommandFailure(inDaemon: error))
-        }
-    }
-
-    private func answer(to request: DaemonRequest) async throws -> DaemonReply {
+    private func reply(to request: DaemonRequest) async throws -> ControlReply {
         switch request {
         case .status:
             let snapshot = await engine.snapshot()
             let now = SystemWallClock().now
-            return .status(
+            return try Self.done(
                 DaemonStatus(
                     snapshot, jobs: jobs.registry.live().map { JobLine($0.seen(at: now)) }, started: started,
                     clockDoubtedUntil: jobs.clockDoubtedUntil,
                     backups: jobs.health.summary, backupSlots: jobs.backupSlots))
-        case .health: return .health(await health())
-        case .unfinishedAccounts: return .unfinishedAccounts(try await unfinishedAccounts())
-        case .reload:
-            return .reloaded(await reload())
+        case .health: return try Self.done(await health())
+        case .unfinishedAccounts: return try Self.done(try await unfinishedAccounts())
+        case .reload: return try Self.done(await reload())
         case .provision(let uuid, let dn):
             guard let uuid = EntryUUID(text: uuid) else {
                 throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
             }
-            return .provisioned(try await provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
-        case .jobs(let query): return .jobs(try await queries.list(query))
-        case .theseJobs(let ids):
-            return .jobs(JobList(try await queries.jobs(ids.map { JobID($0) })))
-        case .job(let id): return .job(try await queries.job(JobID(id)))
-        case .cancel(let id): return .cancelled(jobs.registry.cancel(JobID(id)))
-        case .run(let name): return .asked(await recorded([try await jobs.run(name)]))
+            return try Self.done(try await provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
+        case .jobs(let query):
+            let list = try await queries.list(query)
+            // A long list takes long. Nothing else waits for a thread that may block, so that it is answered while the disk hangs.
+            return try await BlockingWork.run { try Self.done(list) }
+        case .theseJobs(let ids): return try Self.done(JobList(try await queries.jobs(ids.map { JobID($0) })))
+        case .job(let id): return try Self.done(try await queries.job(JobID(id)))
+        case .cancel(let id): return try Self.done(jobs.registry.cancel(JobID(id)))
+        case .run(let name): return try Self.done(await recorded([try await jobs.run(name)]))
         case .backup(let level, let accounts, let isForced):
             let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
-            return .asked(await recorded(jobs, recent: recent))
-        case .scripts: return .scripts(await jobs.scripts())
-        case .restartScripts: return .restarted(try await jobs.restartHandlers())
+            return try Self.done(await recorded(jobs, recent: recent))
+        case .scripts: return try Self.done(await jobs.scripts())
+        case .restartScripts: return try Self.done(try await jobs.restartHandlers())
         }
+    }
+
+    private nonisolated static func done(_ value: some Codable & Sendable) throws -> ControlReply {
+        try ControlReply(encoding: DaemonReply.done(value))
     }
 
     /// Waits for the end of a request, or until the client disconnects.

@@ -3,46 +3,39 @@ import JobCore
 import Provisioning
 import SystemPackage
 
-/// The requests of commands to the running daemon.
+/// The requests of commands to the running daemon, each with the type of its reply.
 enum DaemonRequest: Codable {
+    /// `DaemonStatus`
     case status
+    /// `DaemonHealth`
     case health
-    /// The accounts with a pending or failed request, from the LDAP server.
+    /// The accounts with a pending or failed request, from the LDAP server: `UnfinishedAccounts`
     case unfinishedAccounts
-    /// Reload the settings.
+    /// Reload the settings: `ReloadOutcome`
     case reload
+    /// `Int32?`: the exit code of the job; nil: there was nothing to do.
     case provision(uuid: String, dn: String)
+    /// `JobList`
     case jobs(JobFilter)
-    /// The known ones of these jobs.
+    /// The known ones of these jobs: `JobList`
     case theseJobs([UInt64])
+    /// `Job?`; nil: unknown.
     case job(UInt64)
+    /// `Bool`: whether the job was open.
     case cancel(UInt64)
-    /// A job of `[Job NAME]`.
+    /// A job of `[Job NAME]`: `AcceptedJobs`
     case run(String)
-    /// Empty accounts: all that have the level. Forced: even if the last snapshot is recent.
+    /// Empty accounts: all that have the level. Forced: even if the last snapshot is recent. `AcceptedJobs`
     case backup(level: String, accounts: [String], isForced: Bool)
+    /// `[ScriptLine]`
     case scripts
+    /// Reload the event handlers: `String`, the result for the operator.
     case restartScripts
 }
 
-/// The replies of the daemon.
-enum DaemonReply: Codable {
-    case status(DaemonStatus)
-    case health(DaemonHealth)
-    case unfinishedAccounts(UnfinishedAccounts)
-    case reloaded(ReloadOutcome)
-    /// The exit code of the job; nil: there was nothing to do.
-    case provisioned(Int32?)
-    case jobs(JobList)
-    /// nil: unknown.
-    case job(Job?)
-    /// Whether the job was open.
-    case cancelled(Bool)
-    /// The submitted jobs.
-    case asked(AcceptedJobs)
-    case scripts([ScriptLine])
-    /// The result, for the operator.
-    case restarted(String)
+/// The daemon's reply to a request.
+enum DaemonReply<Value: Codable & Sendable>: Codable, Sendable {
+    case done(Value)
     case refused(CommandFailure)
 }
 
@@ -234,38 +227,31 @@ struct DaemonControl {
     }
 
     /// - Returns: nil: no daemon runs here.
-    func status() async throws -> DaemonStatus? {
-        try await ask(.status) { if case .status(let status) = $0 { status } else { nil } }
-    }
+    func status() async throws -> DaemonStatus? { try await ask(.status) }
 
     /// - Returns: nil: no daemon runs here.
     func health() async throws -> DaemonHealth? {
         // Monitoring gives up after ten seconds.
-        try await ask(.health, timeout: .seconds(8)) { if case .health(let health) = $0 { health } else { nil } }
+        try await ask(.health, timeout: .seconds(8))
     }
 
-    func unfinishedAccounts() async throws -> UnfinishedAccounts {
-        try await need(.unfinishedAccounts) { if case .unfinishedAccounts(let accounts) = $0 { accounts } else { nil } }
-    }
+    func unfinishedAccounts() async throws -> UnfinishedAccounts { try await need(.unfinishedAccounts) }
 
     func reload() async throws -> ReloadOutcome {
         // systemd gives up after 90 seconds.
-        try await need(.reload, timeout: .seconds(80)) { if case .reloaded(let outcome) = $0 { outcome } else { nil } }
+        try await need(.reload, timeout: .seconds(80))
     }
 
     func provision(_ key: AccountKey) async throws -> Provisioned {
         let request = DaemonRequest.provision(uuid: key.uuid.description, dn: key.dn.description)
         // The job has its own time limits.
-        let answer: Provisioned? = try await ask(request, timeout: .seconds(24 * 3600)) {
-            if case .provisioned(let code) = $0 { .daemon(code.flatMap(ProvisioningExitCode.init)) } else { nil }
-        }
-        return answer ?? .noDaemon
+        let code: Int32?? = try await ask(request, timeout: .seconds(24 * 3600))
+        guard let code else { return .noDaemon }
+        return .daemon(code.flatMap(ProvisioningExitCode.init))
     }
 
     /// - Returns: nil: no daemon runs here.
-    func jobs(_ filter: JobFilter) async throws -> JobList? {
-        try await ask(.jobs(filter)) { if case .jobs(let list) = $0 { list } else { nil } }
-    }
+    func jobs(_ filter: JobFilter) async throws -> JobList? { try await ask(.jobs(filter)) }
 
     /// - Returns: the known ones of these jobs.
     func jobs(_ ids: [JobID]) async throws -> [Job] {
@@ -273,54 +259,35 @@ struct DaemonControl {
         var rest = ids[...]
         // This many fit into a request.
         while !rest.isEmpty {
-            jobs += try await need(.theseJobs(rest.prefix(1_000).map(\.number))) {
-                if case .jobs(let list) = $0 { list.jobs } else { nil }
-            }
+            let list: JobList = try await need(.theseJobs(rest.prefix(1_000).map(\.number)))
+            jobs += list.jobs
             rest = rest.dropFirst(1_000)
         }
         return jobs
     }
 
     /// - Returns: nil: no daemon runs here; an inner nil: there is no such job.
-    func job(_ id: UInt64) async throws -> Job?? {
-        try await ask(.job(id)) { reply -> Job?? in
-            if case .job(let job) = reply { .some(job) } else { .none }
-        }
-    }
+    func job(_ id: UInt64) async throws -> Job?? { try await ask(.job(id)) }
 
     /// - Returns: whether the job was open.
-    func cancel(_ id: UInt64) async throws -> Bool {
-        try await need(.cancel(id)) { if case .cancelled(let wasOpen) = $0 { wasOpen } else { nil } }
-    }
+    func cancel(_ id: UInt64) async throws -> Bool { try await need(.cancel(id)) }
 
-    func run(_ name: String) async throws -> AcceptedJobs {
-        try await need(.run(name)) {
-            if case .asked(let accepted) = $0, !accepted.jobs.isEmpty { accepted } else { nil }
-        }
-    }
+    func run(_ name: String) async throws -> AcceptedJobs { try await need(.run(name)) }
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> AcceptedJobs {
-        try await need(.backup(level: level, accounts: accounts, isForced: isForced)) {
-            if case .asked(let accepted) = $0 { accepted } else { nil }
-        }
+        try await need(.backup(level: level, accounts: accounts, isForced: isForced))
     }
 
-    func scripts() async throws -> [ScriptLine] {
-        try await need(.scripts) { if case .scripts(let lines) = $0 { lines } else { nil } }
-    }
+    func scripts() async throws -> [ScriptLine] { try await need(.scripts) }
 
-    func restartScripts() async throws -> String {
-        try await need(.restartScripts) { if case .restarted(let text) = $0 { text } else { nil } }
-    }
+    func restartScripts() async throws -> String { try await need(.restartScripts) }
 
-    /// Like ``ask(_:timeout:_:)``, but throws if no daemon runs.
+    /// Like ``ask(_:timeout:)``, but throws if no daemon runs.
     /// - Parameter timeout: loading event handlers or searching accounts may take long.
-    private func need<Value>(
-        _ request: DaemonRequest, timeout: Duration = .seconds(120), _ read: (DaemonReply) -> Value?
+    private func need<Value: Codable & Sendable>(
+        _ request: DaemonRequest, timeout: Duration = .seconds(120)
     ) async throws -> Value {
-        guard let value = try await ask(request, timeout: timeout, read) else {
-            throw noDaemon()
-        }
+        guard let value: Value = try await ask(request, timeout: timeout) else { throw noDaemon() }
         return value
     }
 
@@ -335,22 +302,20 @@ struct DaemonControl {
     }
 
     /// - Returns: nil: no daemon runs here.
-    private func ask<Value>(
-        _ request: DaemonRequest, timeout: Duration = .seconds(30), _ read: (DaemonReply) -> Value?
+    private func ask<Value: Codable & Sendable>(
+        _ request: DaemonRequest, timeout: Duration = .seconds(30)
     ) async throws -> Value? {
-        let socket = ControlServer.socketPath(in: runtimeDirectory)
-        let reply: DaemonReply
+        let client = ControlClient(socket: ControlServer.socketPath(in: runtimeDirectory), timeout: timeout)
+        let reply: DaemonReply<Value>
         do {
-            reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self)
+            reply = try await client.ask(request, for: DaemonReply<Value>.self)
         } catch {
             if case .notListening = error { return nil }
             throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
         }
-        if case .refused(let refusal) = reply { throw refusal }
-        guard let value = read(reply) else {
-            throw CommandFailure(
-                "the reply of the daemon has another type", hint: "restart it: it may be of another version")
+        switch reply {
+        case .done(let value): return value
+        case .refused(let refusal): throw refusal
         }
-        return value
     }
 }
