@@ -204,6 +204,16 @@ struct StandingClock: WallClock {
         #expect(!exists(account) && !exists(left))
     }
 
+    private func purge(
+        _ configuration: BackupConfiguration, now: Timestamp
+    ) async throws -> (removed: [FilePath], problems: [String]) {
+        let removed = Mutex<[FilePath]>([])
+        let problems = try await ArchivePurge.run(configuration, now: now) { path, _ in
+            removed.withLock { $0.append(path) }
+        }
+        return (removed.withLock(\.self), problems)
+    }
+
     @Test("a purge continues a removal that no delete has continued for a day")
     func abandonedRemoval() async throws {
         let directory = try TestDirectory()
@@ -213,8 +223,8 @@ struct StandingClock: WallClock {
         }
         let (today, later) = (SystemWallClock().now, SystemWallClock().now + .seconds(2 * 86_400))
         for (time, names) in [(today, [".removed-3723707-1", ".removedfile"]), (later, [".removedfile"])] {
-            let purge = try await ArchivePurge.run(directory.configuration(), now: time)
-            #expect(purge.problems == [] && purge.purged.isEmpty)
+            let ended = try await purge(directory.configuration(), now: time)
+            #expect(ended.problems == [] && ended.removed.isEmpty)
             let there = try FileManager.default.contentsOfDirectory(
                 atPath: directory.homes.appending(".deleted").string)
             #expect(there.sorted() == names)
@@ -227,14 +237,14 @@ struct StandingClock: WallClock {
         try directory.makeDirectory("homes/.deleted", mode: 0o700)
         let names = ["3723707-20130101T000000Z", "3723708-20130101T000000Z"]
         for name in names { try directory.makeDirectory(FilePath("homes/.deleted/\(name)/incoming")) }
-        let late = try await ArchivePurge.run(directory.configuration { $0.timeLimit = .zero }, now: now)
-        #expect(late.purged.isEmpty)
+        let late = try await purge(directory.configuration { $0.timeLimit = .zero }, now: now)
+        #expect(late.removed.isEmpty)
         #expect(late.problems.count == names.count)
         for (problem, name) in zip(late.problems, names) {
             #expect(problem.contains("/\(name) could not be removed within TIMEOUT"), "\(problem)")
         }
-        let next = try await ArchivePurge.run(directory.configuration(), now: now)
-        #expect(next.problems == [] && next.purged.map(\.uid) == ["3723707", "3723708"])
+        let next = try await purge(directory.configuration(), now: now)
+        #expect(next.problems == [] && next.removed == names.map { directory.homes.appending(".deleted/\($0)") })
     }
 
     @Test("a purge removes homes older than the days they are kept, and only names that archiving has made")
@@ -266,14 +276,14 @@ struct StandingClock: WallClock {
         }
         let path = directory.path.pushing(FilePath(place))
         #expect(chmod(path.string, 0o777) == 0)
-        let purged = try await ArchivePurge.run(configuration, now: now)
+        let purged = try await purge(configuration, now: now)
         let looked = try await SnapshotViews.look(configuration)
         #expect(purged.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".store"))
         #expect(looked.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".deleted"))
-        #expect(purged.purged.isEmpty != place.hasSuffix(".store"))
+        #expect(purged.removed.isEmpty != place.hasSuffix(".store"))
         #expect(looked.unassigned.isEmpty != place.hasSuffix(".deleted"))
         #expect(chmod(path.string, 0o755) == 0)
-        #expect(try await ArchivePurge.run(configuration, now: now).problems == [])
+        #expect(try await purge(configuration, now: now).problems == [])
         #expect(try await SnapshotViews.look(configuration).problems == [])
     }
 
@@ -291,10 +301,11 @@ struct StandingClock: WallClock {
                 roots: [directory.homes],
                 configuredPools: [Pool(name: "test", volumes: [directory.homes.appending("disk")])])
         }
-        let report = try await ArchivePurge.run(configuration, now: now)
-        #expect(report.problems == [])
-        #expect(report.purged.map(\.uid) == ["3723707", "3723707"])
-        for base in [directory.homes, directory.homes.appending("disk")] {
+        let bases = [directory.homes, directory.homes.appending("disk")]
+        let ended = try await purge(configuration, now: now)
+        #expect(ended.problems == [])
+        #expect(Set(ended.removed) == Set(bases.map { $0.appending(".deleted/3723707-20130101T000000Z") }))
+        for base in bases {
             let left = try FileManager.default.contentsOfDirectory(atPath: base.appending(".deleted").string)
             #expect(left.sorted() == ["3723707-20130818T000000Z", "note"])
         }

@@ -172,6 +172,12 @@ import Testing
             try await eventually("the handler hears of it") { harness.exists("purging") }
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
+            #expect(daemon.output.contains("\(archived.path) has been removed"), "\(daemon.output)")
+            // The next daemon purges again by itself.
+            let next = try await harness.running()
+            let interrupted = try #require(try await harness.jobs("--type", "Purge").first)
+            #expect(try await harness.ended(interrupted.id).result == .warnings, "no alarm: \(interrupted)")
+            await harness.stop(next)
         }
     }
 

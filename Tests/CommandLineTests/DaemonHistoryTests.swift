@@ -189,6 +189,8 @@ import Testing
             }
             let gone = try await harness.command("jobs", "show", "\(id)")
             #expect(gone.status == 1 && gone.output.contains("chmod go-w"), "\(gone.output)")
+            let awaited = try await harness.command("jobs", "run", "waiting", "--wait")
+            #expect(awaited.status == 1 && awaited.output.contains("daemon's log"), "\(awaited.output)")
             await harness.stop(daemon)
         }
     }

@@ -9,20 +9,37 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// The job commands as they are typed, with real jobs behind them.
+/// The job commands as they are typed.
 @Suite struct JobCommandTests {
-    @Test("an error of the LDAP server inside the daemon has the exit status that it has in a command")
-    func directoryErrors() async throws {
-        try await JobControlHarness.run { harness in
-            let codes: [(ResultCode, Int32)] = [(.insufficientAccessRights, 77), (.busy, 69), (.noSuchObject, 1)]
-            for (code, status) in codes {
-                let error = LDAPError(code, operation: "search", server: "ldap://here")
-                await harness.refusesBackups(error)
-                let ended = try await harness.command("backup", "daily", "--account", "3724300")
-                #expect(ended.status == status, "\(ended.output)")
-                #expect(ended.output.contains("\(error)"), "\(ended.output)")
-                #expect(CommandFailure(error)?.status.rawValue == status)
+    /// Runs a test with a daemon that has a job for each script. They find the program as `$PROGRAM` and run in the harness's directory.
+    private static func run(
+        _ scripts: [String: String], keys: String = "", _ body: (DaemonHarness) async throws -> Void
+    ) async throws {
+        try await DaemonHarness.run { harness in
+            var sections = "HOME_SCRIPT ="
+            for (name, text) in scripts {
+                let surroundings = "cd \(harness.directory.path)\nPROGRAM=\(DaemonHarness.program.path)"
+                let path = try harness.script("\(name).sh", "\(surroundings)\n\(text)")
+                sections += "\n[Job \(name)]\nSCRIPT = \(path)\n\(keys)"
             }
+            try harness.settings(backup: sections)
+            let daemon = try await harness.running()
+            try await body(harness)
+            await harness.stop(daemon)
+        }
+    }
+
+    private static func start(_ arguments: [String], _ harness: DaemonHarness) throws -> RunningProgram {
+        try RunningProgram(DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
+    }
+
+    @Test("an error of the LDAP server inside the daemon has the exit status that it has in a command")
+    func directoryErrors() {
+        let codes: [(ResultCode, Int32)] = [(.insufficientAccessRights, 77), (.busy, 69), (.noSuchObject, 1)]
+        for (code, status) in codes {
+            let error = LDAPError(code, operation: "search", server: "ldap://here")
+            #expect(CommandFailure(error)?.status.rawValue == status)
+            #expect(CommandFailure(inDaemon: error) == CommandFailure(error))
         }
     }
 
@@ -40,21 +57,19 @@ import Testing
         "L1 L6 L8 a script is run by name, reports on itself, and everything of it is shown while it runs and afterwards"
     )
     func wholeLife() async throws {
-        try await JobControlHarness.run { harness in
-            try await harness.script(
-                "nightly",
-                """
-                echo first line
-                $PROGRAM report -r
-                $PROGRAM report --report_backup_progress 40
-                touch reported
-                while [ ! -e go ] && [ -e "$0" ]; do sleep 0.05; done
-                echo last line
-                $PROGRAM report -f 3
-                """)
-            let run = try await harness.start(["jobs", "run", "nightly", "--wait"])
-            try await harness.appears("reported")
-            let id = try #require(await harness.registry.live().first?.id.number)
+        let nightly = """
+            echo first line
+            $PROGRAM report -r
+            $PROGRAM report --report_backup_progress 40
+            touch reported
+            while [ ! -e go ] && [ -e "$0" ]; do sleep 0.05; done
+            echo last line
+            $PROGRAM report -f 3
+            """
+        try await Self.run(["nightly": nightly]) { harness in
+            let run = try Self.start(["jobs", "run", "nightly", "--wait"], harness)
+            try await eventually("the script has reported") { harness.exists("reported") }
+            let id = try #require(try await harness.jobs().last?.id.number)
             try await run.says("\(id)\n")
 
             let listed = try await harness.command("jobs", "list")
@@ -65,12 +80,12 @@ import Testing
             #expect(status.output.contains("job \(id)  R  Admin nightly"), "\(status.output)")
             #expect(status.output.contains("40 %"))
 
-            let show = try await harness.start(["jobs", "show", "\(id)", "--follow"])
+            let show = try Self.start(["jobs", "show", "\(id)", "--follow"], harness)
             try await show.says("| first line")
             try await show.says("reporter: the script reports that it has begun")
-            let follow = try await harness.start(["jobs", "list", "--follow", "--account", "nightly"])
+            let follow = try Self.start(["jobs", "list", "--follow", "--account", "nightly"], harness)
             try await follow.says("40 %")
-            try await harness.touch("go")
+            try harness.touch("go")
             #expect(await show.end() == 0)
             #expect(show.output.contains("| last line"), "\(show.output)")
             #expect(show.output.components(separatedBy: "| first line").count == 2, "told once:\n\(show.output)")
@@ -94,11 +109,10 @@ import Testing
 
     @Test("D9 a job is cancelled by its number; one that has ended cannot be, and an unknown one is an error")
     func cancel() async throws {
-        try await JobControlHarness.run { harness in
-            try await harness.script("long", "touch began\nsleep 1000")
-            let run = try await harness.start(["jobs", "run", "long", "--wait"])
-            try await harness.appears("began")
-            let id = try #require(await harness.registry.live().first?.id.number)
+        try await Self.run(["long": "touch began\nsleep 1000"]) { harness in
+            let run = try Self.start(["jobs", "run", "long", "--wait"], harness)
+            try await eventually("the script runs") { harness.exists("began") }
+            let id = try #require(try await harness.jobs().last?.id.number)
             let cancelled = try await harness.command("jobs", "cancel", "\(id)")
             #expect(cancelled.status == 0 && cancelled.output.contains("jobs show \(id) --follow"))
             #expect(await run.end() == 1)
@@ -116,83 +130,65 @@ import Testing
 
     @Test("jobs are listed by account, type, letter and time, the newest last, and as many as are wanted")
     func filters() async throws {
-        try await JobControlHarness.run { harness in
-            try await harness.script("good", "exit 0")
-            try await harness.script("bad", "echo why >&2; exit 1")
+        try await Self.run(["good": "exit 0", "bad": "echo why >&2; exit 1"]) { harness in
             #expect(try await harness.command("jobs", "run", "good", "--wait").status == 0)
             #expect(try await harness.command("jobs", "run", "bad", "--wait").status == 1)
             #expect(try await harness.command("jobs", "run", "good", "--wait").status == 0)
-            func ids(_ arguments: String...) async throws -> [Int] {
-                let program = try await harness.start(["jobs", "list", "--json"] + arguments)
-                #expect(await program.end() == 0)
-                return try program.output.split(separator: "\n").map { line in
-                    let job = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
-                    return try #require(job?["id"] as? Int)
-                }
+            let lists: [([String], [UInt64])] = [
+                ([], [1, 2, 3]), (["--account", "good"], [1, 3]), (["--status", "E"], [2]),
+                (["--status", "TE", "--limit", "2"], [2, 3]), (["--type", "admin"], [1, 2, 3]),
+                (["--type", "backup"], []), (["--since", "1h"], [1, 2, 3]), (["--until", "1h"], []),
+            ]
+            for (arguments, ids) in lists {
+                let jobs = try await harness.json(["jobs", "list"] + arguments)
+                #expect(jobs.map { $0["id"] } == ids.map { .number(Double($0)) }, "\(arguments)")
             }
-            #expect(try await ids() == [1, 2, 3])
-            #expect(try await ids("--account", "good") == [1, 3])
-            #expect(try await ids("--status", "E") == [2])
-            #expect(try await ids("--status", "TE", "--limit", "2") == [2, 3])
-            #expect(try await ids("--type", "admin") == [1, 2, 3])
-            #expect(try await ids("--type", "backup").isEmpty)
-            #expect(try await ids("--since", "1h") == [1, 2, 3])
-            #expect(try await ids("--until", "1h").isEmpty)
-        }
-    }
-
-    @Test("what the settings do not know is refused with the names that there are, and 64")
-    func unknownName() async throws {
-        try await JobControlHarness.run { harness in
-            try await harness.script("nightly", "exit 0")
-            let run = try await harness.command("jobs", "run", "weekly")
-            #expect(run.status == 64 && run.output.contains("there are: nightly"), "\(run.output)")
         }
     }
 
     @Test("a backup runs a job for each account, prints the result of each, and ends with 1 if one failed")
     func backup() async throws {
-        try await JobControlHarness.run { harness in
-            try await harness.script("good", "$PROGRAM report -p 50; exit 0")
-            try await harness.script("odd", "exit 3")
-            try await harness.script("bad", "exit 1")
-            await harness.account("3724300", runs: "good")
-            await harness.account("3724301", runs: "odd")
+        try await Self.run([:]) { harness in
+            let uids = ["3724300", "3724301"]
+            for uid in uids {
+                try await harness.add(uid)
+                try await harness.reached("added", uid)
+            }
+            // Root's file, which the copy leaves out.
+            try "foreign".write(
+                to: harness.home(uids[1]).appending(path: "incoming/foreign"), atomically: true, encoding: .utf8)
+            let odd = geteuid() == 0 ? "warnings" : "success"
             let good = try await harness.command("backup", "daily")
             #expect(good.status == 0, "\(good.output)")
-            #expect(good.output.contains("daily 3724300: success") && good.output.contains("daily 3724301: warnings"))
-            #expect(good.output.contains("2 jobs: 1 success, 1 warnings"))
-            await harness.account("3724302", runs: "bad")
-            let bad = try await harness.command("backup", "weekly", "--account", "3724300", "--account", "3724302")
+            #expect(good.output.contains("daily 3724300: success") && good.output.contains("daily 3724301: \(odd)"))
+            #expect(good.output.contains(geteuid() == 0 ? "2 jobs: 1 success, 1 warnings" : "2 jobs: 2 success"))
+            try "no configuration".write(to: harness.configuration(uids[1]), atomically: true, encoding: .utf8)
+            let bad = try await harness.command("backup", "daily", "--force")
             #expect(bad.status == 1)
-            #expect(bad.output.contains("weekly 3724302: failed") && bad.output.contains("2 jobs: 1 failed, 1 success"))
-            let leaving = try await harness.command("backup", "daily", "--no-wait", "--account", "3724300")
-            #expect(leaving.status == 0 && leaving.output == "5\n", "\(leaving.output)")
-            let unknown = try await harness.command("backup", "daily", "--account", "1")
-            #expect(unknown.status == 1 && unknown.output.contains("no account 1"))
+            #expect(bad.output.contains("daily 3724301: failed") && bad.output.contains("2 jobs: 1 failed, 1 success"))
+            let leaving = try await harness.command("backup", "daily", "--no-wait", "--force", "--account", "3724300")
+            let newest = try #require(try await harness.jobs("--type", "Backup").last?.id.number)
+            #expect(leaving.status == 0 && leaving.output == "\(newest)\n", "\(leaving.output)")
         }
     }
 
-    @Test("B10 scripts are listed and handlers reloaded")
+    @Test("B10 scripts are listed with their schedules, and handlers are reloaded")
     func scripts() async throws {
-        try await JobControlHarness.run { harness in
-            try await harness.script("nightly", "exit 0")
+        try await Self.run(["nightly": "exit 0"], keys: "SCHEDULE = 0 3 * * *") { harness in
             let listed = try await harness.command("scripts", "list")
             #expect(listed.status == 0)
             #expect(listed.output.contains("nightly.sh") && listed.output.contains("0 3 * * *"))
-            let restarted = try await harness.command("scripts", "restart")
-            #expect(restarted.status == 0 && restarted.output == "loaded 1\n")
+            #expect(try await harness.command("scripts", "restart").status == 0)
         }
     }
 
     @Test("without a daemon what was recorded is read, and what needs one says how to start it, with 69")
     func withoutDaemon() async throws {
-        try await JobControlHarness.run { harness in
-            try await harness.script("bad", "echo why >&2; exit 1")
+        try await Self.run(["bad": "echo why >&2; exit 1"]) { harness in
             #expect(try await harness.command("jobs", "run", "bad", "--wait").status == 1)
             // Another runtime directory: no daemon there.
             let moved = harness.directory.appending(path: "moved.conf")
-            let text = try String(contentsOf: harness.settings, encoding: .utf8)
+            let text = try String(contentsOf: harness.settingsFile, encoding: .utf8)
                 .replacing("\(harness.directory.path)/run", with: "\(harness.directory.path)/none")
             try text.write(to: moved, atomically: true, encoding: .utf8)
             chmod(moved.path, 0o600)
@@ -221,23 +217,6 @@ import Testing
             #expect(await program.end() == 69)
             #expect(
                 program.output.contains("run -d -c \(moved.path) -g '\(global.path)'"), "\(program.output)")
-        }
-    }
-
-    @Test("a daemon without a history still shows what runs, and waiting for a job refers to the log for its end")
-    func withoutHistory() async throws {
-        try await JobControlHarness.run(hasHistory: false) { harness in
-            try await harness.script("long", "touch began\nwhile [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.05; done")
-            let run = try await harness.start(["jobs", "run", "long", "--wait"])
-            try await harness.appears("began")
-            let listed = try await harness.command("jobs", "list")
-            #expect(listed.status == 0 && listed.output.contains("long"))
-            let shown = try await harness.command("jobs", "show", "1")
-            #expect(shown.status == 0 && shown.output.contains("long.1"))
-            try await run.says("1\n")
-            try await harness.touch("go")
-            #expect(await run.end() == 1)
-            #expect(run.output.contains("daemon's log"), "\(run.output)")
         }
     }
 }

@@ -58,38 +58,45 @@ enum RemovedName {
 /// The removal of archived homes that are old enough, and of what an interrupted removal left; the daemon runs it once a day. Names that neither
 /// has made are ignored.
 package struct ArchivePurge: Sendable {
-    /// The removed homes, in the order of their names, each with the volume or root that held it.
-    package private(set) var purged: [(uid: String, path: FilePath, volume: FilePath)] = []
+    /// Called for each home when it has been removed, with the volume or root that held it.
+    package typealias Removed = @MainActor @Sendable (_ path: FilePath, _ volume: FilePath) async -> Void
+
+    private let configuration: BackupConfiguration
+    private let now: Timestamp
+    private let removed: Removed
     /// Homes that could not be removed, with the reason and the hint.
-    package private(set) var problems: [String] = []
+    private var problems: [String] = []
 
     /// Removes what is due. A home that cannot be removed does not prevent the removal of others; each has a time limit of its own.
     /// - Parameter now: for the age of archived homes.
+    /// - Returns: what could not be removed, with the reason and the hint.
     /// - Throws: `CancellationError`; the next run continues an interrupted removal.
-    package static func run(_ configuration: BackupConfiguration, now: Timestamp) async throws -> ArchivePurge {
-        var purge = ArchivePurge()
+    package static func run(
+        _ configuration: BackupConfiguration, now: Timestamp, removed: @escaping Removed
+    ) async throws -> [String] {
+        var purge = ArchivePurge(configuration: configuration, now: now, removed: removed)
         for base in configuration.places.bases {
-            try await purge.reporting { purge in try await purge.empty(base, configuration, now) }
+            try await purge.reporting { purge in try await purge.empty(base) }
         }
-        return purge
+        return purge.problems
     }
 
-    private mutating func empty(_ base: FilePath, _ configuration: BackupConfiguration, _ now: Timestamp) async throws {
+    private mutating func empty(_ base: FilePath) async throws {
         let found = try await BlockingWork.run { [places = configuration.places] _ in
             try HomeWalk.contents(of: ArchiveName.directory, in: base, places)
         }
         guard let (directory, names) = found else { return }
         for name in Self.due(names.map(\.string), after: configuration.purgeAfterDays, now: now) {
             try await reporting { purge in
-                try await Self.remove(name.component, in: directory, within: configuration.timeLimit)
-                purge.purged.append((name.uid, directory.path.appending(name.component), base))
+                try await Self.remove(name.component, in: directory, within: purge.configuration.timeLimit)
+                await purge.removed(directory.path.appending(name.component), base)
             }
         }
-        let abandoned = try await BlockingWork.run { _ in
+        let abandoned = try await BlockingWork.run { [now] _ in
             try HomeWalk.explained(below: base) { try RemovedName.abandoned(names, in: directory, now: now) }
         }
         for name in abandoned {
-            try await reporting { _ in try await Self.remove(name, in: directory, within: configuration.timeLimit) }
+            try await reporting { try await Self.remove(name, in: directory, within: $0.configuration.timeLimit) }
         }
     }
 

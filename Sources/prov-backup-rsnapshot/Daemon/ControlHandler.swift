@@ -13,12 +13,12 @@ import Synchronization
 
     private let engine: Engine
     private let started: Timestamp
-    private let jobs: any JobControl
+    private let jobs: DaemonJobs
     private let reload: @MainActor () async -> ReloadOutcome
     private var waiting = 0
 
     init(
-        engine: Engine, started: Timestamp, jobs: any JobControl, reload: @escaping @MainActor () async -> ReloadOutcome
+        engine: Engine, started: Timestamp, jobs: DaemonJobs, reload: @escaping @MainActor () async -> ReloadOutcome
     ) {
         (self.engine, self.started, self.jobs, self.reload) = (engine, started, jobs, reload)
     }
@@ -176,7 +176,7 @@ import Synchronization
     private func recorded(_ ids: [JobID], recent: Int = 0) async -> AcceptedJobs {
         var accepted = AcceptedJobs(jobs: ids.map(\.number), recent: recent)
         do throws(HistoryError) {
-            try await jobs.history?.confirm(ids)
+            try await jobs.history.confirm(ids)
         } catch {
             accepted.unrecorded = "\(error)"
         }
@@ -220,34 +220,4 @@ extension ShortageLine {
             accounts: shortage.accounts, since: shortage.since.text,
             reason: shortage.text)
     }
-}
-
-/// What commands can do with the daemon's jobs.
-@MainActor protocol JobControl: Sendable {
-    /// Returns when interrupted jobs are known, and the schedules run.
-    func started() async
-    /// The open jobs.
-    var registry: JobRegistry { get }
-    /// nil: it could not be opened.
-    var history: JobHistory? { get }
-    var health: BackupHealth { get }
-    /// `[Backup Jobs] SLOTS`.
-    var backupSlots: Int { get }
-    /// Until when at most requests with a date wait, because the machine's clock may be wrong; nil: they do not.
-    var clockDoubtedUntil: Timestamp? { get }
-    /// Submits a job of `[Job NAME]`.
-    /// - Throws: `CommandFailure` with the known names.
-    func run(_ name: String) async throws -> JobID
-    /// Submits jobs that make snapshots of a level.
-    /// - Parameters:
-    ///   - accounts: uids; empty: every account of this host that has the level.
-    ///   - isForced: even if the last snapshot is recent.
-    /// - Returns: the jobs, and the number of accounts that were skipped because their last snapshot is recent.
-    /// - Throws: `CommandFailure` if an account does not exist, does not have the level, or has a recent snapshot.
-    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int)
-    /// The state of hooks, user scripts and event handlers.
-    func scripts() async -> [ScriptLine]
-    /// Reloads the event handlers (specification: rows.md B10).
-    /// - Returns: the result, for the operator.
-    func restartHandlers() async throws -> String
 }

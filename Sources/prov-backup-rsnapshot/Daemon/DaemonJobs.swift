@@ -8,7 +8,7 @@ import Provisioning
 import SystemPackage
 
 /// All jobs except provisioning: accepts them from operators, schedules and event handlers.
-@MainActor final class DaemonJobs: JobControl {
+@MainActor final class DaemonJobs {
     let parts: JobParts
     let engine: Engine
     let backups: JobRunner
@@ -147,6 +147,10 @@ import SystemPackage
             switch job.type {
             case _ where job.status == .canceled:
                 close(job, .canceled)
+            case .purge:
+                close(
+                    job,
+                    JobOutcome(.warnings, message: "interrupted by the end of the daemon; the next purge continues"))
             case .admin where configuration.userScripts[job.name] != nil:
                 guard let request = configuration.userScripts[job.name]?.request else { return }
                 try await scripts.submit(request, resuming: job)
@@ -241,6 +245,8 @@ import SystemPackage
         }
     }
 
+    /// Submits a job of `[Job NAME]`.
+    /// - Throws: `CommandFailure` with the known names.
     func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts).id }
 
     private func script(_ name: String) throws -> UserScript {
@@ -255,6 +261,12 @@ import SystemPackage
         return script
     }
 
+    /// Submits jobs that make snapshots of a level.
+    /// - Parameters:
+    ///   - accounts: uids; empty: every account of this host that has the level.
+    ///   - isForced: even if the last snapshot is recent.
+    /// - Returns: the jobs, and the number of accounts that were skipped because their last snapshot is recent.
+    /// - Throws: `CommandFailure` if an account does not exist, does not have the level, or has a recent snapshot.
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
         // Scheduled jobs wait for an unavailable LDAP server; operators do not.
         do throws(LDAPError) { try await engine.reachLDAP() } catch { throw CommandFailure(error) }
@@ -350,15 +362,14 @@ import SystemPackage
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
                 retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
             ) { [clock, logger] attempt in
-                let report = try await ArchivePurge.run(backup, now: clock.now)
-                for purged in report.purged {
-                    attempt.write("the archived home \(purged.path) has been removed")
-                    logger.notice("the archived home \(purged.path) has been removed")
-                    await events.volumePurged("\(purged.volume)", of: attempt.job)
+                let problems = try await ArchivePurge.run(backup, now: clock.now) { path, volume in
+                    attempt.write("the archived home \(path) has been removed")
+                    logger.notice("the archived home \(path) has been removed")
+                    await events.volumePurged("\(volume)", of: attempt.job)
                 }
-                guard !report.problems.isEmpty else { return .success }
+                guard !problems.isEmpty else { return .success }
                 return JobOutcome(
-                    .warnings, message: "archived homes were not removed: \(report.problems.joined(separator: "; "))")
+                    .warnings, message: "archived homes were not removed: \(problems.joined(separator: "; "))")
             }, to: scripts)
         return await job.outcome()
     }
@@ -380,14 +391,17 @@ import SystemPackage
 
     // MARK: - Queries
 
-    var history: JobHistory? { parts.history }
+    var history: JobHistory { parts.history }
 
     var registry: JobRegistry { parts.registry }
 
     var health: BackupHealth { parts.reports.health }
 
+    /// `[Backup Jobs] SLOTS`.
     var backupSlots: Int { configuration.backupJobs.slots }
 
+    /// Reloads the event handlers (specification: rows.md B10).
+    /// - Returns: the result, for the operator.
     /// - Throws: `CommandFailure` if the handlers could not be loaded.
     func restartHandlers() async throws -> String {
         let result = await parts.handlers.restart()
@@ -398,6 +412,7 @@ import SystemPackage
     /// The volumes' names for event handlers.
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
 
+    /// The state of hooks, user scripts and event handlers.
     func scripts() async -> [ScriptLine] {
         let configuration = configuration
         let now = clock.now
