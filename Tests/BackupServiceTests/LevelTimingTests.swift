@@ -120,6 +120,18 @@ import Testing
         #expect(!isDue(provisioned: after, since: nil))
     }
 
+    @Test("a clock that is corrected by less than half a period repeats no run")
+    func corrected() throws {
+        let timing = try Self.timing(.daily, Self.nightly)
+        // It was two minutes ahead.
+        var state = SnapshotState()
+        state.record(success: .daily, at: Self.night + .seconds(60))
+        let corrected = Self.night + .seconds(-60)
+        #expect(!timing.isDue(state, provisioned: nil, since: nil, now: corrected))
+        #expect(!timing.isDue(state, provisioned: nil, since: nil, now: Self.night + .seconds(10)))
+        #expect(timing.recentSuccess(state, now: corrected) != nil)
+    }
+
     @Test("times recorded while the clock was ahead do not delay an account")
     func recordedAhead() throws {
         let timing = try Self.timing(.daily, Self.nightly)

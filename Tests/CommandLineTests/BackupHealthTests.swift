@@ -110,7 +110,7 @@ import Testing
         let daily = try CronSchedule(parsing: "0 0 * * *")
         let first = try #require(daily.next(after: monday))
         #expect(
-            BackupHealth.deadline(after: monday, schedule: daily, timeLimit: .seconds(3_600))
+            BackupHealth.deadline(after: monday, schedule: daily, window: nil, timeLimit: .seconds(3_600))
                 == first + .seconds(12 * 3_600 + 3_600))
         let workdays = try CronSchedule(parsing: "0 0 * * 1-5")
         let thursday = monday + .seconds(3 * 86_400)
@@ -118,8 +118,20 @@ import Testing
         let next = try #require(workdays.next(after: friday))
         #expect(next - friday == .seconds(3 * 86_400))
         #expect(
-            BackupHealth.deadline(after: thursday, schedule: workdays, timeLimit: .zero)
+            BackupHealth.deadline(after: thursday, schedule: workdays, window: nil, timeLimit: .zero)
                 == friday + .seconds(36 * 3_600))
+    }
+
+    @Test("no success is expected while the window is closed")
+    func window() throws {
+        let hourly = try CronSchedule(parsing: "0 * * * *")
+        let window = try TimeWindow(parsing: "18:00-10:00")
+        // Ten minutes before it closes.
+        let success = try #require(CronSchedule(parsing: "50 9 * * *").next(after: now))
+        let opening = try #require(CronSchedule(parsing: "0 18 * * *").next(after: success))
+        #expect(
+            BackupHealth.deadline(after: success, schedule: hourly, window: window, timeLimit: .seconds(600))
+                == opening + .seconds(40 * 60))
     }
 
     @Test("what counts as the last success: a whole copy; for a larger level also that there was nothing to take over")
@@ -131,10 +143,10 @@ import Testing
         {
             BackupHealth.due(
                 .init(copies: copies, lastSuccess: success, lastCompletion: completion), provisioned: provisioned,
-                schedule: daily, timeLimit: .zero, now: now + .seconds(20 * 86_400))
+                schedule: daily, window: nil, timeLimit: .zero, now: now + .seconds(20 * 86_400))
         }
         func after(_ time: Timestamp) -> Timestamp? {
-            BackupHealth.deadline(after: time, schedule: daily, timeLimit: .zero)
+            BackupHealth.deadline(after: time, schedule: daily, window: nil, timeLimit: .zero)
         }
         #expect(due(true, success: earlier, completion: later) == after(earlier))
         #expect(due(false, success: earlier, completion: later) == after(later))
@@ -146,7 +158,8 @@ import Testing
         #expect(due(true, success: ahead, completion: ahead, provisioned: earlier) == after(earlier), "a wrong clock")
         #expect(
             BackupHealth.due(
-                .init(copies: true, lastSuccess: earlier), provisioned: nil, schedule: nil, timeLimit: .zero, now: now)
+                .init(copies: true, lastSuccess: earlier), provisioned: nil, schedule: nil, window: nil,
+                timeLimit: .zero, now: now)
                 == nil)
     }
 }

@@ -47,6 +47,66 @@ import Testing
         }
     }
 
+    @Test("each command shows times by TIME_ZONE, as the daemon computes them")
+    func timeZone() async throws {
+        try await DaemonHarness.run { harness in
+            let script = try harness.script("nightly.sh", "exit 0")
+            try harness.settings(
+                service: "TIME_ZONE = Asia/Tokyo",
+                backup: "HOME_SCRIPT =\n[Job nightly]\nSCRIPT = \(script)\nSCHEDULE = 30 2 * * *")
+            let daemon = try await harness.running()
+            try await harness.add("3724300", ["sstProvisioningExecutionDate": "20991231"])
+            try await eventually("the request waits") {
+                try await harness.json("status").first?["daemon"]["nextDue"].string == "20991230T150000Z"
+            }
+            let explained = try await harness.command("accounts", "explain", "3724300")
+            #expect(explained.output.contains("from 20991230T150000Z"), "\(explained.output)")
+            let scripts = try await harness.command("scripts", "list")
+            #expect(scripts.output.contains("02:30:00"), "\(scripts.output)")
+            await harness.stop(daemon)
+        }
+    }
+
+    @Test("accounts explain says that a request waits for the window of its hooks, and until when")
+    func hookWindow() async throws {
+        try await DaemonHarness.run { harness in
+            _ = try harness.script("hooks/pre_script.sh", "exit 0")
+            let window = DaemonHarness.closedWindow
+            try harness.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Hooks Provisioning]
+                    ENABLED = yes
+                    DIRECTORY = \(harness.path("hooks"))
+                    WINDOW = \(window)
+                    """)
+            try await harness.add("3724300")
+            let explained = try await harness.command("accounts", "explain", "3724300")
+            #expect(explained.output.contains("waits for the WINDOW"), "\(explained.output)")
+            #expect(explained.output.contains(" \(window.prefix(5)):00"), "\(explained.output)")
+        }
+    }
+
+    @Test("a changed RUNTIME_DIRECTORY takes effect at the restart alone, also for the reports of scripts")
+    func runtimeDirectory() async throws {
+        try await DaemonHarness.run { harness in
+            let report = "\(DaemonHarness.program.path) report -f 1"
+            let script = try harness.script("reporting.sh", "\(report) || echo unheard\nexit 0")
+            func settings(_ service: String) throws {
+                try harness.settings(service: service, backup: "HOME_SCRIPT =\n[Job reporting]\nSCRIPT = \(script)")
+            }
+            try settings("")
+            let daemon = try await harness.running()
+            try settings("RUNTIME_DIRECTORY = \(harness.path("elsewhere"))")
+            daemon.kill(SIGHUP)
+            try await daemon.says("takes effect when the daemon is restarted")
+            try settings("")
+            let ended = try await harness.ended(harness.run("reporting"))
+            #expect(ended.result == .failed, "\(ended)")
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("an interrupted backup delays neither start nor stop while the LDAP server is away, and continues later")
     func leftOpenWhileAway() async throws {
         try await DaemonHarness.run { harness in

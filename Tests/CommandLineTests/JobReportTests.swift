@@ -83,9 +83,9 @@ import Testing
     func subject() {
         let one = JobMail.text(of: Self.end(.backup, "daily", JobOutcome(.failed, message: "no room")), [])
         #expect(mail([(nil, [one])]).0 == "backup1 (production): job 17, backup daily 3724300: failed")
-        #expect(mail([("backup daily", ["a", "b"])]).0 == "backup1 (production): 2 jobs failed: backup daily")
-        #expect(mail([("backup daily", ["a"]), (nil, ["b"])]).0 == "backup1 (production): 2 jobs failed")
-        #expect(mail([(nil, ["a", "b"])], environment: "backup1").0 == "backup1: 2 jobs failed")
+        #expect(mail([("backup daily", ["a", "b"])]).0 == "backup1 (production): 2 jobs had failures: backup daily")
+        #expect(mail([("backup daily", ["a"]), (nil, ["b"])]).0 == "backup1 (production): 2 jobs had failures")
+        #expect(mail([(nil, ["a", "b"])], environment: "backup1").0 == "backup1: 2 jobs had failures")
     }
 
     @Test("the body contains each run with its jobs, causes and failed scripts, and the number of omitted jobs")
@@ -95,7 +95,7 @@ import Testing
         )
         let text = mail([("backup daily", [failed]), (nil, Array(repeating: "another", count: 201))]).1
         for part in [
-            "202 jobs failed on backup1 (production)", "backup daily", "job 17", "3724300", "no room; make some",
+            "202 jobs had failures on backup1 (production)", "backup daily", "job 17", "3724300", "no room; make some",
             "pre_script.sh failed", "1 more", "jobs show",
         ] { #expect(text.contains(part), "\(part)") }
     }

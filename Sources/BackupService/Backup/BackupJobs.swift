@@ -326,17 +326,23 @@ struct LevelTiming: Sendable {
         self.calendar = calendar
     }
 
-    /// The last success if it is less than half a period ago. One in the future was recorded while the clock was wrong, and is ignored.
+    /// The last success if it is less than half a period ago.
     func recentSuccess(_ state: SnapshotState, now: Timestamp) -> Timestamp? {
-        guard let success = state.lastSuccess(of: level), success <= now, now - success < period(after: success) / 2
+        guard let success = state.lastSuccess(of: level), isTrusted(success, now: now),
+            now - success < period(after: success) / 2
         else { return nil }
         return success
     }
 
+    /// Whether a recorded time counts. One in the future was recorded before the clock was set back: by less than half a period that repeats nothing,
+    /// and with a clock that was further ahead nothing is delayed.
+    private func isTrusted(_ time: Timestamp, now: Timestamp) -> Bool {
+        time <= now || time - now < period(after: now) / 2
+    }
+
     /// Whether a time of the schedule is between the last run and now.
     ///
-    /// The last run is the last completed or failed job: a run is repeated once. Times in the future were recorded while the clock was
-    /// wrong, and are ignored.
+    /// The last run is the last completed or failed job: a run is repeated once.
     /// - Parameters:
     ///   - failed: when the newest failed job of the level was requested, if no later one succeeded.
     ///   - provisioned: when the account was last added or modified, for one without snapshots; nil: unknown.
@@ -346,7 +352,9 @@ struct LevelTiming: Sendable {
     ) -> Bool {
         guard let schedule else { return false }
         let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), failed].compactMap(\.self)
-        let last = known.filter { $0 <= now }.max() ?? [provisioned, since].compactMap(\.self).first { $0 <= now }
+        let last =
+            known.filter { isTrusted($0, now: now) }.max()
+            ?? [provisioned, since].compactMap(\.self).first { $0 <= now }
         guard let last else { return since == nil }
         return schedule.next(after: last, in: calendar).map { $0 <= now } ?? false
     }

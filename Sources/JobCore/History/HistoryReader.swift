@@ -190,7 +190,9 @@ public struct HistoryReader: Sendable {
                 case let record as UnreadableRecord:
                     throw HistoryError("\(path.printable): \(record.text(path))")
                 case HistoryStore.Finding.older:
-                    "an earlier version has made it; the daemon sets it aside when it starts"
+                    throw HistoryError(
+                        "\(path.printable): no usable history of jobs: an earlier version has made it; the daemon sets it aside when it starts",
+                        isPassing: true)
                 case HistoryStore.Finding.foreign(let objection): objection
                 default: "\(error)"
                 }

@@ -5,7 +5,7 @@ public import SystemPackage
 public struct HistoryError: Error, Sendable, CustomStringConvertible {
     /// One line: the file, what is wrong, and the hint.
     public let description: String
-    /// Whether it may pass without a restart, such as a full disk or a lock on the file.
+    /// Whether it may pass without help: a full disk, a lock on the file, or a file of an earlier version before the daemon's start.
     public let isPassing: Bool
     /// The error of SQLite, if it was one.
     let cause: SQLite.Failure?

@@ -53,7 +53,8 @@ struct AccountsCommand: AsyncParsableCommand {
             let daemon = try await Result(asking: DaemonControl(settings))
             let last = try await JobLookup(account.files).last([.provisioning, .backup], ofAccount: uid)
             let explanation = Explanation(
-                uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now, daemon: daemon,
+                uid: uid, entry: entry, policy: settings.engine.policy,
+                window: settings.policies[.provisioning]?.window, now: SystemWallClock().now, daemon: daemon,
                 last: last,
                 backup: BackupExplanation(
                     entry, settings, now: SystemWallClock().now, hasDaemon: !daemon.isAbsent,

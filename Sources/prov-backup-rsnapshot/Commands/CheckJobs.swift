@@ -225,6 +225,7 @@ extension Checklist {
             _ = try HistoryReader(file: file)
             ok("history", "\(file)")
         } catch {
+            guard !error.isPassing else { return note("history", "\(error)") }
             add(
                 "history", "\(error)",
                 hint:

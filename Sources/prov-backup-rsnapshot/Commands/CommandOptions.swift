@@ -24,6 +24,21 @@ struct SettingsOptions: ParsableArguments {
             .map { FilePath($0) }
     }
 
+    /// All times are those of TIME_ZONE, in each command as in the daemon. A wrong one is reported by ``load(note:)``.
+    func validate() {
+        let settings = settings()
+        let service = settings[ServiceSettings.self]
+        guard settings.errors(of: \ServiceSettings.timeZone).isEmpty, !service.timeZone.isEmpty else { return }
+        setenv("TZ", service.timeZone, 1)
+        tzset()
+    }
+
+    private func settings() -> Settings {
+        Settings(
+            .daemon, files: [globalFile, FilePath(config)].compactMap(\.self),
+            environment: ProcessInfo.processInfo.environment)
+    }
+
     /// For requests to the running daemon. Settings that only the daemon needs, such as the LDAP password, are not checked.
     /// - Throws: `CommandFailure` if the files cannot be read or RUNTIME_DIRECTORY is wrong.
     func control() throws -> DaemonControl {
@@ -34,9 +49,7 @@ struct SettingsOptions: ParsableArguments {
     /// A single setting, regardless of errors in other settings.
     /// - Throws: `CommandFailure` if the files cannot be read or this setting is wrong.
     func value<Section: SettingsSection, Value>(of property: KeyPath<Section, Value>) throws -> Value {
-        let settings = Settings(
-            .daemon, files: [globalFile, FilePath(config)].compactMap(\.self),
-            environment: ProcessInfo.processInfo.environment)
+        let settings = settings()
         let errors = settings.errors(of: property)
         guard errors.isEmpty else {
             throw CommandFailure(

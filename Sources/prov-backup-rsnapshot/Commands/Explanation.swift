@@ -28,9 +28,11 @@ struct Explanation: Encodable {
         case hint = "cure"
     }
 
-    /// - Parameter daemon: its status, nil: none runs here; or why this user may not ask it.
+    /// - Parameters:
+    ///   - window: in which requests are carried out; nil: at any time.
+    ///   - daemon: its status, nil: none runs here; or why this user may not ask it.
     init(
-        uid: String, entry: Entry, policy: DecisionPolicy, now: Timestamp,
+        uid: String, entry: Entry, policy: DecisionPolicy, window: TimeWindow?, now: Timestamp,
         daemon: Result<DaemonStatus?, CommandFailure>,
         last: JobLookup.LastJobs, backup: BackupExplanation?
     ) {
@@ -71,6 +73,10 @@ struct Explanation: Encodable {
         case .claim(.delete) where isDeleteDelayed, .resume(.delete) where isDeleteDelayed:
             meaning = "requests delete, and waits: \(deletes?.reason ?? "")"
             hint = "\(WaitingDeletes.hint); for this account alone: \(AccountCommand.provision.text(uid))"
+        case .claim(let operation) where !(window?.contains(now) ?? true):
+            let opening = window?.opening(after: now).local ?? "?"
+            meaning = "requests \(operation), is due, and waits for the WINDOW of its hooks, which opens at \(opening)"
+            hint = "nothing; to process it now: \(AccountCommand.provision.text(uid))"
         case .claim(let operation):
             meaning = "requests \(operation), and is due"
             hint = isRunning ? "nothing; it is in the queue" : start
@@ -249,7 +255,8 @@ struct BackupExplanation: Encodable {
                     .init(
                         copies: found.level == first, lastSuccess: found.lastSuccess,
                         lastCompletion: found.lastCompletion),
-                    provisioned: provisioned, schedule: schedule, timeLimit: settings.backupJobs.timeLimit, now: now)
+                    provisioned: provisioned, schedule: schedule, window: window,
+                    timeLimit: settings.backupJobs.timeLimit, now: now)
             return Level(
                 level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
                 newest: found.snapshots.first.map(\.time), lastGood: found.lastSuccess, schedule: schedule?.description,

@@ -174,8 +174,6 @@ struct JobLookup {
     init(_ files: SettingsOptions) throws {
         self.files = files
         control = try files.control()
-        // A wrong time zone is ignored.
-        if let zone = try? files.value(of: \ServiceSettings.timeZone), !zone.isEmpty { setenv("TZ", zone, 1) }
     }
 
     /// - Returns: the jobs sorted by number, and whether a daemon runs.

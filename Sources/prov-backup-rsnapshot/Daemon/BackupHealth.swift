@@ -165,22 +165,26 @@ final class BackupHealth: Sendable {
     /// - Parameters:
     ///   - provisioned: when the account was added or modified; for the first success. nil: unknown.
     ///   - schedule: nil: the level has none.
+    ///   - window: outside of it no backup begins; nil: at any time.
     ///   - timeLimit: `TIMEOUT`.
     ///   - now: later records were made with a wrong clock and are ignored.
     static func due(
-        _ level: RecordedLevel, provisioned: Timestamp?, schedule: CronSchedule?, timeLimit: Duration, now: Timestamp
+        _ level: RecordedLevel, provisioned: Timestamp?, schedule: CronSchedule?, window: TimeWindow?,
+        timeLimit: Duration, now: Timestamp
     ) -> Timestamp? {
         guard let schedule, let last = level.lastExpected(by: now) ?? provisioned else { return nil }
-        return deadline(after: last, schedule: schedule, timeLimit: timeLimit)
+        return deadline(after: last, schedule: schedule, window: window, timeLimit: timeLimit)
     }
 
-    /// One and a half periods of the schedule after a success, plus the time limit of a backup.
+    /// One and a half periods of the schedule after a success, plus the time limit of a backup and the time for which its window is closed.
     ///
     /// The period is the one at this time, so schedules may omit weekends.
     /// - Returns: nil: the schedule has no later time.
-    static func deadline(after success: Timestamp, schedule: CronSchedule, timeLimit: Duration) -> Timestamp? {
+    static func deadline(
+        after success: Timestamp, schedule: CronSchedule, window: TimeWindow?, timeLimit: Duration
+    ) -> Timestamp? {
         guard let run = schedule.next(after: success), let next = schedule.next(after: run) else { return nil }
-        return run + (next - run) / 2 + timeLimit
+        return (window?.opening(after: run) ?? run) + (next - run) / 2 + timeLimit
     }
 
     /// The recorded state of a level.

@@ -233,8 +233,8 @@ extension DaemonJobs {
                     copies: isFirst, lastSuccess: state.lastSuccess(of: level),
                     lastCompletion: state.lastCompletion(of: level)),
                 provisioned: Timestamp(text: account.status.state),
-                schedule: configuration.backupJobs.schedules[level], timeLimit: configuration.backupJobs.timeLimit,
-                now: clock.now)
+                schedule: configuration.backupJobs.schedules[level], window: configuration.policies[.backup]?.window,
+                timeLimit: configuration.backupJobs.timeLimit, now: clock.now)
         }
         parts.reports.health.noted(
             account: BackupJobs.uid(of: account), level: level, lastSuccess: state?.lastSuccess(of: level), due: due,

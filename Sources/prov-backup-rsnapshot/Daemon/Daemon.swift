@@ -28,7 +28,6 @@ import SystemPackage
         configuration = try files.load()
         try configuration.demandTrust { printError($0) }
         let configuration = configuration
-        if !configuration.service.timeZone.isEmpty { setenv("TZ", configuration.service.timeZone, 1) }
         umask(0o022)
         LoggingSystem.bootstrap { _ in
             let environment = ProcessInfo.processInfo.environment

@@ -21,6 +21,8 @@ import SystemPackage
     let reports: JobReports
     private let current: CurrentConfiguration
     private let host: HandlerHost
+    /// The server of reports listens there until the restart, also when RUNTIME_DIRECTORY has changed.
+    private let reportSocket: String
     private let logger: Logger
 
     init(
@@ -28,6 +30,7 @@ import SystemPackage
     ) {
         let configuration = current.value
         self.current = current
+        reportSocket = configuration.reportSocket.string
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
         self.presence = presence
@@ -50,7 +53,7 @@ import SystemPackage
         let configuration = current.value
         return JobExecutor(
             registry: registry, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
-            reportSocket: configuration.reportSocket.string, events: events, inhibitor: inhibitor,
+            reportSocket: reportSocket, events: events, inhibitor: inhibitor,
             notice: { [logger] in logger.log($0) })
     }
 

@@ -128,14 +128,15 @@ struct JobMail {
     static func text(of job: Job, _ scriptFailures: [String]) -> String {
         let span = JobText.span(job.seconds ?? 0)
         let messages = [job.message].filter { !$0.isEmpty } + scriptFailures
+        let verb = job.verb + (scriptFailures.isEmpty ? "" : ", and its pre or post script failed")
         return
-            (["job \(job.id), \(job.title): \(job.verb)", "  ended \(job.ended?.local ?? "?") after \(span)"]
+            (["job \(job.id), \(job.title): \(verb)", "  ended \(job.ended?.local ?? "?") after \(span)"]
             + messages.map { "  \($0)" }).map(OneLine.of).joined(separator: "\n")
     }
 
     var message: (subject: String, body: String) {
         let count = sections.map(\.count).reduce(0, +)
-        let what = count == 1 ? "1 job failed" : "\(count) jobs failed"
+        let what = count == 1 ? "1 job had failures" : "\(count) jobs had failures"
         let only = count == 1 ? sections.first?.texts.first?.split(separator: "\n").first.map(String.init) : nil
         let of = sections.count == 1 ? sections[0].title.map { ": \($0)" } ?? "" : ""
         return (
@@ -160,7 +161,7 @@ struct JobMail {
     private func text(_ section: MailDigest.Section) -> String {
         var lines = [section.title.map { "Scheduled: \($0)" } ?? "Not scheduled, or of an earlier run"] + section.texts
         let others = section.count - section.texts.count
-        if others > 0 { lines.append("... and \(others) more: prov-backup-rsnapshot jobs list --status Ef") }
+        if others > 0 { lines.append("... and \(others) more: prov-backup-rsnapshot jobs list --status EfA") }
         return lines.joined(separator: "\n")
     }
 
