@@ -1,5 +1,4 @@
 package import EventLoop
-import Synchronization
 import SystemPackage
 
 /// The site's handlers for the events of jobs (specification: rows.md B1 to B13): `DirStartUp.py`, run by a `python3`
@@ -13,8 +12,8 @@ import SystemPackage
 /// of its jobs has ended. If an interpreter is lost, its jobs continue without handlers, and later ones get a new
 /// interpreter.
 ///
-/// - Important: The events of a job are sent one after the other, ``jobStart(_:)`` first and ``jobEnd(_:)`` last.
-///   Jobs without ``jobStart(_:)`` have no handlers.
+/// - Important: The events of a job are sent one after the other, ``EventName/jobStart`` first and
+///   ``EventName/jobEnd`` last. Jobs without the first have no handlers.
 @MainActor public final class EventHandlers {
     private struct Binding {
         let interpreter: Interpreter
@@ -29,14 +28,13 @@ import SystemPackage
     let configuration: EventConfiguration
     let host: any EventHandlerHost
     let notice: NoticeHandler
-    private nonisolated let activity = Atomic(false)
     let clock: any SteadyClock
     /// The interpreter of new jobs; nil: scripting is off.
-    private(set) var current: Interpreter? { didSet { noteActivity() } }
+    private(set) var current: Interpreter?
     var isStopping = false
     /// Why new jobs do not get the handlers of the current script; nil: they do, or there is no script.
     public internal(set) var fault: String?
-    private var bindings: [JobID: Binding] = [:] { didSet { noteActivity() } }
+    private var bindings: [JobID: Binding] = [:]
     private var backoff = InterpreterBackoff()
     /// The interpreter whose loss is already counted.
     private var lastLost: Interpreter?
@@ -65,14 +63,55 @@ import SystemPackage
     }
 
     /// Whether there are handlers, including those that an open job has kept. If not, events need not be sent.
-    public nonisolated var isActive: Bool { activity.load(ordering: .relaxed) }
+    package var isActive: Bool { current != nil || !bindings.isEmpty }
 
-    private func noteActivity() { activity.store(current != nil || !bindings.isEmpty, ordering: .relaxed) }
+    // MARK: - The life of a job
+
+    /// The job was created and scheduled.
+    /// - Returns: the job with the priority and level that the handlers set.
+    func opened(_ job: Job) async -> Job {
+        guard isActive else { return job }
+        let started = job.applying(await jobStart(await host.describe(job, .created, volume: nil)))
+        return started.applying(await jobInit(await host.describe(started, .created, volume: nil)))
+    }
+
+    /// An attempt is about to start. Its priority no longer affects the order of jobs.
+    func aboutToRun(_ job: Job) async -> Job {
+        guard isActive else { return job }
+        return job.applying(await jobRun(await host.describe(job, .created, volume: nil)))
+    }
+
+    /// The job has ended.
+    func ended(_ job: Job, _ status: JobStatus) async {
+        guard isActive else { return }
+        await jobEnd(await host.describe(job, status, volume: nil))
+    }
+
+    /// A new home needs a volume.
+    /// - Parameters:
+    ///   - pool: of the volumes.
+    ///   - volumes: that with the most free space first.
+    /// - Returns: one of the volumes; nil: the daemon chooses.
+    public func newVolume(for job: Job, of pool: String, among volumes: [String]) async -> String? {
+        guard isActive else { return nil }
+        var needing = await host.describe(job, .waitingForNewMedia, volume: volumes.first)
+        needing.pool = pool
+        needing.volumes = volumes.count
+        return await newVolume(needing, volumes: volumes).volumeName
+    }
+
+    /// An archived home has been purged from a volume.
+    public func volumePurged(_ volume: String, of job: Job) async {
+        guard isActive else { return }
+        var purged = await host.describe(job, .running, volume: volume)
+        purged.volumeName = volume
+        await volumePurged(purged)
+    }
 
     // MARK: - Events
 
     /// A job was created. Its handlers are registered here.
-    public func jobStart(_ job: EventJob) async -> EventEffect {
+    package func jobStart(_ job: EventJob) async -> EventEffect {
         let deadline = clock.now + configuration.timeLimit
         while let interpreter = await usableInterpreter() {
             bindings[job.id] = Binding(interpreter: interpreter)
@@ -93,15 +132,15 @@ import SystemPackage
     }
 
     /// The job was scheduled.
-    public func jobInit(_ job: EventJob) async -> EventEffect { await perform(.jobInit, job) }
+    package func jobInit(_ job: EventJob) async -> EventEffect { await perform(.jobInit, job) }
 
     /// The job is about to run: the last event in which its parameters can be changed.
-    public func jobRun(_ job: EventJob) async -> EventEffect { await perform(.jobRun, job) }
+    package func jobRun(_ job: EventJob) async -> EventEffect { await perform(.jobRun, job) }
 
     /// Chooses a volume.
     /// - Parameter volumes: the possible names.
     /// - Returns: ``EventEffect/volumeName`` is one of them, or nil: the daemon chooses.
-    public func newVolume(_ job: EventJob, volumes: [String]) async -> EventEffect {
+    package func newVolume(_ job: EventJob, volumes: [String]) async -> EventEffect {
         var effect = await perform(.newVolume, job)
         if let name = effect.volumeName, !volumes.contains(name) {
             let known = volumes.isEmpty ? "it has none" : volumes.joined(separator: ", ")
@@ -114,10 +153,10 @@ import SystemPackage
     }
 
     /// The archived home on ``EventJob/volumeName`` was purged.
-    public func volumePurged(_ job: EventJob) async { _ = await perform(.volumePurged, job) }
+    package func volumePurged(_ job: EventJob) async { _ = await perform(.volumePurged, job) }
 
     /// The job has ended and its handlers are released.
-    public func jobEnd(_ job: EventJob) async {
+    package func jobEnd(_ job: EventJob) async {
         guard let binding = bindings[job.id] else { return }
         let hasHandler = binding.interpreter.daemonEvents.contains(.jobEnd)
         if binding.isKnown || hasHandler { _ = await deliver(.jobEnd, job) }
@@ -261,6 +300,15 @@ import SystemPackage
         adopt(nil)
         old.forEach(retire)
         while let task = leaving.values.first { await task.value }
+    }
+}
+
+extension Job {
+    fileprivate func applying(_ effect: EventEffect) -> Job {
+        var job = self
+        job.priority = effect.priority ?? priority
+        job.level = effect.level ?? level
+        return job
     }
 }
 

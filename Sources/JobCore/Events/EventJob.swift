@@ -23,6 +23,10 @@ public struct RefusedCommand: Error, Hashable, Sendable, CustomStringConvertible
     /// - Returns: whether there was such a job.
     func cancel(_ id: JobID) async -> Bool
 
+    /// Describes a job for an event.
+    /// - Parameter volume: of the event: the first of those that can be chosen, or the one that was purged; nil: the job's own.
+    func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob
+
     /// Whether a volume of this name exists.
     func volumeExists(_ name: String) async -> Bool
 

@@ -1,4 +1,4 @@
-/// The state machine of an attempt: pre script → work → post script. ``AttemptDriver`` is its driver.
+/// The state machine of an attempt: pre script → work → post script. ``JobExecutor`` is its driver.
 ///
 ///     idle ──► pre ──► body ──► post ──► ended
 ///               └────────────────┘  the work is left out

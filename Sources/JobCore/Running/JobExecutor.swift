@@ -1,6 +1,6 @@
 /// Runs attempts of jobs: calls the handlers, runs the hooks around the work, and updates the registry.
 ///
-/// ``AttemptStateMachine`` decides the next action. ``JobRunner``, or the caller, decides when a job runs.
+/// ``AttemptStateMachine`` decides the next action of an attempt, and this is its driver. ``JobRunner``, or the caller, decides when a job runs.
 @MainActor public struct JobExecutor {
     /// The open jobs.
     public nonisolated let registry: JobRegistry
@@ -12,7 +12,7 @@
     public nonisolated var reportSocket: String?
 
     /// The site's handlers; nil: none.
-    public nonisolated var events: JobEvents?
+    public nonisolated var events: EventHandlers?
     /// Keeps the machine from sleep and shutdown; nil: it is not kept.
     public nonisolated var inhibitor: Inhibitor?
 
@@ -24,7 +24,7 @@
     /// - Parameter notice: called with warnings, such as of leftover processes.
     public nonisolated init(
         registry: JobRegistry, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
-        reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
+        reportSocket: String? = nil, events: EventHandlers? = nil, inhibitor: Inhibitor? = nil,
         clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler = { _ in }
     ) {
         self.registry = registry
@@ -67,6 +67,18 @@
         return wanted
     }
 
+    /// Opens a job and runs an attempt of it. The job is in the registry when this suspends for the first time.
+    /// - Parameters:
+    ///   - note: a line for the job's report, before the attempt.
+    ///   - number, work: as of ``attempt(_:number:_:)``, and it throws the same.
+    public func run(
+        _ job: Job, attempt number: Int, note: String? = nil, _ work: @escaping JobRequest.Work
+    ) async throws -> JobOutcome {
+        let job = await open(job)
+        if let note { registry.write(note, to: job.id, source: .daemon) }
+        return try await attempt(job, number: number, work)
+    }
+
     /// Closes a job.
     public func close(_ job: Job, _ outcome: JobOutcome) async {
         // With the last level and priority of its handlers.
@@ -78,7 +90,7 @@
 
     // MARK: - An attempt
 
-    /// Runs one attempt: pre script, work, post script, as ``AttemptStateMachine`` decides.
+    /// Runs one attempt of an open job: pre script, work, post script, as ``AttemptStateMachine`` decides.
     ///
     /// A cancellation by an operator is an outcome. A cancelled task means that the daemon stops.
     /// - Parameters:
@@ -88,11 +100,10 @@
     public func attempt(
         _ job: Job, number: Int, _ work: @escaping JobRequest.Work
     ) async throws -> JobOutcome {
-        let policy = policies[job.type] ?? JobPolicy()
-        let inhibitor = policy.inhibitsSleep ? inhibitor : nil
+        let inhibitor = policies[job.type]?.inhibitsSleep == true ? inhibitor : nil
         await inhibitor?.hold(for: job.uniqueName)
         do {
-            let outcome = try await attempt(job, number, policy, work)
+            let outcome = try await attemptWhileAwake(job, number, work)
             await inhibitor?.release()
             return outcome
         } catch {
@@ -101,9 +112,8 @@
         }
     }
 
-    private func attempt(
-        _ job: Job, _ number: Int, _ policy: JobPolicy,
-        _ work: @escaping JobRequest.Work
+    private func attemptWhileAwake(
+        _ job: Job, _ number: Int, _ work: @escaping JobRequest.Work
     ) async throws -> JobOutcome {
         let job = await events?.aboutToRun(job) ?? job
         registry.alter(job)
@@ -112,17 +122,147 @@
         await registry.recorded(job.id)
         let attempt = RunningAttempt(
             job, number: number, token: token, reportSocket: reportSocket, registry: registry, runner: runner,
-            clock: clock,
-            notice: notice)
-        let driver = AttemptDriver(
-            attempt, policy: policy, environment: environment, registry: registry, clock: clock, work: work)
+            clock: clock, notice: notice)
+        if isCanceled(job) {
+            registry.endAttempt(job.id, .canceled, pre: .notAvailable, post: .notAvailable)
+            return .canceled
+        }
+        let (signals, source) = AsyncStream<Signal>.makeStream()
+        registry.whenCanceled(job.id) { source.yield(.cancel) }
+        // A task of its own, since a cancelled task receives no signals, and the stop is one of them.
+        let task = Task { try await drive(attempt, signals, source, work) }
         do {
-            let ended = try await driver.run()
-            registry.endAttempt(job.id, ended)
-            return ended.outcome
+            return try await withTaskCancellationHandler {
+                try await task.value
+            } onCancel: {
+                source.yield(.stop)
+            }
         } catch {
             registry.endAttempt(job.id, nil)
             throw error
+        }
+    }
+
+    private func isCanceled(_ job: Job) -> Bool { registry.live(job.id)?.isCanceled ?? false }
+
+    // MARK: - The driver
+
+    /// An event of an attempt: one action runs at a time, and all events arrive in one stream.
+    private enum Signal: Sendable {
+        case preEnded(HookScript.Ended)
+        case bodyEnded(JobOutcome)
+        case postEnded(HookScript.Ended)
+        case cancel
+        case windowClosed
+        /// The daemon stops.
+        case stop
+    }
+
+    private func drive(
+        _ attempt: RunningAttempt, _ signals: AsyncStream<Signal>, _ source: AsyncStream<Signal>.Continuation,
+        _ work: @escaping JobRequest.Work
+    ) async throws -> JobOutcome {
+        let job = attempt.job
+        let hooks = policies[job.type]?.hooks
+        var state = AttemptStateMachine(hasHooks: hooks != nil, skipsJob: hooks?.skipsJob ?? false)
+        var pre = HookScript.Ended(status: .notAvailable)
+        var body: JobOutcome?
+        let window = windowTimer(job, source)
+        defer { window?.cancel() }
+        var stage = start(state.handle(.begin), of: attempt, source, work)
+        for await signal in signals {
+            let action: AttemptStateMachine.Action
+            switch signal {
+            case .stop:
+                stage.cancel()
+                await stage.value
+                throw CancellationError()
+            case .cancel: action = state.handle(.cancel)
+            case .windowClosed: action = state.handle(.windowClosed)
+            case .preEnded(let ended):
+                pre = ended
+                if ended.status == .failed { registry.scriptFailed(job.id, ended.message) }
+                action = state.handle(.preEnded(ended.status))
+            case .bodyEnded(let outcome):
+                let counted = counting(reports: outcome, of: job)
+                body = counted
+                action = state.handle(.bodyEnded(counted.result))
+            case .postEnded(let ended):
+                if ended.status == .failed { registry.scriptFailed(job.id, ended.message) }
+                action = state.handle(.postEnded(ended.status))
+            }
+            switch action {
+            case .nothing: break
+            case .endPre, .cancelBody: stage.cancel()
+            case .runPre, .runBody, .runPost: stage = start(action, of: attempt, source, work)
+            case .finish:
+                let outcome = outcome(of: state, pre, body)
+                registry.endAttempt(job.id, outcome, pre: state.pre, post: state.post)
+                return outcome
+            }
+        }
+        throw CancellationError()
+    }
+
+    private func start(
+        _ action: AttemptStateMachine.Action, of attempt: RunningAttempt, _ source: AsyncStream<Signal>.Continuation,
+        _ work: @escaping JobRequest.Work
+    ) -> Task<Void, Never> {
+        let job = attempt.job
+        switch (action, policies[job.type]?.hooks) {
+        case (.runPre, let hooks?):
+            let script = HookScript.pre(hooks, of: job, environment: environment)
+            return Task { source.yield(.preEnded(await script.run(in: attempt))) }
+        case (.runPost(let pre, let result), let hooks?):
+            let script = HookScript.post(hooks, of: job, pre: pre, result: result, environment: environment)
+            return Task { source.yield(.postEnded(await script.run(in: attempt))) }
+        default:
+            return Task {
+                do {
+                    source.yield(.bodyEnded(try await work(attempt)))
+                } catch let outcome as JobOutcome {
+                    source.yield(.bodyEnded(outcome))
+                } catch is CancellationError {
+                    // Without a cancellation by an operator, the daemon stops and has stopped a resource of the work.
+                    source.yield(isCanceled(job) ? .bodyEnded(.canceled) : .stop)
+                } catch {
+                    source.yield(.bodyEnded(JobOutcome(.failed, message: "\(error)")))
+                }
+            }
+        }
+    }
+
+    /// Only the pre script is ended when the window closes (specification: rows.md D10); a job that has begun continues.
+    private func windowTimer(_ job: Job, _ source: AsyncStream<Signal>.Continuation) -> Task<Void, any Error>? {
+        guard let policy = policies[job.type], policy.hooks != nil, let window = policy.window else { return nil }
+        return Task {
+            try await clock.sleep(until: window.closing(after: clock.now))
+            source.yield(.windowClosed)
+        }
+    }
+
+    /// Of a report and an exit status the more severe one counts (specification: rows.md L8).
+    private func counting(reports outcome: JobOutcome, of job: Job) -> JobOutcome {
+        guard let reported = registry.live(job.id)?.reported, reported.heavier(outcome.result) != outcome.result
+        else { return outcome }
+        let message = "the script itself reported: \(reported.rawValue)"
+        return JobOutcome(
+            reported, message: outcome.message.isEmpty ? message : "\(message); \(outcome.message)",
+            termination: outcome.termination)
+    }
+
+    private func outcome(of state: AttemptStateMachine, _ pre: HookScript.Ended, _ body: JobOutcome?) -> JobOutcome {
+        switch state.job {
+        case .aborted?:
+            guard let body, body.result == .aborted else { return .canceled }
+            return body
+        case .missed? where !state.hasRun, .wrongConfiguration? where !state.hasRun:
+            return JobOutcome(
+                state.job ?? .missed, failureClass: pre.failureClass,
+                message: "the job was not run: "
+                    + (pre.message.isEmpty ? "its window closed during the pre script" : pre.message))
+        default:
+            return body ?? JobOutcome(.unknown, message: "the job told of no outcome")
         }
     }
 }

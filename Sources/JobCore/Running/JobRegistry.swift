@@ -110,6 +110,13 @@
         ended(job, alerts ? place.scriptFailures : [])
     }
 
+    /// Closes a job of a previous run that is not resumed. The message is a line of its report.
+    package func closeInterrupted(_ job: Job, _ outcome: JobOutcome) {
+        open(job)
+        write(outcome.message, to: job.id, source: .daemon)
+        close(job.id, outcome)
+    }
+
     /// Removes the job without an end: the daemon stops, and the job continues at the next start.
     func forget(_ id: JobID) { remove(id) }
 
@@ -143,16 +150,16 @@
         return token
     }
 
-    /// - Parameter ended: nil: it was interrupted.
-    func endAttempt(_ id: JobID, _ ended: AttemptDriver.Ended?) {
+    /// - Parameter outcome: nil: it was interrupted.
+    func endAttempt(_ id: JobID, _ outcome: JobOutcome?, pre: ScriptStatus? = nil, post: ScriptStatus? = nil) {
         let now = clock.now
         guard var place = places[id] else { return }
         if let token = place.token { tokens[token.text] = nil }
         (place.token, place.cancel, place.job.step) = (nil, nil, nil)
         if var attempt = place.job.attempts.popLast() {
-            (attempt.ended, attempt.fate) = (now, ended == nil ? .cutOff : .ended)
-            (attempt.pre, attempt.post) = (ended?.pre, ended?.post)
-            (attempt.result, attempt.message) = (ended?.outcome.result, ended?.outcome.message ?? "")
+            (attempt.ended, attempt.fate) = (now, outcome == nil ? .cutOff : .ended)
+            (attempt.pre, attempt.post) = (pre, post)
+            (attempt.result, attempt.message) = (outcome?.result, outcome?.message ?? "")
             place.job.attempts.append(attempt)
         }
         places[id] = place
@@ -292,6 +299,12 @@ extension JobRegistry.Place {
         job.statuses.append(Job.StatusChange(time: time, letter: status))
     }
 }
+
+/// Called once for every job that ends, for the log, for mail, and to count failures. It must neither block nor fail.
+/// - Parameters:
+///   - job: its record. ``Job/isCanceled``: an operator asked for its end.
+///   - scriptFailures: its pre and post scripts that failed in the last attempt, of which an administrator is told (specification: rows.md D8).
+public typealias JobEndHandler = @Sendable (_ job: Job, _ scriptFailures: [String]) -> Void
 
 /// Records the state of jobs for the registry. It must neither block nor fail, and must not call the registry.
 public protocol JobRecorder: Sendable {

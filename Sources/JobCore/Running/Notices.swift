@@ -20,9 +20,3 @@ public struct CoreNotice: Hashable, Sendable {
 
 /// Called with each notice. It must neither block nor fail.
 public typealias NoticeHandler = @Sendable (CoreNotice) -> Void
-
-/// Called once for every job that ends, for the log, for mail, and to count failures. It must neither block nor fail.
-/// - Parameters:
-///   - job: its record. ``Job/isCanceled``: an operator asked for its end.
-///   - scriptFailures: its pre and post scripts that failed in the last attempt, of which an administrator is told (specification: rows.md D8).
-public typealias JobEndHandler = @Sendable (_ job: Job, _ scriptFailures: [String]) -> Void

@@ -356,7 +356,7 @@ import SystemPackage
     /// - Returns: nil with `TYPE = Script`.
     func purge() async throws -> JobOutcome? {
         guard configuration.script == nil else { return nil }
-        let (events, backup) = (parts.events, configuration.backup)
+        let (handlers, backup) = (parts.handlers, configuration.backup)
         let job = try await submit(
             JobRequest(
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
@@ -365,7 +365,7 @@ import SystemPackage
                 let problems = try await ArchivePurge.run(backup, now: clock.now) { path, volume in
                     attempt.write("the archived home \(path) has been removed")
                     logger.notice("the archived home \(path) has been removed")
-                    await events.volumePurged("\(volume)", of: attempt.job)
+                    await handlers.volumePurged("\(volume)", of: attempt.job)
                 }
                 guard !problems.isEmpty else { return .success }
                 return JobOutcome(

@@ -40,7 +40,7 @@ import SystemPackage
         self.reports = reports
         registry = JobRegistry(recorder: history) { reports.ended($0, scriptFailures: $1) }
         scheduler = JobScheduler(limit: { current.value.scripts.maxJobs })
-        host = HandlerHost(registry: registry)
+        host = HandlerHost(registry: registry, current: current)
         handlers = EventHandlers(configuration.scripts.events, host: host, notice: notice)
         inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)
     }
@@ -53,7 +53,7 @@ import SystemPackage
         let configuration = current.value
         return JobExecutor(
             registry: registry, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
-            reportSocket: reportSocket, events: events, inhibitor: inhibitor,
+            reportSocket: reportSocket, events: handlers, inhibitor: inhibitor,
             notice: { [logger] in logger.log($0) })
     }
 
@@ -72,24 +72,18 @@ import SystemPackage
         }
     }
 
-    var events: JobEvents {
-        JobEvents(handlers) { [surroundings = current.value.surroundings] job, status, volume in
-            await surroundings.describe(job, status, volume: volume)
-        }
-    }
-
     /// The engine's current settings with the objects of this process.
     var engine: Engine.Configuration {
         var engine = current.value.engine
         engine.executor = executor
         // A copy, since the service keeps what it knows of the template.
         if var service = engine.service as? BackupRsnapshotService {
-            service.chooseVolume = { [registry, events] job, pool in
+            service.chooseVolume = { [registry, handlers] job, pool in
                 guard let job = registry.live(job) else { return nil }
                 registry.status(job.id, .waitingForNewMedia)
                 defer { registry.status(job.id, .running) }
                 let names = pool.volumes.map(\.string)
-                return await events.newVolume(for: job, of: pool.name, among: names).map { FilePath($0) }
+                return await handlers.newVolume(for: job, of: pool.name, among: names).map { FilePath($0) }
             }
             engine.service = service
         }
@@ -100,9 +94,13 @@ import SystemPackage
 /// The requests of event handlers (specification: rows.md B5).
 @MainActor final class HandlerHost: EventHandlerHost {
     private let registry: JobRegistry
+    private let current: CurrentConfiguration
     private weak var jobs: DaemonJobs?
 
-    nonisolated init(registry: JobRegistry) { self.registry = registry }
+    nonisolated init(registry: JobRegistry, current: CurrentConfiguration) {
+        self.registry = registry
+        self.current = current
+    }
 
     func serve(_ jobs: DaemonJobs) { self.jobs = jobs }
 
@@ -124,6 +122,10 @@ import SystemPackage
     }
 
     func cancel(_ id: JobID) async -> Bool { registry.cancel(id) }
+
+    func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
+        await current.value.surroundings.describe(job, status, volume: volume)
+    }
 
     func volumeExists(_ name: String) async -> Bool {
         guard let jobs else { return false }

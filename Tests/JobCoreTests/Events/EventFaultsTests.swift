@@ -421,7 +421,7 @@ extension Processes {
                 clock.advance(by: limit)
             }
             try await harness.run(clock: clock, whileStarting: loading) { handlers in
-                #expect(!handlers.isActive)
+                #expect(await !handlers.isActive)
                 #expect(host.log.contains("\(harness.script) cannot be loaded: it was not loaded within \(limit)"))
                 let processes = try harness.processes()
                 #expect(processes == [])
@@ -432,7 +432,7 @@ extension Processes {
         func registersNothing() async throws {
             try harness.write("import bacula\n")
             try await harness.run { handlers in
-                #expect(!handlers.isActive)
+                #expect(await !handlers.isActive)
                 #expect(host.log.contains("has no handlers, so scripting is off"))
                 let processes = try harness.processes()
                 #expect(processes == [])
@@ -443,7 +443,7 @@ extension Processes {
         func exitHangs() async throws {
             try harness.install("    def Exit(self):\n        print('exit')\n        time.sleep(100000)")
             try await harness.run(clock: clock) { handlers in
-                #expect(handlers.isActive)
+                #expect(await handlers.isActive)
                 async let stopped: Void = handlers.stop()
                 try await eventually("Exit is at work") { host.log.contains("handlers: exit") }
                 clock.advance(by: limit)
@@ -460,7 +460,7 @@ extension Processes {
             let place = isScript ? harness.script : harness.scripts
             #expect(chmod(place.string, 0o777) == 0)
             try await harness.run { handlers in
-                #expect(!handlers.isActive)
+                #expect(await !handlers.isActive)
                 #expect(host.notices.count == 1)
                 #expect(host.log.contains("\(place)"))
                 #expect(host.log.contains("chmod go-w \(place): scripting is off"))
@@ -470,7 +470,7 @@ extension Processes {
         @Test("B1 if python3 is missing one notice says so and how to install it")
         func noPython() async throws {
             try harness.install("    def JobStart(self, job): print('run')")
-            try await harness.run(interpreter: "/nowhere/python3") { handlers in #expect(!handlers.isActive) }
+            try await harness.run(interpreter: "/nowhere/python3") { handlers in #expect(await !handlers.isActive) }
             #expect(host.notices.map(\.level) == [.error])
             #expect(host.log.contains("/nowhere/python3 cannot be executed"))
             #expect(host.log.contains("apt-get install python3"))
@@ -481,7 +481,7 @@ extension Processes {
             try harness.install("    def JobStart(self, job): print('run')")
             #expect(mkdir(harness.configuration().moduleDirectory.string, 0o700) == 0)
             #expect(chmod(harness.configuration().moduleDirectory.string, 0o777) == 0)
-            try await harness.run { handlers in #expect(!handlers.isActive) }
+            try await harness.run { handlers in #expect(await !handlers.isActive) }
             #expect(host.log.contains("\(harness.configuration().moduleDirectory): can be written by others"))
         }
     }

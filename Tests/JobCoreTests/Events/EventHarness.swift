@@ -41,6 +41,12 @@ nonisolated final class RecordingHost: EventHandlerHost {
         return runningJobs.contains(id)
     }
 
+    func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
+        var described = EventHarness.job(status: status)
+        described.job = job
+        return described
+    }
+
     func volumeExists(_ name: String) async -> Bool { volumes.contains(name) }
 
     func write(_ line: String, to job: JobID) { state.withLock { $0.reports[job, default: []].append(line) } }

@@ -21,12 +21,7 @@ import Testing
             """)
         try await events.run { handlers in
             var executor = bench.executor()
-            executor.events = JobEvents(handlers) { job, status, _ in
-                EventJob(
-                    job, status: status, storage: "", catalog: "",
-                    catalogResource: CatalogResource(
-                        base: "", address: "", bindDN: "", socket: "", port: 0, vendor: ""))
-            }
+            executor.events = handlers
             let runner = JobRunner(
                 executor: { [executor] in executor }, ids: bench.ids, scheduler: JobScheduler(), slots: { 1 })
             let job = try #require(try await runner.submit(bench.request { _ in .success }))
