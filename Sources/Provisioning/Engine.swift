@@ -4,7 +4,7 @@ public import Logging
 
 /// The provisioning engine: watches the entries, provisions the accounts, and answers questions about both.
 ///
-///     entry ──► Watcher ──► Reconciler ──► AccountReconciler ──► EntryWriter ──► entry
+///     entry ──► Watcher ──► Reconciler ──► AccountReconciler ──► AccountEntries ──► entry
 @MainActor public final class Engine {
     /// The settings of the engine.
     public struct Configuration: Sendable {
@@ -56,18 +56,13 @@ public import Logging
         }
     }
 
-    private let configuration: @MainActor () -> Configuration
-    private let deletes: HourlyLimit
-    private let clock: any WallClock
-    private let logger: Logger
+    private let context: EngineContext
     private let availability: LDAPAvailability
     private let login: LDAPLogin
     /// The persistent search has a connection of its own.
     private let watchLink: LDAPLink
-    private let workLink: LDAPLink
     let reconciler: Reconciler
     let liveness = SearchLiveness()
-    private let scheduler: JobScheduler
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
@@ -90,43 +85,27 @@ public import Logging
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
         logger: Logger
     ) {
-        self.configuration = configuration
-        self.scheduler = scheduler
-        self.deletes = deletes
-        self.clock = clock
-        self.logger = logger
         availability = LDAPAvailability(configuration, logger: logger)
         login = LDAPLogin(configuration, availability: availability, clock: clock)
         watchLink = LDAPLink(name: "watch", login: login, availability: availability, clock: clock)
-        workLink = LDAPLink(name: "work", login: login, availability: availability, clock: clock)
-        reconciler = Reconciler(
-            { [workLink] start in
-                AccountReconciler(
-                    configuration(), link: workLink, ids: ids, scheduler: scheduler, deletes: deletes, clock: clock,
-                    start: start, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
-            }, slots: { configuration().slots }, scheduler: scheduler, liveness: liveness, seen: seen, bound: bound,
-            clock: clock, logger: logger)
+        context = EngineContext(
+            configuration: configuration,
+            link: LDAPLink(name: "work", login: login, availability: availability, clock: clock), ids: ids,
+            scheduler: scheduler, deletes: deletes, planPrinter: planPrinter, clock: clock,
+            isClockDoubted: isClockDoubted, logger: logger)
+        reconciler = Reconciler(context, liveness: liveness, seen: seen, bound: bound)
     }
 
     /// For the work of the service's other jobs.
-    private var reader: AccountReader { AccountReader(link: workLink, scope: configuration().scope) }
+    private var entries: AccountEntries { AccountEntries(link: context.link, scope: context.configuration().scope) }
 
-    private func watcher() -> Watcher {
-        let configuration = configuration()
-        return Watcher(
-            persistLink: watchLink, liveness: liveness,
-            reader: AccountReader(link: workLink, scope: configuration.scope), timing: configuration.timing,
-            // The link waits for a server that is unreachable; a search that ended is restarted soon.
-            retry: RetryPolicy(
-                maximumAttempts: .max, delay: min(.seconds(1), configuration.ldapRetry.delay),
-                maximumDelay: configuration.ldapRetry.maximumDelay), clock: clock, logger: logger)
-    }
+    private func watcher() -> Watcher { Watcher(context, link: watchLink, liveness: liveness) }
 
     // MARK: - Running
 
     /// Watches and provisions until ``stop(grace:cancelTimeout:others:)``.
     public func start() {
-        watching = Task { [watcher = watcher(), reconciler, logger] in
+        watching = Task { [watcher = watcher(), reconciler, logger = context.logger] in
             do {
                 try await watcher.run { await reconciler.handle($0) }
             } catch is CancellationError {
@@ -156,7 +135,7 @@ public import Logging
     /// types. To be called before ``start()``, or once later if the history could not be read then.
     public func recover(_ interrupted: [Job]) async {
         // A guess: an account that is not there is searched by its entryUUID.
-        let base = reader.scope.base
+        let base = entries.scope.base
         reconciler.recover(interrupted.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
     }
 
@@ -165,9 +144,9 @@ public import Logging
     public func reload() {
         watching?.cancel()
         login.startOver {
-            for link in [watchLink, workLink] { link.reconnect() }
+            for link in [watchLink, context.link] { link.reconnect() }
         }
-        scheduler.readLimits()
+        context.scheduler.readLimits()
         if watching != nil { start() }
     }
 
@@ -181,11 +160,11 @@ public import Logging
         watching?.cancel()
         async let ended: Void = others()
         watchLink.stop()
-        await reconciler.stop(GracefulStop(grace: grace, cancelTimeout: cancelTimeout)) { [workLink] in
-            await workLink.stop()
+        await reconciler.stop(GracefulStop(grace: grace, cancelTimeout: cancelTimeout)) { [context] in
+            await context.link.stop()
         }
         await ended
-        workLink.stop()
+        context.link.stop()
         login.stop()
     }
 
@@ -199,7 +178,7 @@ public import Logging
     public func snapshot() async -> EngineSnapshot {
         var snapshot = reconciler.snapshot()
         snapshot.isLDAPAvailable = availability.isAvailable
-        snapshot.deletes = deletes.summary
+        snapshot.deletes = context.deletes.summary
         snapshot.refusedCredentials = availability.refusal
         return snapshot
     }
@@ -212,7 +191,7 @@ public import Logging
 
     /// Tries once to connect to an LDAP server, without waiting for one.
     /// - Throws: what each server answered.
-    public func reachLDAP() async throws(LDAPError) { try await workLink.tryOnce() }
+    public func reachLDAP() async throws(LDAPError) { try await context.link.tryOnce() }
 
     // MARK: - Accounts, for the service's other jobs
 
@@ -226,32 +205,32 @@ public import Logging
     public func accounts(
         where condition: Filter? = nil, attributes: [AttributeName], ofAllHosts: Bool = false
     ) -> AccountList {
-        let scope = ofAllHosts ? reader.scope.ofAllHosts : reader.scope
+        let scope = ofAllHosts ? entries.scope.ofAllHosts : entries.scope
         return AccountList(
-            reader: reader, filter: .and([scope.accounts] + (condition.map { [$0] } ?? [])), attributes: attributes)
+            entries: entries, filter: .and([scope.accounts] + (condition.map { [$0] } ?? [])), attributes: attributes)
     }
 
     /// The accounts of this daemon with a request that waits or is being worked on.
     /// - Parameter attributes: besides those of the protocol.
     public func pendingAccounts(attributes: [AttributeName]) -> AccountList {
-        AccountList(reader: reader, filter: reader.scope.pending, attributes: attributes)
+        AccountList(entries: entries, filter: entries.scope.pending, attributes: attributes)
     }
 
     /// The accounts of this daemon whose last request failed, according to their ReturnValue; nil where entries have no ReturnValue.
     /// - Parameter attributes: besides those of the protocol.
     public func failedAccounts(attributes: [AttributeName]) -> AccountList? {
-        reader.scope.failed.map { AccountList(reader: reader, filter: $0, attributes: attributes) }
+        entries.scope.failed.map { AccountList(entries: entries, filter: $0, attributes: attributes) }
     }
 
     /// Whether other daemons may work on the same accounts (attribute CLAIM).
-    public var sharesAccounts: Bool { reader.scope.names.claim != nil }
+    public var sharesAccounts: Bool { entries.scope.names.claim != nil }
 
     /// Reads one account; nil when it is gone, or no longer this daemon's. Waits for an LDAP server, until the calling task is cancelled.
     /// - Throws: `CancellationError`, or the server's refusal as a `LDAPError`.
     public func account(_ key: AccountKey, attributes: [AttributeName]) async throws -> Account? {
-        let reader = reader
-        return try await reader.entry(key, attributes: attributes, meeting: reader.scope.accounts)
-            .flatMap { Account($0, names: reader.scope.names) }
+        let entries = entries
+        return try await entries.entry(key, attributes: attributes, meeting: entries.scope.accounts)
+            .flatMap { Account($0, names: entries.scope.names) }
     }
 
     /// Other accounts with the same value of an attribute, of any host.
@@ -259,9 +238,9 @@ public import Logging
     public func others(
         than account: Account, withSame attribute: AttributeName, attributes: [AttributeName]
     ) async throws -> [Account] {
-        try await reader.others(
+        try await entries.others(
             than: account.key.uuid, with: account.entry[attribute], of: attribute, attributes: attributes
-        ).compactMap { Account($0, names: reader.scope.names) }
+        ).compactMap { Account($0, names: entries.scope.names) }
     }
 
     /// Writes attributes that a service keeps in an account's entry besides provisioning: reads the entry, asks `change` for modifications, and
@@ -278,33 +257,33 @@ public import Logging
         to key: AccountKey, reading attributes: [AttributeName],
         _ change: @Sendable (Entry) -> [Modification]
     ) async throws {
-        try await EntryWriter(reader: reader).write(to: key, reading: attributes, change)
+        try await entries.write(to: key, reading: attributes, change)
     }
 
     /// Takes an exclusion key: until its attempt ends, no other job works on accounts with this value of the service's unique attribute.
     /// - Returns: false when another job has it.
     public func acquire(_ value: String, of attribute: AttributeName, for job: JobID) -> Bool {
-        scheduler.acquire([JobSubject(attribute, value)], for: .job(job))
+        context.scheduler.acquire([JobSubject(attribute, value)], for: .job(job))
     }
 }
 
-extension AccountReconciler {
-    fileprivate init(
-        _ configuration: Engine.Configuration, link: LDAPLink, ids: JobIDSource?, scheduler: JobScheduler,
-        deletes: HourlyLimit, clock: any WallClock, start: Timestamp,
-        isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: (@Sendable (String) -> Void)?
-    ) {
-        let reader = AccountReader(link: link, scope: configuration.scope)
-        let writer = EntryWriter(reader: reader)
-        self.init(
-            reader: reader, writer: writer,
-            outcomes: OutcomeWriter(
-                writer: writer, executor: configuration.executor, names: configuration.policy.names,
-                retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
-            service: configuration.service, retry: configuration.jobRetry, ids: ids,
-            executor: configuration.executor, scheduler: scheduler, deletes: deletes, clock: clock,
-            start: start, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
-    }
+/// What the parts of an engine share.
+@MainActor struct EngineContext {
+    /// The current settings; work that has begun keeps those it began with.
+    let configuration: @MainActor () -> Engine.Configuration
+    /// For everything but the persistent search.
+    let link: LDAPLink
+    /// nil for a dry run, in which no job starts.
+    let ids: JobIDSource?
+    let scheduler: JobScheduler
+    /// How many accounts may be deleted within an hour.
+    let deletes: HourlyLimit
+    /// For a dry run: called with each plan, and nothing is done.
+    let planPrinter: (@Sendable (String) -> Void)?
+    let clock: any WallClock
+    /// Whether the clock may be wrong.
+    let isClockDoubted: @Sendable () -> Bool
+    let logger: Logger
 }
 
 /// The state of the engine at one moment.

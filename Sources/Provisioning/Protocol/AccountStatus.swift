@@ -58,7 +58,7 @@ public struct AccountStatus: Hashable, Sendable {
         if !hidden.isEmpty {
             return (
                 "the LDAP server does not show its \(hidden.map(\.description).joined(separator: " and "))",
-                AccountReader.hiddenHint
+                AccountEntries.hiddenHint
             )
         }
         let modes = ProvisioningMode.all.map(\.description).joined(separator: ", ")
@@ -86,7 +86,7 @@ public struct AccountStatus: Hashable, Sendable {
 /// An account as it was read, for a service's other jobs.
 public struct Account: Hashable, Sendable {
     /// The provisioning attributes.
-    public let status: AccountStatus
+    public internal(set) var status: AccountStatus
     /// The entry, with the attributes that were asked for and those of the protocol.
     public let entry: Entry
 

@@ -80,15 +80,14 @@ enum ReconcileResult: Sendable {
 
 /// The progress of a reconcile.
 enum ReconcileProgress: Sendable {
-    /// ``AccountMemory/lastJob`` has been used or closed.
-    case lastJobHandled
+    /// ``AccountMemory/lastJob`` has been closed.
+    case lastJobClosed
+    /// An attempt begins. The registry has its job before anything else happens, and the last job is this one.
     case started(JobSummary)
     case step(String)
     case wrote(csn: AttributeValue)
     case ended(ProvisioningExitCode)
 }
-
-typealias ProgressListener = @Sendable (ReconcileProgress) async -> Void
 
 /// The outcome of a job that has ended, to be written to the entry.
 struct AccountOutcome: Sendable {

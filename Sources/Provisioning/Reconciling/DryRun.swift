@@ -5,8 +5,9 @@ import LDAP
 extension AccountReconciler {
     /// Prints the plan for an account, as lines of text.
     func printPlan(
-        _ decision: Decision, _ status: AccountStatus, _ entry: Entry, to output: @Sendable (String) -> Void
+        _ decision: Decision, _ account: Account, to output: @Sendable (String) -> Void
     ) async throws -> ReconcileResult {
+        let status = account.status
         switch decision {
         case .leave: break
         case .wait(let start):
@@ -17,21 +18,19 @@ extension AccountReconciler {
         case .refuse(let failure):
             output("\(status.dn): would be refused: \(failure)")
         case .claim(let operation):
-            await output(plan(operation, status, entry, claims: true))
+            await output(plan(operation, account, claims: true))
         case .resume(let operation):
-            await output(plan(operation, status, entry, claims: false))
+            await output(plan(operation, account, claims: false))
         }
         return .done
     }
 
-    private func plan(
-        _ operation: Operation, _ status: AccountStatus, _ entry: Entry, claims: Bool
-    ) async -> String {
-        var lines = ["\(status.dn): \(operation)\(claims ? "" : " (resumed)")"]
-        if claims { lines.append("  claim: \(EntryWrite.claim(status, holder: nil, names: policy.names))") }
+    private func plan(_ operation: Operation, _ account: Account, claims: Bool) async -> String {
+        var lines = ["\(account.status.dn): \(operation)\(claims ? "" : " (resumed)")"]
+        if claims { lines.append("  claim: \(EntryWrite.claim(account.status, holder: nil, names: names))") }
         do {
             let request = ProvisioningRequest(
-                operation: operation, entry: entry, job: JobID(0), attempt: claims ? 1 : 2)
+                operation: operation, entry: account.entry, job: JobID(0), attempt: claims ? 1 : 2)
             for step in try await service.plan(request) {
                 lines.append("  \(step.name):")
                 let preview = await BlockingWork.run { step.preview }

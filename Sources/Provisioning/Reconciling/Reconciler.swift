@@ -5,23 +5,20 @@ import Logging
 
 /// Reconciles accounts when the ``JobScheduler`` starts them: one reconcile at a time for each account.
 @MainActor final class Reconciler {
-    /// Made for each account that starts, with the current configuration.
-    private let makeReconciler: @MainActor (_ start: Timestamp) -> AccountReconciler
-    /// When the engine started, by the clock as it is set now.
-    private var start: Timestamp
-    private let scheduler: JobScheduler
-    private let slots: @MainActor () -> Int
+    private let context: EngineContext
+    private var scheduler: JobScheduler { context.scheduler }
+    private var clock: any WallClock { context.clock }
+    private var logger: Logger { context.logger }
+    private let liveness: SearchLiveness
     /// The class of accounts in the scheduler.
     private lazy var jobClass = addClass()
-    private let liveness: SearchLiveness
-    private let clock: any WallClock
-    private let logger: Logger
+    /// When the engine started, by the clock as it is set now.
+    private var start: Timestamp
 
     /// Of accounts that wait or run.
     private var dns: LastKnownDNs
     private var running: [EntryUUID: Running] = [:]
     private let registry: JobRegistry
-    private let deletes: HourlyLimit
     /// The jobs that wait for their next attempt.
     private var retrying: [Scheduler.Key: JobID] = [:]
     private var memories: [EntryUUID: AccountMemory] = [:]
@@ -51,33 +48,21 @@ import Logging
         var outcome: ProvisioningExitCode?
     }
 
-    init(
-        _ accountReconciler: @escaping @MainActor (_ start: Timestamp) -> AccountReconciler,
-        slots: @escaping @MainActor () -> Int,
-        scheduler: JobScheduler, liveness: SearchLiveness, seen: SeenVersions, bound: Int, clock: any WallClock,
-        logger: Logger
-    ) {
-        start = clock.now
-        let first = accountReconciler(start)
-        makeReconciler = accountReconciler
-        self.slots = slots
-        self.scheduler = scheduler
+    init(_ context: EngineContext, liveness: SearchLiveness, seen: SeenVersions, bound: Int) {
+        self.context = context
         self.liveness = liveness
         self.seen = seen
         self.bound = bound
-        (registry, deletes) = (first.executor.registry, first.deletes)
-        dns = LastKnownDNs(base: first.reader.scope.base)
-        self.clock = clock
-        self.logger = logger
+        start = context.clock.now
+        let configuration = context.configuration()
+        registry = configuration.executor.registry
+        dns = LastKnownDNs(base: configuration.scope.base)
     }
-
-    /// With the current settings.
-    private func accountReconciler() -> AccountReconciler { makeReconciler(start) }
 
     private func addClass() -> Int {
         scheduler.addClass(
-            JobScheduler.Owner { [slots] in
-                JobClass(limit: slots(), isPreferred: true)
+            JobScheduler.Owner { [context] in
+                JobClass(limit: context.configuration().slots, isPreferred: true)
             } begin: { [weak self, weak scheduler] key, due in
                 guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler?.finish(key) }
                 self.start(uuid, due)
@@ -105,7 +90,7 @@ import Logging
     func recover(_ interrupted: [Job], dn: (Job) -> DN) {
         for job in interrupted.sorted(by: { $0.id > $1.id }) {
             guard let uuid = job.subject.account, memories[uuid] == nil, running[uuid] == nil else {
-                accountReconciler().outcomes.closeInterrupted(
+                registry.closeInterrupted(
                     job,
                     JobOutcome(.failed, message: "not resumed: the account has a later job, or the job has no account"))
                 continue
@@ -217,13 +202,10 @@ import Logging
             return
         }
         interruptionChecks[uuid] = false
-        let (memory, ignoringDate) = (memories[uuid] ?? AccountMemory(), urgent[uuid] != nil)
-        Task { [accountReconciler = accountReconciler(), logger] in
+        Task { [account = reconciler(of: key), logger] in
             var hasWork = false
             do {
-                hasWork = try await withLogger(logger) { _ in
-                    try await accountReconciler.hasWork(on: key, memory, ignoringDate: ignoringDate)
-                }
+                hasWork = try await withLogger(logger) { _ in try await account.hasWork() }
             } catch {
                 logger.debug("\(key.dn) cannot be read while another job works on it: \(error)")
             }
@@ -255,20 +237,12 @@ import Logging
         }
         // The reconcile that starts now sees all changes until now.
         scheduler.forgetOffers(of: Self.key(of: uuid))
-        let now = max(clock.now, due)
         let memory = memories[uuid] ?? AccountMemory()
-        let (ignoringDate, seen) = (urgent[uuid] != nil, seen.version(of: uuid, now: clock.now))
         running[uuid] = Running(
-            task: Task { [accountReconciler = accountReconciler(), logger] in
+            task: Task { [account = reconciler(of: key, now: max(clock.now, due)), logger] in
                 let result: ReconcileResult?
                 do {
-                    result = try await withLogger(logger) { _ in
-                        try await accountReconciler.reconcile(
-                            key, memory, seen: seen, now: now, ignoringDate: ignoringDate
-                        ) {
-                            await self.note($0, of: uuid)
-                        }
-                    }
+                    result = try await withLogger(logger) { _ in try await account.reconcile() }
                 } catch is CancellationError {
                     result = nil
                 } catch let error as StateFileError {
@@ -282,10 +256,23 @@ import Logging
             })
     }
 
+    /// With the current settings.
+    /// - Parameter now: for delays between attempts; nil: by the clock.
+    private func reconciler(of key: AccountKey, now: Timestamp? = nil) -> AccountReconciler {
+        AccountReconciler(
+            context, key, memories[key.uuid] ?? AccountMemory(), seen: seen.version(of: key.uuid, now: clock.now),
+            start: start, now: now ?? clock.now, ignoringDate: urgent[key.uuid] != nil
+        ) {
+            self.note($0, of: key.uuid)
+        }
+    }
+
     private func note(_ progress: ReconcileProgress, of uuid: EntryUUID) {
         switch progress {
-        case .lastJobHandled: memories[uuid]?.lastJob = .none
-        case .started(let summary): running[uuid]?.summary = summary
+        case .lastJobClosed: memories[uuid]?.lastJob = .none
+        case .started(let summary):
+            memories[uuid]?.lastJob = .none
+            running[uuid]?.summary = summary
         case .step(let name): running[uuid]?.summary?.step = name
         case .wrote(let csn):
             ownWrites.insert(csn)
@@ -362,7 +349,7 @@ import Logging
         if case .retry(let record) = result { reconcileWhenCanceled(record.job, uuid) }
         if due == nil {
             dns.forget(uuid)
-            deletes.withdraw(uuid.description)
+            context.deletes.withdraw(uuid.description)
         }
         var continues = memory.record != nil || due.map { $0 <= clock.now } ?? false
         if case .lockedElsewhere = result { continues = true }
@@ -390,7 +377,7 @@ import Logging
     }
 
     private func retryDelay(_ memory: AccountMemory) -> Duration {
-        let retry = accountReconciler().retry
+        let retry = context.configuration().jobRetry
         var generator = SystemRandomNumberGenerator()
         return retry.delay(afterAttempt: memory.requeues, using: &generator) ?? retry.maximumDelay
     }

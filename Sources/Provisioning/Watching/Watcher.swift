@@ -29,26 +29,28 @@ import Logging
     typealias Sink = @Sendable (ChangeNotification) async -> Void
 
     /// The persistent search has a connection of its own.
-    private let persistLink: LDAPLink
+    private let link: LDAPLink
     private let liveness: SearchLiveness
-    let reader: AccountReader
+    private let entries: AccountEntries
     private let timing: Timing
     private let retry: RetryPolicy
     private let clock: any WallClock
     private let logger: Logger
     private var isListing = false
 
-    init(
-        persistLink: LDAPLink, liveness: SearchLiveness, reader: AccountReader, timing: Timing, retry: RetryPolicy,
-        clock: any WallClock, logger: Logger
-    ) {
-        self.persistLink = persistLink
+    /// With the current settings.
+    init(_ context: EngineContext, link: LDAPLink, liveness: SearchLiveness) {
+        let configuration = context.configuration()
+        self.link = link
         self.liveness = liveness
-        self.reader = reader
-        self.timing = timing
-        self.retry = retry
-        self.clock = clock
-        self.logger = logger
+        entries = AccountEntries(link: context.link, scope: configuration.scope)
+        timing = configuration.timing
+        // The link waits for a server that is unreachable; a search that ended is restarted soon.
+        retry = RetryPolicy(
+            maximumAttempts: .max, delay: min(.seconds(1), configuration.ldapRetry.delay),
+            maximumDelay: configuration.ldapRetry.maximumDelay)
+        clock = context.clock
+        logger = context.logger
     }
 
     /// Sends change notifications until the task is cancelled.
@@ -66,7 +68,7 @@ import Logging
     /// - Throws: `CancellationError`, or an `LDAPError`, also when the server does not return the entryUUID of an entry.
     func list(_ sink: Sink) async throws {
         var nameless: DN?
-        try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
+        try await entries.forEach(entries.scope.pending, attributes: Self.attributes) { entry in
             guard let uuid = entry.uuid else {
                 nameless = nameless ?? entry.dn
                 return
@@ -77,7 +79,7 @@ import Logging
         guard let nameless else { return }
         throw LDAPError(
             .insufficientAccessRights, operation: "read \(nameless)", server: "the LDAP server",
-            diagnostic: AccountReader.hidden([AttributeNames.entryUUID]))
+            diagnostic: AccountEntries.hidden([AttributeNames.entryUUID]))
     }
 
     /// One list at a time, since a server keeps one paged search for each connection, and a sink may hold a list back for long. A second one is
@@ -125,16 +127,16 @@ import Logging
 
     /// Follows the persistent search until it ends, which is always with an error.
     private func persist(_ sink: Sink, refreshed: () -> Void) async throws -> LDAPError {
-        let connection = try await persistLink.connection()
-        let scope = reader.scope
+        let connection = try await link.connection()
+        let scope = entries.scope
         let pending = SearchRequest(
             base: scope.base, filter: scope.pending, attributes: [AttributeNames.entryCSN])
-        let guardian = Task { [persistLink, liveness, clock, logger] in
+        let guardian = Task { [link, liveness, clock, logger] in
             try await liveness.waitForSilence(by: clock)
             let silence =
                 "it reported no change for \(SearchLiveness.longestSilence) after a change by the daemon itself"
             logger.warning("restarting the persistent search: \(silence)")
-            persistLink.drop(
+            link.drop(
                 connection,
                 because: LDAPError(
                     .unavailable, operation: "content synchronization of \(scope.base)",
@@ -153,7 +155,7 @@ import Logging
                     for uuid in uuids { await sink(.noLongerPending(uuid)) }
                 case .refreshDone:
                     isRefreshed = true
-                    persistLink.noteSuccess()
+                    link.noteSuccess()
                     refreshed()
                 case .unchanged:
                     break
@@ -167,9 +169,9 @@ import Logging
             try Task.checkCancellation()
             if error.code == .unavailableCriticalExtension, timing.detection == .auto {
                 connection.close()
-                persistLink.noteSuccess()
+                link.noteSuccess()
             } else {
-                persistLink.drop(connection, because: error)
+                link.drop(connection, because: error)
             }
             return error
         }

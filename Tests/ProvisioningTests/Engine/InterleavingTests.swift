@@ -150,7 +150,11 @@ import Testing
                 try await harness.expectMode("added", of: "4000002")
                 clock.advance(to: midnight)
                 try await harness.add("4000003")
-                try await harness.expectMode("added", of: "4000003")
+                try await eventually("4000003 becomes added") {
+                    // If the search has not reported the last change yet, it is restarted after a delay.
+                    clock.advance(to: clock.now + .milliseconds(200))
+                    return try await harness.mode("4000003") == "added"
+                }
             }
             #expect(try await harness.mode("4000001") == "add")
         }

@@ -1,9 +1,25 @@
 import LDAP
 
-/// Reads accounts. Each call is one request, repeated when the connection is lost.
-@MainActor struct AccountReader {
+/// The result of a compare-and-set.
+enum WriteResult: Hashable, Sendable {
+    /// With the new entryCSN, where the server returned it.
+    case written(csn: AttributeValue?)
+    /// The entry is not as it was read: someone else has changed it.
+    case lost
+    /// The entry still waits for this outcome, but others change it again and again, or the server returns older versions of it.
+    case contended(tries: Int)
+    /// The entry does not exist any more.
+    case gone
+    /// The server refuses the write, and would refuse it again.
+    case refused(LDAPError)
+}
+
+/// Reads and writes the entries of accounts. Each call is repeated when the connection is lost; a write of unknown outcome is resolved by a read.
+@MainActor struct AccountEntries {
     let link: LDAPLink
     let scope: WatchScope
+
+    // MARK: - Reading
 
     /// Reads an entry by its DN, or by its entryUUID if it was renamed. If the server does not return the entryUUID, the DN alone counts.
     /// - Parameter condition: a further condition; an entry that does not meet it counts as gone.
@@ -52,18 +68,6 @@ import LDAP
         return others
     }
 
-    /// The operational attributes that the protocol needs and the server did not return.
-    nonisolated static func hiddenAttributes(of entry: Entry) -> [AttributeName] {
-        [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
-    }
-
-    /// Why an entry without them cannot be worked on.
-    nonisolated static func hidden(_ attributes: [AttributeName]) -> String {
-        "the LDAP server does not return its \(attributes.map(\.description).joined(separator: " and ")); \(hiddenHint)"
-    }
-    nonisolated static let hiddenHint =
-        "let the access rules show them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)"
-
     /// - Parameter dn: nil: searches the whole subtree.
     private func first(
         _ filter: Filter, _ attributes: [AttributeName], at dn: DN? = nil, on connection: LDAPConnection
@@ -80,6 +84,108 @@ import LDAP
             return nil
         }
     }
+
+    /// The operational attributes that the protocol needs and the server did not return.
+    nonisolated static func hiddenAttributes(of entry: Entry) -> [AttributeName] {
+        [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
+    }
+
+    /// Why an entry without them cannot be worked on.
+    nonisolated static func hidden(_ attributes: [AttributeName]) -> String {
+        "the LDAP server does not return its \(attributes.map(\.description).joined(separator: " and ")); \(hiddenHint)"
+    }
+    nonisolated static let hiddenHint =
+        "let the access rules show them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)"
+
+    // MARK: - Writing
+
+    /// Writes until the outcome is known, also over lost connections: a compare-and-set may be repeated, and when the repeated one is lost,
+    /// the entry tells whether the first one was carried out.
+    /// - Throws: `CancellationError` when the daemon stops first. Then the outcome may be unknown, and the next start decides from the entry.
+    func write(_ write: EntryWrite, to key: AccountKey) async throws -> WriteResult {
+        var dn = key.dn
+        var isOutcomeUnknown = false
+        while true {
+            let connection = try await link.connection()
+            do throws(LDAPError) {
+                let after = try await connection.modify(
+                    dn, write.modifications, asserting: write.assertion, postRead: [AttributeNames.entryCSN])
+                link.noteSuccess()
+                return .written(csn: after?[AttributeNames.entryCSN].first)
+            } catch {
+                try Task.checkCancellation()
+                switch error.code {
+                case .noSuchAttribute, .assertionFailed:
+                    return isOutcomeUnknown ? try await resolveUnknownOutcome(write, key) : .lost
+                case .noSuchObject:
+                    guard let entry = try await self.entry(key, attributes: []), entry.dn != dn else { return .gone }
+                    dn = entry.dn
+                case _ where error.isRetryable:
+                    isOutcomeUnknown = true
+                    link.drop(connection, because: error)
+                default:
+                    return .refused(error)
+                }
+            }
+            try Task.checkCancellation()
+        }
+    }
+
+    /// Writes the outcome of a job. Others may change the entry while the job runs (a server may record each login, for example), as long as
+    /// the entry still waits for this outcome: then it is read by its entryUUID, and the outcome is written under the entryCSN that was read.
+    func writeOutcome(_ write: EntryWrite, to key: AccountKey) async throws -> WriteResult {
+        var (write, key) = (write, key)
+        for _ in 0..<Self.triesAtOnce {
+            let result = try await self.write(write, to: key)
+            guard result == .lost else { return result }
+            guard let entry = try await self.entry(key, attributes: []) else { return .gone }
+            guard let status = AccountStatus(entry, names: scope.names) else { return .lost }
+            if EntryVersion.isOlder(status.csn, than: write.csn) { break }
+            guard let next = write.following(status) else { return .lost }
+            (write, key) = (next, status.key)
+        }
+        return .contended(tries: Self.triesAtOnce)
+    }
+
+    private static let triesAtOnce = 3
+
+    private static let mostLosses = 20
+
+    /// See ``Engine/write(to:reading:_:)``.
+    func write(
+        to key: AccountKey, reading attributes: [AttributeName], _ change: (Entry) -> [Modification]
+    ) async throws {
+        let ours = scope.accounts
+        var losses = 0
+        while true {
+            guard let entry = try await self.entry(key, attributes: attributes, meeting: ours) else {
+                throw AccountGone(dn: key.dn)
+            }
+            let modifications = change(entry)
+            guard !modifications.isEmpty else { return }
+            let connection = try await link.connection()
+            do throws(LDAPError) {
+                try await connection.modify(entry.dn, modifications)
+                return link.noteSuccess()
+            } catch {
+                try Task.checkCancellation()
+                switch error.code {
+                case .noSuchAttribute, .attributeOrValueExists, .noSuchObject:
+                    losses += 1
+                    // So many lost races in a row mean something else: an attribute that may be read and not written.
+                    if losses == Self.mostLosses { throw error }
+                case _ where error.isRetryable: link.drop(connection, because: error)
+                default: throw error
+                }
+            }
+        }
+    }
+
+    private func resolveUnknownOutcome(_ write: EntryWrite, _ key: AccountKey) async throws -> WriteResult {
+        guard let entry = try await self.entry(key, attributes: []) else { return .gone }
+        let status = AccountStatus(entry, names: scope.names)
+        return status.map(write.isFulfilled) == true ? .written(csn: entry[AttributeNames.entryCSN].first) : .lost
+    }
 }
 
 extension Entry {
@@ -92,7 +198,7 @@ extension Entry {
 /// Each iteration has a connection of its own, because a server keeps one paged search for each connection. When the connection is lost, the
 /// search is repeated, and accounts that were returned before are skipped. Throws `CancellationError`, or the server's refusal as an `LDAPError`.
 public struct AccountList: AsyncSequence, Sendable {
-    let reader: AccountReader
+    let entries: AccountEntries
     let filter: Filter
     let attributes: [AttributeName]
 
@@ -127,7 +233,7 @@ public struct AccountList: AsyncSequence, Sendable {
                     guard error.isRetryable else { throw error }
                     failures += 1
                     // A connection that was lost is replaced at once; a server that refuses each search is left alone for a while.
-                    if failures > 1 { try await list.reader.link.pause(afterFailures: failures - 1) }
+                    if failures > 1 { try await list.entries.link.pause(afterFailures: failures - 1) }
                 }
             }
             isAtEnd = true
@@ -137,7 +243,7 @@ public struct AccountList: AsyncSequence, Sendable {
 
         private mutating func connectedSearch() async throws -> LDAPSearch {
             if let search { return search }
-            let connection = try await list.reader.link.ownConnection()
+            let connection = try await list.entries.link.ownConnection()
             return connection.search(list.request)
         }
 
@@ -152,17 +258,17 @@ public struct AccountList: AsyncSequence, Sendable {
 
     private var request: SearchRequest {
         SearchRequest(
-            base: reader.scope.base, filter: filter, attributes: reader.scope.names.requested + attributes)
+            base: entries.scope.base, filter: filter, attributes: entries.scope.names.requested + attributes)
     }
 
     /// - Returns: nil for an entry whose mode is none of the protocol's.
     private func account(_ entry: Entry) throws(LDAPError) -> Account? {
-        let hidden = AccountReader.hiddenAttributes(of: entry)
+        let hidden = AccountEntries.hiddenAttributes(of: entry)
         guard hidden.isEmpty else {
             throw LDAPError(
                 .insufficientAccessRights, operation: "read \(entry.dn)", server: "the LDAP server",
-                diagnostic: AccountReader.hidden(hidden))
+                diagnostic: AccountEntries.hidden(hidden))
         }
-        return Account(entry, names: reader.scope.names)
+        return Account(entry, names: entries.scope.names)
     }
 }

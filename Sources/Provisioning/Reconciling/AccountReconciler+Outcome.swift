@@ -2,19 +2,13 @@ import LDAP
 import JobCore
 import Logging
 
-/// Ends an account's job: writes its outcome to the entry and closes it in the registry, once each.
-@MainActor struct OutcomeWriter {
-    let writer: EntryWriter
-    let executor: JobExecutor
-    let names: AttributeNames
-    let retry: RetryPolicy
-    let clock: any WallClock
-
+/// Ends the account's job: writes its outcome to the entry and closes it in the registry, once each.
+extension AccountReconciler {
     /// An attempt has failed: another one follows, or the failure is the outcome of the job.
     func failed(
-        _ job: Job, attempt: Int, _ status: AccountStatus, _ failure: ProvisioningFailure, _ result: JobOutcome,
-        before failures: FailedAttempts, _ report: @escaping ProgressListener
+        _ job: Job, attempt: Int, _ status: AccountStatus, _ result: JobOutcome, before failures: FailedAttempts
     ) async throws -> ReconcileResult {
+        let failure = ProvisioningFailure(result, of: ownFailure)
         var generator = SystemRandomNumberGenerator()
         var failures = failures
         if let due = failures.add(failure.failureClass, at: clock.now, retry, using: &generator) {
@@ -22,28 +16,24 @@ import Logging
             logger.log(
                 level: failure.failureClass == .shortage ? .debug : .warning,
                 "\(job.name) failed and is tried again: \(failure)", metadata: failure.metadata)
-            executor.registry.write("failed and is tried again: \(failure)", to: job.id, source: .daemon)
-            executor.registry.status(job.id, .waitingForStartTime)
+            registry.write("failed and is tried again: \(failure)", to: job.id, source: .daemon)
+            registry.status(job.id, .waitingForStartTime)
             return .retry(
                 AttemptRecord(job: job.id, attempt: attempt, failures: failures, notBefore: due, failure: failure))
         }
         let outcome = AccountOutcome(
             write: .fail(status, failure.code, names: names), code: failure.code, job: job, result: result)
-        return try await write(outcome, status, AccountMemory(), report)
+        return try await write(outcome, status)
     }
 
-    /// The request cannot be carried out as it is: writes the failure without an attempt.
-    /// - Parameter lastJob: a job that was started for the request, which is closed.
-    func refuse(
-        _ status: AccountStatus, _ failure: ProvisioningFailure, _ memory: AccountMemory,
-        lastJob: AccountMemory.LastJob = .none, _ report: @escaping ProgressListener
-    ) async throws -> ReconcileResult {
+    /// The request cannot be carried out as it is: writes the failure without an attempt. A job that was started for the request is closed.
+    func refuse(_ status: AccountStatus, _ failure: ProvisioningFailure) async throws -> ReconcileResult {
         var job: Job?
-        switch lastJob {
-        case .retrying(let record): job = executor.registry.live(record.job)
+        switch memory.lastJob {
+        case .retrying(let record): job = registry.live(record.job)
         case .interrupted(let interrupted):
-            closeInterrupted(interrupted, JobOutcome(failure))
-            await report(.lastJobHandled)
+            registry.closeInterrupted(interrupted, JobOutcome(failure))
+            takeLastJob()
         case .none, .pausing, .unwritten: break
         }
         if status.phase == .requested, names.returnValue == nil {
@@ -51,14 +41,14 @@ import Logging
             logger.error(
                 "provisioning failed: \(status.mode.operation): refused: \(failure)",
                 metadata: ["account": "\(status.dn)"])
-            await report(.ended(failure.code))
+            report(.ended(failure.code))
             return .pause(until: clock.now + retry.maximumDelay)
         }
         let write =
             status.phase == .requested
             ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
         let outcome = AccountOutcome(write: write, code: failure.code, job: job, result: JobOutcome(failure))
-        return try await self.write(outcome, status, memory, report) {
+        return try await self.write(outcome, status) {
             // The end of a job is logged where it is closed.
             guard job == nil else { return }
             logger.error(
@@ -70,14 +60,13 @@ import Logging
     /// Writes an outcome. One that the server refuses is kept and written again, since the work is done and must not be done twice.
     /// - Parameter written: called when the outcome is in the entry.
     func write(
-        _ ended: AccountOutcome, _ status: AccountStatus, _ memory: AccountMemory,
-        _ report: @escaping ProgressListener, written: () -> Void = {}
+        _ ended: AccountOutcome, _ status: AccountStatus, written: () -> Void = {}
     ) async throws -> ReconcileResult {
         switch try await writeToEntry(ended, status) {
         case .written(let csn):
-            if let csn { await report(.wrote(csn: csn)) }
+            if let csn { report(.wrote(csn: csn)) }
             written()
-            await report(.ended(ended.code))
+            report(.ended(ended.code))
             await close(ended.job, ended.result)
             // Without an attribute for the outcome the entry still asks for the work; without a pause that would be a busy loop.
             return ended.code != .success && names.returnValue == nil
@@ -96,7 +85,7 @@ import Logging
                     """)
             }
             ended.lostWrites += tries
-            if let job = ended.job { executor.registry.status(job.id, .blocked) }
+            if let job = ended.job { registry.status(job.id, .blocked) }
             var generator = SystemRandomNumberGenerator()
             let delay = Self.contention.endlessDelay(afterAttempt: ended.lostWrites / tries, using: &generator)
             return .contended(ended, for: delay)
@@ -104,53 +93,47 @@ import Logging
             // Perhaps the server lags behind the one that has the claim. The reconcile tells, and writes the outcome or abandons it.
             return .contended(ended, for: Self.contention.delay)
         case .gone:
-            await removed(ended, status.dn, report)
+            await removed(ended, status.dn)
             return .done
         case .refused(let error):
             logger.log(
                 level: memory.level,
                 "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
             guard status.phase != .requested else { return .failed }
-            if let job = ended.job { executor.registry.status(job.id, .blocked) }
+            if let job = ended.job { registry.status(job.id, .blocked) }
             return .unwritten(ended)
         }
     }
 
-    private func removed(_ ended: AccountOutcome, _ dn: DN, _ report: @escaping ProgressListener) async {
+    private func removed(_ ended: AccountOutcome, _ dn: DN) async {
         let code = ProvisioningExitCode.userNotPresentInBackend
         let reason = "\(dn) was removed during the job (\(code.name), \(code.rawValue))"
-        await report(.ended(code))
+        report(.ended(code))
         if ended.job == nil { logger.error("provisioning failed: \(ended.write.mode.operation): \(reason)") }
         await close(ended.job, JobOutcome(.failed, message: reason))
     }
 
     /// Closes the last job: the entry does not ask for it any more.
     /// - Parameter status: nil: the entry is gone.
-    func abandon(
-        _ lastJob: AccountMemory.LastJob, of dn: DN, _ status: AccountStatus?,
-        _ report: @escaping ProgressListener
-    ) async {
+    func abandonLastJob(_ status: AccountStatus?) async {
         let end = JobOutcome(insteadOf: status)
-        switch lastJob {
+        switch memory.lastJob {
         case .none: return
         case .pausing: break
-        case .interrupted(let job): closeInterrupted(job, end)
-        case .retrying(let record):
-            await close(executor.registry.live(record.job), end)
-        case .unwritten(let outcome) where status == nil: await removed(outcome, dn, report)
+        case .interrupted(let job): registry.closeInterrupted(job, end)
+        case .retrying(let record): await close(registry.live(record.job), end)
+        case .unwritten(let outcome) where status == nil: await removed(outcome, key.dn)
         case .unwritten(let outcome):
             var result = outcome.result
             result.message = [result.message, end.message].filter { !$0.isEmpty }.joined(separator: "; ")
             await close(outcome.job, result)
         }
-        await report(.lastJobHandled)
+        takeLastJob()
     }
 
-    /// Closes a job of a previous run that is not resumed.
-    func closeInterrupted(_ job: Job, _ outcome: JobOutcome) {
-        executor.registry.open(job)
-        executor.registry.write(outcome.message, to: job.id, source: .daemon)
-        executor.registry.close(job.id, outcome)
+    private func takeLastJob() {
+        memory.lastJob = .none
+        report(.lastJobClosed)
     }
 
     private static let manyLostWrites = 10
@@ -161,9 +144,9 @@ import Logging
     /// - Parameter status: of the entry as it was read. An outcome that waited is written only if the entry still waits for it.
     private func writeToEntry(_ ended: AccountOutcome, _ status: AccountStatus) async throws -> WriteResult {
         do {
-            guard status.phase == .claimed else { return try await writer.write(ended.write, to: status.key) }
+            guard status.phase == .claimed else { return try await entries.write(ended.write, to: status.key) }
             guard let write = ended.write.following(status) else { return .lost }
-            return try await writer.writeOutcome(write, to: status.key)
+            return try await entries.writeOutcome(write, to: status.key)
         } catch let error as LDAPError {
             return .refused(error)
         }
@@ -172,11 +155,15 @@ import Logging
     private func close(_ job: Job?, _ outcome: JobOutcome) async {
         if let job { await executor.close(job, outcome) }
     }
-
-    private var logger: Logger { .current }
 }
 
 extension JobOutcome {
+    init(_ failure: ProvisioningFailure) {
+        self.init(
+            failure.failureClass == .configuration ? .wrongConfiguration : .failed, failureClass: failure.failureClass,
+            message: "\(failure)" + (failure.lastLine.map { "; its last output: \($0)" } ?? ""))
+    }
+
     /// The end of a job that the entry does not ask for any more.
     fileprivate init(insteadOf status: AccountStatus?) {
         switch status?.phase {
@@ -191,4 +178,23 @@ extension JobOutcome {
 
 extension ProvisioningFailure {
     fileprivate var metadata: Logger.Metadata { output.isEmpty ? [:] : ["output": "\(output)"] }
+
+    /// The last line that the failed program wrote, cut to 200 characters.
+    fileprivate var lastLine: Substring? {
+        output.split(whereSeparator: \.isNewline).last { !$0.allSatisfy(\.isWhitespace) }?.prefix(200)
+    }
+
+    /// The failure of a job, for the entry.
+    /// - Parameter own: the failure that the service reported; nil when it reported none, or was not asked.
+    fileprivate init(_ outcome: JobOutcome, of own: ProvisioningFailure?) {
+        if let own, outcome.result != .aborted {
+            self = own
+        } else {
+            self.init(
+                .undefinedError, outcome.failureClass ?? .permanent, reason: outcome.message,
+                hint: outcome.failureClass == .shortage
+                    ? "see the job's report (jobs show); it continues by itself"
+                    : "see the job's report (jobs show), and then: accounts retry UID")
+        }
+    }
 }

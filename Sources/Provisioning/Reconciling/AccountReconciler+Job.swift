@@ -1,0 +1,209 @@
+import LDAP
+import JobCore
+import Logging
+
+/// Claims the account, and runs its job.
+extension AccountReconciler {
+    func claim(_ account: Account, _ operation: Operation) async throws -> ReconcileResult {
+        let write = EntryWrite.claim(account.status, holder: newHolder(), names: names)
+        return try await writeClaim(write, account) { claimed in
+            let note = operation == .delete ? "\(RequestOrigin(claimed.entry))" : nil
+            return try await run(try await newJob(operation, claimed), attempt: 1, operation, claimed, note: note)
+        }
+    }
+
+    /// Continues a claimed account. Between the attempts of a job the claim stays; otherwise it is written again, so that late writes of the
+    /// process that wrote it fail.
+    func resume(_ account: Account, _ operation: Operation) async throws -> ReconcileResult {
+        guard let record = memory.record else {
+            let write = EntryWrite.resume(account.status, holder: newHolder(), names: names)
+            return try await writeClaim(write, account) { claimed in
+                logger.log(
+                    level: memory.requeues == 0 ? .notice : .debug,
+                    "\(claimed.status.dn) was interrupted in \(claimed.status.mode) and is resumed")
+                return try await runNextAttempt(claimed, operation)
+            }
+        }
+        do {
+            try await demandUnique(account)
+        } catch let failure as ProvisioningFailure {
+            return try await refuse(account.status, failure)
+        }
+        return try await runNextAttempt(account, operation, after: record.failures)
+    }
+
+    private func runNextAttempt(
+        _ account: Account, _ operation: Operation, after failures: FailedAttempts = FailedAttempts()
+    ) async throws -> ReconcileResult {
+        let unfinished = unfinishedJob
+        let job = if let unfinished { unfinished } else { try await newJob(operation, account) }
+        // The entry was claimed before: if no attempt is recorded, this one is the second or a later one.
+        return try await run(job, attempt: max(1, job.attempt) + 1, operation, account, failures: failures)
+    }
+
+    /// The job that the claim belongs to, as far as it is known.
+    var unfinishedJob: Job? {
+        switch memory.lastJob {
+        case .retrying(let record): return registry.live(record.job)
+        case .interrupted(let job): return job
+        case .none, .pausing, .unwritten:
+            // A job of this process whose attempt was interrupted by something outside of it is still open.
+            let subject = JobSubject(key.uuid)
+            return registry.live().last { $0.type == .provisioning && $0.subject == subject }
+        }
+    }
+
+    private func newJob(_ operation: Operation, _ account: Account) async throws -> Job {
+        Job(
+            id: try await context.ids?.next() ?? JobID(0), type: .provisioning, name: operation.rawValue,
+            level: operation.rawValue, subject: JobSubject(key.uuid), client: account.status.dn.accountName,
+            created: clock.now)
+    }
+
+    // MARK: - The claim
+
+    /// The value of the claim attribute; each claim has a token of its own.
+    private func newHolder() -> String? {
+        names.claim.map { _ in
+            "\(configuration.policy.claimHolder) \(String(UInt64.random(in: .min ... .max), radix: 16))"
+        }
+    }
+
+    /// Writes a claim (again), and does the work under it. A search for another entry with the same unique value is sent together with the write, and
+    /// the work begins when both have been answered.
+    private func writeClaim(
+        _ write: EntryWrite, _ account: Account, _ work: (_ claimed: Account) async throws -> ReconcileResult
+    ) async throws -> ReconcileResult {
+        let status = account.status
+        // After a failed reconcile the search comes first, so that the entry is not changed while the server refuses the search.
+        if memory.requeues > 0 { do { try await demandUnique(account) } catch is ProvisioningFailure {} }
+        async let isUnique: Void = demandUnique(account)
+        var claimed = account
+        switch try await entries.write(write, to: status.key) {
+        case .written(let csn?):
+            report(.wrote(csn: csn))
+            claimed.status.follow(write, csn)
+        case .written(nil):
+            guard let entry = try await entries.entry(status.key, attributes: []),
+                let found = AccountStatus(entry, names: names), write.isFulfilled(by: found)
+            else { return .conflict }
+            claimed.status = found
+        case .lost, .contended: return .conflict
+        case .gone where EntryVersion.isRecent(status.csn, now: clock.now) && memory.requeues < Self.readsOfMissing:
+            return .stale
+        case .gone:
+            await abandonLastJob(nil)
+            return .done
+        case .refused(let error):
+            logger.log(level: memory.level, "\(status.dn) cannot be claimed: \(error)")
+            return .failed
+        }
+        do {
+            try await isUnique
+        } catch let failure as ProvisioningFailure {
+            return try await refuse(claimed.status, failure)
+        }
+        return try await work(claimed)
+    }
+
+    /// Removes a claim of ours from an entry that asks us for nothing: its job has ended, or was interrupted before the request was withdrawn.
+    /// Another daemon may wait for that.
+    func releaseClaim(_ status: AccountStatus) async throws {
+        guard status.phase != .claimed, let claim = status.claim, configuration.policy.isOwn(claim),
+            let write = EntryWrite.release(status, names: names)
+        else { return }
+        // If it fails, the next reconcile tries again.
+        if case .written(let csn?) = try await entries.write(write, to: status.key) { report(.wrote(csn: csn)) }
+    }
+
+    /// - Throws: `ProvisioningFailure` with code 1 while another entry has the same unique value; `CancellationError`, or the error of the search.
+    private func demandUnique(_ account: Account) async throws {
+        guard let attribute = service.uniqueAttribute else { return }
+        let values = service.uniqueValues(of: account.entry)
+        let others = try await entries.others(
+            than: account.status.uuid, with: values, of: attribute, attributes: [attribute])
+        guard let other = others.first else { return }
+        let shared = other[attribute].first(where: values.contains)?.text ?? ""
+        throw ProvisioningFailure(
+            .undefinedError,
+            reason:
+                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared), which \(account.status.dn) names as well",
+            hint: "remove all but one, or give them other numbers; then write the request of that one again")
+    }
+
+    /// The same during an attempt: if the LDAP server refuses the search, another attempt follows.
+    private func demandUniqueInAttempt(_ account: Account) async throws {
+        do {
+            try await demandUnique(account)
+        } catch let error as LDAPError {
+            throw ProvisioningFailure(
+                .undefinedError, .retryable,
+                reason: "it cannot be told whether another entry names what \(account.status.dn) names: \(error)",
+                hint: "see the messages of the LDAP server")
+        }
+    }
+
+    // MARK: - An attempt
+
+    /// Runs an attempt, and writes the outcome if it is the last one.
+    /// - Parameters:
+    ///   - failures: before it.
+    ///   - note: a line for the job's report.
+    private func run(
+        _ job: Job, attempt number: Int, _ operation: Operation, _ account: Account,
+        failures: FailedAttempts = FailedAttempts(), note: String? = nil
+    ) async throws -> ReconcileResult {
+        let status = account.status
+        return try await withLogger(mergingMetadata: [
+            "job": "\(job.id)", "account": "\(status.dn)", "attempt": "\(number)",
+        ]) { logger in
+            memory = AccountMemory()
+            report(
+                .started(
+                    JobSummary(
+                        job: job.id, key: status.key, operation: operation, attempt: number, started: clock.now)))
+            logger.log(level: failures.shortageBegan == nil ? .info : .debug, "\(operation) begins")
+            let request = ProvisioningRequest(
+                operation: operation, entry: account.entry, job: job.id, attempt: number,
+                demandUnique: { try await self.demandUniqueInAttempt(account) })
+            let outcome = try await executor.run(job, attempt: number, note: note) { attempt in
+                do {
+                    try await self.runSteps(request, attempt)
+                    return .success
+                } catch let error as ProvisioningFailure {
+                    self.ownFailure = error
+                    return JobOutcome(error)
+                }
+            }
+            guard outcome.result.isSuccess else {
+                return try await failed(job, attempt: number, status, outcome, before: failures)
+            }
+            let write = EntryWrite.finish(status, at: clock.now, names: names)
+            return try await self.write(AccountOutcome(write: write, code: .success, job: job, result: outcome), status)
+        }
+    }
+
+    private func runSteps(_ request: ProvisioningRequest, _ attempt: RunningAttempt) async throws {
+        for step in try await service.plan(request) {
+            try Task.checkCancellation()
+            report(.step(step.name))
+            logger.debug("step: \(step.name)")
+            try await attempt.step(step.name) { try await step.perform(in: attempt) }
+        }
+    }
+}
+
+extension DN {
+    /// The value of the entry's own RDN.
+    fileprivate var accountName: String { rdns.first?.assertions.first?.value.text ?? description }
+}
+
+extension AccountStatus {
+    var key: AccountKey { AccountKey(uuid: uuid, dn: dn) }
+
+    /// The entry was claimed.
+    /// - Parameter csn: the entryCSN of the claim.
+    fileprivate mutating func follow(_ claim: EntryWrite, _ csn: AttributeValue) {
+        (mode, returnValue, self.claim, self.csn) = (claim.mode, nil, claim.claim, csn)
+    }
+}
