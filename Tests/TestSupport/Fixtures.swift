@@ -13,9 +13,9 @@ extension RunningAttempt {
         let job = Job(
             id: JobID(17), type: .provisioning, name: "test", subject: JobSubject("test"), client: "test",
             created: clock.now)
-        return RunningAttempt(
-            job, number: number, token: JobToken(), reportSocket: nil,
-            registry: JobRegistry(clock: clock), runner: scripts, clock: clock, notice: notice)
+        var executor = JobExecutor(registry: JobRegistry(clock: clock), clock: clock, notice: notice)
+        executor.runner = scripts
+        return RunningAttempt(job, number: number, token: JobToken(), executor)
     }
 }
 

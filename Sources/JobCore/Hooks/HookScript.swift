@@ -1,62 +1,44 @@
 import Glibc
 public import SystemPackage
 
-/// The pre or post script of a job.
-struct HookScript: Sendable {
-    /// How it ended, and why.
-    struct Ended: Hashable, Sendable {
-        var status: ScriptStatus
-        /// Whether a retry may help if the job is left out because of it.
-        var failureClass: FailureClass?
-        /// The error and its hint; empty if there was none.
-        var message = ""
-    }
+/// How a pre or post script ended, and why.
+struct HookEnd: Hashable, Sendable {
+    var status: ScriptStatus
+    /// Whether a retry may help if the job is left out because of it.
+    var failureClass: FailureClass?
+    /// The error and its hint; empty if there was none.
+    var message = ""
+}
 
-    let name: String
-    let path: FilePath
-    let arguments: [String]
-    let settings: HookSettings
-    let environment: [String: String]
-
-    static func pre(_ settings: HookSettings, of job: Job, environment: [String: String]) -> Self {
-        Self(
-            name: "pre script", path: settings.preScript, arguments: ["\(job.id)"], settings: settings,
-            environment: environment)
-    }
-
-    static func post(
-        _ settings: HookSettings, of job: Job, pre: Int32, result: Int32, environment: [String: String]
-    ) -> Self {
-        Self(
-            name: "post script", path: settings.postScript, arguments: ["\(job.id)", "\(pre)", "\(result)"],
-            settings: settings, environment: environment)
-    }
-
-    /// Runs the script if it exists and can be trusted. Cancelling the task stops it, and it counts as failed.
-    @MainActor func run(in attempt: RunningAttempt) async -> Ended {
+extension RunningAttempt {
+    /// Runs a pre or post script if it exists and can be trusted. Cancelling the task stops it, and it counts as failed.
+    /// - Parameter name: of its step.
+    func run(
+        hook name: String, _ path: FilePath, _ arguments: [String], _ settings: HookSettings
+    ) async -> HookEnd {
         do throws(FileTrustError) {
             try await FileTrust.checkInBackground(path)
         } catch {
             let message = "\(name): \(error)"
-            attempt.write(message)
+            write(message)
             switch error.problem {
             case .unreachable(.noSuchFileOrDirectory), .notExecutable:
-                return Ended(status: .skipped, failureClass: .configuration, message: message)
+                return HookEnd(status: .skipped, failureClass: .configuration, message: message)
             default:
-                return Ended(status: .failed, failureClass: error.failureClass, message: message)
+                return HookEnd(status: .failed, failureClass: error.failureClass, message: message)
             }
         }
         let invocation = ScriptInvocation(
-            executable: path, arguments: arguments, environment: environment, timeLimit: settings.timeLimit,
-            grace: settings.grace)
+            executable: path, arguments: arguments, environment: executor.environment,
+            timeLimit: settings.timeLimit, grace: settings.grace)
         do throws(ScriptError) {
-            let (_, reading) = try await attempt.run(invocation, step: name, profile: .posix)
-            guard !reading.result.isSuccess else { return Ended(status: .successful) }
+            let (_, reading) = try await run(invocation, step: name, profile: .posix)
+            guard !reading.result.isSuccess else { return HookEnd(status: .successful) }
             let message = "\(name) \(path): \(reading)"
-            attempt.write(message)
-            return Ended(status: .failed, failureClass: reading.failureClass, message: message)
+            write(message)
+            return HookEnd(status: .failed, failureClass: reading.failureClass, message: message)
         } catch {
-            return Ended(status: .failed, failureClass: error.failureClass, message: "\(name): \(error)")
+            return HookEnd(status: .failed, failureClass: error.failureClass, message: "\(name): \(error)")
         }
     }
 }

@@ -19,7 +19,7 @@
     nonisolated let clock: any WallClock
     /// Runs what jobs run.
     package nonisolated var runner = ScriptRunner()
-    private let notice: NoticeHandler
+    let notice: NoticeHandler
 
     /// - Parameter notice: called with warnings, such as of leftover processes.
     public nonisolated init(
@@ -47,9 +47,6 @@
         let levels = policies[job.type]?.levels ?? []
         return 1 + (levels.firstIndex(of: job.level) ?? levels.count)
     }
-
-    /// Sends a notice to the operator.
-    func tell(_ text: CoreNotice) { notice(text) }
 
     // MARK: - A job's life
 
@@ -120,9 +117,7 @@
         let token = registry.beginAttempt(job.id, number: number)
         // After a crash, the next start needs the number of this attempt.
         await registry.recorded(job.id)
-        let attempt = RunningAttempt(
-            job, number: number, token: token, reportSocket: reportSocket, registry: registry, runner: runner,
-            clock: clock, notice: notice)
+        let attempt = RunningAttempt(job, number: number, token: token, self)
         if isCanceled(job) {
             registry.endAttempt(job.id, .canceled, pre: .notAvailable, post: .notAvailable)
             return .canceled
@@ -149,9 +144,9 @@
 
     /// An event of an attempt: one action runs at a time, and all events arrive in one stream.
     private enum Signal: Sendable {
-        case preEnded(HookScript.Ended)
+        case preEnded(HookEnd)
         case bodyEnded(JobOutcome)
-        case postEnded(HookScript.Ended)
+        case postEnded(HookEnd)
         case cancel
         case windowClosed
         /// The daemon stops.
@@ -165,7 +160,7 @@
         let job = attempt.job
         let hooks = policies[job.type]?.hooks
         var state = AttemptStateMachine(hasHooks: hooks != nil, skipsJob: hooks?.skipsJob ?? false)
-        var pre = HookScript.Ended(status: .notAvailable)
+        var pre = HookEnd(status: .notAvailable)
         var body: JobOutcome?
         let window = windowTimer(job, source)
         defer { window?.cancel() }
@@ -211,11 +206,15 @@
         let job = attempt.job
         switch (action, policies[job.type]?.hooks) {
         case (.runPre, let hooks?):
-            let script = HookScript.pre(hooks, of: job, environment: environment)
-            return Task { source.yield(.preEnded(await script.run(in: attempt))) }
+            return Task {
+                source.yield(
+                    .preEnded(await attempt.run(hook: "pre script", hooks.preScript, ["\(job.id)"], hooks)))
+            }
         case (.runPost(let pre, let result), let hooks?):
-            let script = HookScript.post(hooks, of: job, pre: pre, result: result, environment: environment)
-            return Task { source.yield(.postEnded(await script.run(in: attempt))) }
+            return Task {
+                let arguments = ["\(job.id)", "\(pre)", "\(result)"]
+                source.yield(.postEnded(await attempt.run(hook: "post script", hooks.postScript, arguments, hooks)))
+            }
         default:
             return Task {
                 do {
@@ -251,7 +250,7 @@
             termination: outcome.termination)
     }
 
-    private func outcome(of state: AttemptStateMachine, _ pre: HookScript.Ended, _ body: JobOutcome?) -> JobOutcome {
+    private func outcome(of state: AttemptStateMachine, _ pre: HookEnd, _ body: JobOutcome?) -> JobOutcome {
         switch state.job {
         case .aborted?:
             guard let body, body.result == .aborted else { return .canceled }
@@ -266,3 +265,26 @@
         }
     }
 }
+
+/// A message for the operator. The core has no log of its own: its user decides where notices go.
+public struct CoreNotice: Hashable, Sendable {
+    /// The severity.
+    public enum Level: Hashable, Sendable { case debug, info, warning, error }
+
+    /// The severity.
+    public var level: Level
+    /// One line.
+    public var text: String
+    /// The job that it is about, if any.
+    public var job: JobID?
+
+    /// A notice.
+    public init(_ level: Level, _ text: String, job: JobID? = nil) {
+        self.level = level
+        self.text = text
+        self.job = job
+    }
+}
+
+/// Called with each notice. It must neither block nor fail.
+public typealias NoticeHandler = @Sendable (CoreNotice) -> Void

@@ -125,7 +125,7 @@ import EventLoop
             await self.cancelAll()
         }
         for place in places.values where place.task != nil {
-            executor().tell(GracefulStop.notEnded(place.job.uniqueName, job: place.job.id))
+            executor().notice(GracefulStop.notEnded(place.job.uniqueName, job: place.job.id))
         }
         for (id, place) in places {
             registry.forget(id)

@@ -16,25 +16,18 @@ import Synchronization
     /// The variable with the socket for reports. The next daemon also finds leftover processes of this one by it.
     public nonisolated static let reportSocketVariable = "PROV_REPORT_SOCKET"
 
-    private let registry: JobRegistry
-    private let runner: ScriptRunner
-    private let clock: any WallClock
-    private let notice: NoticeHandler
+    let executor: JobExecutor
+    private var registry: JobRegistry { executor.registry }
+    private var clock: any WallClock { executor.clock }
     /// The program that was run within the current step; nil: there is no current step.
     private var underWay: Job.Program??
 
-    package init(
-        _ job: Job, number: Int, token: JobToken, reportSocket: String?, registry: JobRegistry, runner: ScriptRunner,
-        clock: any WallClock, notice: @escaping NoticeHandler
-    ) {
+    package init(_ job: Job, number: Int, token: JobToken, _ executor: JobExecutor) {
         self.job = job
         self.number = number
-        self.registry = registry
-        self.runner = runner
-        self.clock = clock
-        self.notice = notice
+        self.executor = executor
         var environment = ["PROV_JOB_ID": "\(job.id)", "PROV_ATTEMPT": "\(number)"]
-        if let reportSocket {
+        if let reportSocket = executor.reportSocket {
             environment[Self.reportSocketVariable] = reportSocket
             environment["PROV_JOB_TOKEN"] = token.text
         }
@@ -99,7 +92,7 @@ import Synchronization
             }
         }
         do throws(ScriptError) {
-            let ended = try await runner.run(invocation, live: live) { [path = invocation.executable] in
+            let ended = try await executor.runner.run(invocation, live: live) { [path = invocation.executable] in
                 let found = ScriptFingerprint(of: path)
                 identity.withLock { $0 = found }
             }
@@ -110,7 +103,7 @@ import Synchronization
                 let names = ended.leftovers.joined(separator: ", ")
                 let warning = "\(invocation.executable) left processes behind, which were ended: \(names)"
                 write(warning)
-                notice(CoreNotice(.warning, warning, job: job.id))
+                executor.notice(CoreNotice(.warning, warning, job: job.id))
             }
             return (ended, reading)
         } catch {

@@ -46,7 +46,7 @@ public struct AccountStatus: Hashable, Sendable {
 
     /// Why an entry takes no part in provisioning, as half a sentence, and how to change that; to be asked where `init` gives nil.
     public static func absence(from entry: Entry, names: AttributeNames) -> (reason: String, hint: String) {
-        let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
+        let hidden = AccountEntries.hiddenAttributes(of: entry)
         let missing = [names.mode, names.state].filter { entry[$0].isEmpty }
         let mode = entry[names.mode].first.map { $0.description.quotedValue } ?? ""
         if !missing.isEmpty {
