@@ -133,6 +133,28 @@ public enum JobResult: String, CaseIterable, Hashable, Sendable, Codable {
     public var isSuccess: Bool { self == .success || self == .warnings }
 }
 
+/// The status of a pre or post script (Druva's terms).
+public enum ScriptStatus: String, CaseIterable, Hashable, Sendable, Codable {
+    /// It ended with 0.
+    case successful = "Successful"
+    /// It ended with another code, or was stopped.
+    case failed = "Failed"
+    /// It is missing, or was left out.
+    case skipped = "Skipped"
+    /// Hooks are disabled, or nothing was reported (specification: rows.md D14).
+    case notAvailable = "N/A"
+
+    /// The number that a post script receives (specification: rows.md D4).
+    public var integer: Int32 {
+        switch self {
+        case .successful: 0
+        case .failed: 1
+        case .skipped: 4
+        case .notAvailable: 255
+        }
+    }
+}
+
 /// How an attempt or a job ended: the result, whether a retry may help, and why.
 public struct JobOutcome: Error, Hashable, Sendable {
     /// The result.

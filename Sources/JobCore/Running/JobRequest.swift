@@ -1,4 +1,5 @@
 import EventLoop
+public import SystemPackage
 
 /// A job to be submitted to a ``JobRunner``.
 public struct JobRequest: Sendable {
@@ -80,6 +81,36 @@ public struct JobPolicy: Hashable, Sendable {
         self.inhibitsSleep = inhibitsSleep
         self.levels = levels
     }
+}
+
+/// Pre and post scripts of a job type (specification: rows.md D3).
+public struct HookSettings: Hashable, Sendable {
+    /// The only directory in which `pre_script.sh` and `post_script.sh` are searched (specification: rows.md D2).
+    public var directory: FilePath
+    /// Whether the job is left out if its pre script fails or is missing.
+    public var skipsJob: Bool
+    /// The time limit of each script.
+    public var timeLimit: Duration
+    /// The grace period after SIGTERM.
+    public var grace: Duration
+
+    /// The default time limit.
+    public static let longestTime = Duration.seconds(365 * 86_400)
+
+    /// The settings of a section `[Hooks TYPE]`.
+    public init(
+        directory: FilePath, skipsJob: Bool = false, timeLimit: Duration = longestTime, grace: Duration = .seconds(10)
+    ) {
+        self.directory = directory
+        self.skipsJob = skipsJob
+        self.timeLimit = timeLimit
+        self.grace = grace
+    }
+
+    /// The script that runs before the job: `pre_script.sh JOB_ID`.
+    public var preScript: FilePath { directory.appending("pre_script.sh") }
+    /// The script that runs after the job: `post_script.sh JOB_ID PRE_STATUS JOB_STATUS`.
+    public var postScript: FilePath { directory.appending("post_script.sh") }
 }
 
 /// A job that was submitted to a runner. It keeps the outcome of a job that has ended.

@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import SystemPackage
 
 /// A running attempt of a job: runs the programs and steps of the work.
 ///
@@ -113,6 +114,37 @@ import Synchronization
         }
     }
 
+    /// Runs a pre or post script if it exists and can be trusted. Cancelling the task stops it, and it counts as failed.
+    /// - Parameter name: of its step.
+    func run(
+        hook name: String, _ path: FilePath, _ arguments: [String], _ settings: HookSettings
+    ) async -> HookEnd {
+        do throws(FileTrustError) {
+            try await FileTrust.checkInBackground(path)
+        } catch {
+            let message = "\(name): \(error)"
+            write(message)
+            switch error.problem {
+            case .unreachable(.noSuchFileOrDirectory), .notExecutable:
+                return HookEnd(status: .skipped, failureClass: .configuration, message: message)
+            default:
+                return HookEnd(status: .failed, failureClass: error.failureClass, message: message)
+            }
+        }
+        let invocation = ScriptInvocation(
+            executable: path, arguments: arguments, environment: executor.environment,
+            timeLimit: settings.timeLimit, grace: settings.grace)
+        do throws(ScriptError) {
+            let (_, reading) = try await run(invocation, step: name, profile: .posix)
+            guard !reading.result.isSuccess else { return HookEnd(status: .successful) }
+            let message = "\(name) \(path): \(reading)"
+            write(message)
+            return HookEnd(status: .failed, failureClass: reading.failureClass, message: message)
+        } catch {
+            return HookEnd(status: .failed, failureClass: error.failureClass, message: "\(name): \(error)")
+        }
+    }
+
     private func ended(
         _ name: String, began: Timestamp, _ start: ContinuousClock.Instant, _ result: JobResult, _ program: Job.Program?
     ) {
@@ -122,6 +154,15 @@ import Synchronization
                 name: name, attempt: number, began: began, seconds: (ContinuousClock.now - start).seconds,
                 result: result, script: program))
     }
+}
+
+/// How a pre or post script ended, and why.
+struct HookEnd: Hashable, Sendable {
+    var status: ScriptStatus
+    /// Whether a retry may help if the job is left out because of it.
+    var failureClass: FailureClass?
+    /// The error and its hint; empty if there was none.
+    var message = ""
 }
 
 /// Proves that a report comes from the job's own script: 128 random bits in hexadecimal, for one attempt.
