@@ -139,8 +139,13 @@ extension Checklist {
     private mutating func handlers(_ line: ScriptLine, _ configuration: DaemonConfiguration) async {
         let events = configuration.scripts.events
         guard !refused.contains(events.interpreter) else { return }
-        do {
-            guard access(events.interpreter.string, X_OK) == 0 else { throw Errno(rawValue: errno) }
+        func noPython(_ reason: some Error) {
+            add(
+                "python3", "\(events.interpreter) cannot be run: \(reason)",
+                hint: "apt install python3: \(line.path) is not loaded without it")
+        }
+        guard access(events.interpreter.string, X_OK) == 0 else { return noPython(Errno(rawValue: errno)) }
+        do throws(ScriptError) {
             if let fault = try await EventHandlers.syntaxFault(events) {
                 add(line.name, fault, hint: ScriptLine.loadingHint, untilThen: "it is not loaded")
             } else {
@@ -148,9 +153,7 @@ extension Checklist {
             }
             ok("python3", "\(events.interpreter)")
         } catch {
-            add(
-                "python3", "\(events.interpreter) cannot be run: \(error)",
-                hint: "apt install python3: \(line.path) is not loaded without it")
+            noPython(error)
         }
     }
 
