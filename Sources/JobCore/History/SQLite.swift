@@ -116,10 +116,10 @@ final class SQLite {
     /// Does all of the body or, when that throws, nothing.
     /// - Parameter isReading: it changes nothing and sees the database at one moment; others may write meanwhile.
     func transaction<Value>(isReading: Bool = false, _ body: () throws -> Value) throws -> Value {
-        try execute(isReading ? "BEGIN" : "BEGIN IMMEDIATE")
+        try run(isReading ? "BEGIN" : "BEGIN IMMEDIATE")
         do {
             let value = try body()
-            try execute("COMMIT")
+            try run("COMMIT")
             return value
         } catch {
             // After some failures SQLite has done so by itself.
