@@ -9,9 +9,9 @@ import FoundationEssentials
 package enum JSONLine {
     /// - Throws: `EncodingError` for NaN and infinity, which JSON does not have, and what the value throws.
     package static func encode(_ value: some Encodable) throws -> [UInt8] {
-        let writer = JSONWriter()
-        try writer.write(value)
-        return writer.text.bytes
+        var text = JSONText()
+        try withUnsafeMutablePointer(to: &text) { try $0.write(value) }
+        return text.bytes
     }
 }
 
@@ -63,11 +63,9 @@ private struct JSONText {
     }
 
     private static func isPlain(_ text: Span<UInt8>) -> Bool {
-        for place in text.indices {
-            let byte = text[place]
-            if byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { return false }
+        text.withUnsafeBufferPointer {
+            $0.allSatisfy { $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
         }
-        return true
     }
 
     private mutating func writeEscaped(_ text: String) {
@@ -95,65 +93,68 @@ private struct JSONText {
     }
 }
 
-/// What the containers of one line write to.
-private final class JSONWriter {
-    var text = JSONText()
-
+/// What the containers of one line write to. A pointer, since each access to a property of an object is checked at run time for being the only one.
+extension UnsafeMutablePointer<JSONText> {
     func write<Value: Encodable>(_ value: Value) throws {
-        if Value.self == Data.self, let data = value as? Data { return text.write(data.base64EncodedString()) }
-        let (level, length) = (text.level, text.bytes.count)
-        try value.encode(to: JSONLineEncoder(writer: self))
-        if text.bytes.count == length { _ = text.begin(UInt8(ascii: "{"), UInt8(ascii: "}")) }
-        text.close(to: level)
+        if Value.self == Data.self, let data = value as? Data { return pointee.write(data.base64EncodedString()) }
+        let (level, length) = (pointee.level, pointee.bytes.count)
+        try value.encode(to: JSONLineEncoder(text: self))
+        if pointee.bytes.count == length { _ = pointee.begin(UInt8(ascii: "{"), UInt8(ascii: "}")) }
+        pointee.close(to: level)
     }
 }
 
 private struct JSONLineEncoder: Encoder, SingleValueEncodingContainer {
-    let writer: JSONWriter
+    let text: UnsafeMutablePointer<JSONText>
     /// Not kept: it would cost an array for each value, and errors name the value.
     var codingPath: [any CodingKey] { [] }
     var userInfo: [CodingUserInfoKey: Any] { [:] }
 
     func container<Key>(keyedBy type: Key.Type) -> KeyedEncodingContainer<Key> {
         KeyedEncodingContainer(
-            JSONObjectContainer<Key>(writer: writer, level: writer.text.begin(UInt8(ascii: "{"), UInt8(ascii: "}"))))
+            JSONObjectContainer<Key>(text: text, level: text.pointee.begin(UInt8(ascii: "{"), UInt8(ascii: "}"))))
     }
 
     func unkeyedContainer() -> any UnkeyedEncodingContainer {
-        JSONArrayContainer(writer: writer, level: writer.text.begin(UInt8(ascii: "["), UInt8(ascii: "]")))
+        JSONArrayContainer(text: text, level: text.pointee.begin(UInt8(ascii: "["), UInt8(ascii: "]")))
     }
 
     func singleValueContainer() -> any SingleValueEncodingContainer { self }
 
     // Values of the standard library's types encode themselves by these.
-    func encodeNil() { writer.text.write(word: "null") }
-    func encode(_ value: Bool) { writer.text.write(word: value ? "true" : "false") }
-    func encode(_ value: String) { writer.text.write(value) }
-    func encode(_ value: some Encodable & BinaryInteger) { writer.text.write(value) }
+    func encodeNil() { text.pointee.write(word: "null") }
+    func encode(_ value: Bool) { text.pointee.write(word: value ? "true" : "false") }
+    func encode(_ value: String) { text.pointee.write(value) }
+    func encode(_ value: some Encodable & BinaryInteger) { text.pointee.write(value) }
     func encode(_ value: some Encodable & BinaryFloatingPoint & LosslessStringConvertible) throws {
-        try writer.text.write(value)
+        try text.pointee.write(value)
     }
-    func encode(_ value: some Encodable) throws { try writer.write(value) }
+    func encode(_ value: some Encodable) throws { try text.write(value) }
 }
 
 private struct JSONObjectContainer<Key: CodingKey>: KeyedEncodingContainerProtocol {
-    let writer: JSONWriter
+    let text: UnsafeMutablePointer<JSONText>
     let level: Int
     var codingPath: [any CodingKey] { [] }
 
     func encodeNil(forKey key: Key) {
-        writer.text.member(key.stringValue, of: level)
-        writer.text.write(word: "null")
+        text.pointee.member(key.stringValue, of: level)
+        text.pointee.write(word: "null")
     }
 
     func encode(_ value: some Encodable, forKey key: Key) throws {
-        writer.text.member(key.stringValue, of: level)
-        try writer.write(value)
+        text.pointee.member(key.stringValue, of: level)
+        try text.write(value)
+    }
+
+    func encode(_ value: some Encodable & BinaryInteger, forKey key: Key) {
+        text.pointee.member(key.stringValue, of: level)
+        text.pointee.write(value)
     }
 
     func encode(_ value: String, forKey key: Key) {
-        writer.text.member(key.stringValue, of: level)
-        writer.text.write(value)
+        text.pointee.member(key.stringValue, of: level)
+        text.pointee.write(value)
     }
 
     func nestedContainer<Nested>(keyedBy type: Nested.Type, forKey key: Key) -> KeyedEncodingContainer<Nested> {
@@ -163,36 +164,36 @@ private struct JSONObjectContainer<Key: CodingKey>: KeyedEncodingContainerProtoc
     func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer { encoder(key).unkeyedContainer() }
 
     func superEncoder() -> any Encoder {
-        writer.text.member("super", of: level)
-        return JSONLineEncoder(writer: writer)
+        text.pointee.member("super", of: level)
+        return JSONLineEncoder(text: text)
     }
 
     func superEncoder(forKey key: Key) -> any Encoder { encoder(key) }
 
     private func encoder(_ key: Key) -> JSONLineEncoder {
-        writer.text.member(key.stringValue, of: level)
-        return JSONLineEncoder(writer: writer)
+        text.pointee.member(key.stringValue, of: level)
+        return JSONLineEncoder(text: text)
     }
 }
 
 private struct JSONArrayContainer: UnkeyedEncodingContainer {
-    let writer: JSONWriter
+    let text: UnsafeMutablePointer<JSONText>
     let level: Int
     var codingPath: [any CodingKey] { [] }
     private(set) var count = 0
 
-    init(writer: JSONWriter, level: Int) {
-        (self.writer, self.level) = (writer, level)
+    init(text: UnsafeMutablePointer<JSONText>, level: Int) {
+        (self.text, self.level) = (text, level)
     }
 
     mutating func encodeNil() {
         next()
-        writer.text.write(word: "null")
+        text.pointee.write(word: "null")
     }
 
     mutating func encode(_ value: some Encodable) throws {
         next()
-        try writer.write(value)
+        try text.write(value)
     }
 
     mutating func nestedContainer<Nested>(keyedBy type: Nested.Type) -> KeyedEncodingContainer<Nested> {
@@ -205,11 +206,11 @@ private struct JSONArrayContainer: UnkeyedEncodingContainer {
 
     private mutating func encoder() -> JSONLineEncoder {
         next()
-        return JSONLineEncoder(writer: writer)
+        return JSONLineEncoder(text: text)
     }
 
     private mutating func next() {
-        writer.text.member(of: level)
+        text.pointee.member(of: level)
         count += 1
     }
 }

@@ -61,26 +61,22 @@ extension Timestamp: Codable {
 
     /// `YYYYMMDDThhmmssZ` in UTC; fractions of a second are cut off.
     public var text: String {
-        var seconds = time_t(secondsSince1970)
-        var broken = tm()
-        gmtime_r(&seconds, &broken)
-        let pairs = [
-            (broken.tm_year + 1900) / 100, (broken.tm_year + 1900) % 100, broken.tm_mon + 1, broken.tm_mday,
-            broken.tm_hour, broken.tm_min, broken.tm_sec,
-        ]
+        let time = LocalTime(secondsSince1970: secondsSince1970)
         return String(unsafeUninitializedCapacity: 16) { buffer in
-            var place = 0
-            for (index, pair) in pairs.enumerated() {
-                if index == 4 {
-                    buffer[place] = UInt8(ascii: "T")
-                    place += 1
-                }
+            func write(_ pair: Int, at place: Int) {
                 buffer[place] = 0x30 + UInt8(truncatingIfNeeded: pair / 10 % 10)
                 buffer[place + 1] = 0x30 + UInt8(truncatingIfNeeded: pair % 10)
-                place += 2
             }
-            buffer[place] = UInt8(ascii: "Z")
-            return place + 1
+            write(time.day.year / 100, at: 0)
+            write(time.day.year, at: 2)
+            write(time.day.month, at: 4)
+            write(time.day.day, at: 6)
+            buffer[8] = UInt8(ascii: "T")
+            write(time.hour, at: 9)
+            write(time.minute, at: 11)
+            write(time.second, at: 13)
+            buffer[15] = UInt8(ascii: "Z")
+            return 16
         }
     }
 
