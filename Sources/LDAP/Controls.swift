@@ -1,4 +1,5 @@
 import CLDAP
+import Synchronization
 
 /// A control of a request, a response, or an LDIF record (RFC 4511, section 4.1.11).
 package struct Control: Hashable, Sendable {
@@ -110,17 +111,23 @@ extension Filter {
         guard text.hasPrefix("("), encoded != nil else { return nil }
     }
 
+    /// A handle without a connection, for one thread at a time; making one takes longer than the encoding.
+    private nonisolated(unsafe) static let encoder: OpaquePointer? = {
+        var handle: OpaquePointer?
+        return unsafe ldap_create(&handle) == LDAP_SUCCESS ? handle : nil
+    }()
+    private static let isEncoding = Mutex(())
+
     /// The filter in BER (RFC 4511, section 4.5.1.7), the value of an assertion control; nil when it is malformed.
     var encoded: [UInt8]? {
         var arena = CArena()
         guard LDAPLibrary.isReady, let text = unsafe try? arena.string(description) else { return nil }
-        var handle: OpaquePointer?
-        guard unsafe ldap_create(&handle) == LDAP_SUCCESS, let handle = unsafe handle else { return nil }
-        defer { unsafe ldap_destroy(handle) }
+        guard let encoder = unsafe Self.encoder else { return nil }
         var value = unsafe berval()
-        guard unsafe ldap_create_assertion_control_value(handle, text, &value) == LDAP_SUCCESS else {
-            return nil
+        let code = Self.isEncoding.withLock { _ in
+            unsafe ldap_create_assertion_control_value(encoder, text, &value)
         }
+        guard code == LDAP_SUCCESS else { return nil }
         defer { unsafe ber_memfree(value.bv_val) }
         return unsafe [UInt8](UnsafeRawBufferPointer(start: value.bv_val, count: Int(value.bv_len)))
     }

@@ -93,6 +93,8 @@ extension LDAPHandle {
         }
         defer { unsafe ber_free(reader, 0) }
         var entry = Entry(dn: unsafe try dn(Self.bytes(name)))
+        // As many as a usual entry has.
+        entry.attributes.reserveCapacity(16)
         while true {
             var type = unsafe berval()
             var values: UnsafeMutablePointer<berval>?

@@ -32,19 +32,21 @@ public struct Filter: Hashable, Sendable, CustomStringConvertible {
 
     /// RFC 4515, section 3. Control characters and bytes that are not UTF-8 are written as `\HH` too.
     private static func escape(_ value: AttributeValue) -> String {
+        // Nearly all values.
+        if value.bytes.allSatisfy(isPlain) { return String(decoding: value.bytes, as: UTF8.self) }
         let isText = value.text != nil
         var output: [UInt8] = []
         output.reserveCapacity(value.bytes.count)
         for byte in value.bytes {
-            switch byte {
-            case UInt8(ascii: "("), UInt8(ascii: ")"), UInt8(ascii: "*"), UInt8(ascii: "\\"), 0..<0x20, 0x7F:
-                output.appendEscape(byte)
-            case 0x80... where !isText:
-                output.appendEscape(byte)
-            default:
-                output.append(byte)
-            }
+            if isPlain(byte) || byte >= 0x80 && isText { output.append(byte) } else { output.appendEscape(byte) }
         }
         return String(decoding: output, as: UTF8.self)
+    }
+
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "("), UInt8(ascii: ")"), UInt8(ascii: "*"), UInt8(ascii: "\\"): false
+        default: (0x20..<0x7F).contains(byte)
+        }
     }
 }
