@@ -34,7 +34,7 @@ package enum FileTrust {
     }
 
     /// Root and the user of this process.
-    package static var usualOwners: Set<UInt32> { [0, geteuid()] }
+    package static let usualOwners: Set<UInt32> = [0, geteuid()]
 
     /// Checks every component of the path. It blocks.
     /// - Parameters:

@@ -57,11 +57,17 @@ struct PathWalk {
 
     /// The names, the next one last, without `.`.
     private static func steps(of path: String) -> [String] {
-        var path = path
-        return path.withUTF8 { bytes in
-            bytes.split(separator: UInt8(ascii: "/")).reversed().map { String(decoding: $0, as: UTF8.self) }
-                .filter { $0 != "." }
+        var (path, steps) = (path, [String]())
+        path.withUTF8 { bytes in
+            var end = bytes.endIndex
+            while end > 0 {
+                let start = bytes[..<end].lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0
+                let name = String(decoding: bytes[start..<end], as: UTF8.self)
+                if !name.isEmpty, name != "." { steps.append(name) }
+                end = start - 1
+            }
         }
+        return steps
     }
 
     /// Where the path leads, without symbolic links.

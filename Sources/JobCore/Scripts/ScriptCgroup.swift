@@ -22,7 +22,9 @@ final class ScriptCgroup: Sendable {
     deinit { close(directory) }
 
     /// Whether certainly no process in it is alive. It does not block.
-    var isEmpty: Bool { Self.text("cgroup.events", in: directory)?.contains("populated 0") ?? false }
+    var isEmpty: Bool {
+        Self.text("cgroup.events", in: directory)?.split(separator: "\n").contains("populated 0") ?? false
+    }
 
     /// The processes in it and in cgroups that the script has created in it, including dead ones until the kernel
     /// releases them.

@@ -58,14 +58,14 @@ extension ScriptInvocation {
                 .argument, path: executable, reason: "argument \(place + 1) contains a NUL character",
                 hint: "an argument ends at a NUL: correct the value of the argument")
         }
-        for (name, value) in environment.sorted(by: { $0.key < $1.key }) {
-            guard let fault = Self.fault(name: name, value: value) else { continue }
+        let faults = environment.compactMap { name, value in Self.fault(name: name, value: value).map { (name, $0) } }
+        if let (name, fault) = faults.min(by: { $0.0 < $1.0 }) {
             throw ScriptError(
                 .environment, path: executable,
                 reason: "environment variable \"\(OneLine.escaping(name))\" \(fault)",
                 hint: "correct the name or the value of the variable")
         }
-        if user != nil, let name = environment.keys.sorted().first(where: Self.isLoaderVariable) {
+        if user != nil, let name = environment.keys.filter(Self.isLoaderVariable).min() {
             throw ScriptError(
                 .environment, path: executable,
                 reason: "environment variable \"\(name)\" would load code before the privileges are dropped",
