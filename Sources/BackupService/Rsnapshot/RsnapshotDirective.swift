@@ -180,6 +180,6 @@ struct RsnapshotDirective: Hashable, Sendable {
     }
 
     private static func withoutSlash(_ field: String) -> Substring {
-        field.utf8.count > 1 && field.utf8.last == UInt8(ascii: "/") ? field.dropLast() : field[...]
+        field.utf8.count > 1 && field.utf8.last == UInt8(ascii: "/") ? Substring(field.utf8.dropLast()) : field[...]
     }
 }

@@ -119,9 +119,10 @@ struct RsnapshotTemplate: Sendable {
 
     /// Replaces the placeholders in a line or in a field of ``RsnapshotDirective``.
     static func fill(_ text: String, values: (Placeholder) -> String) -> String {
-        let parts = text.utf8.split(separator: UInt8(ascii: "%"), omittingEmptySubsequences: false)
+        guard text.utf8.contains(UInt8(ascii: "%")) else { return text }
+        let parts = Array(text.utf8).split(separator: UInt8(ascii: "%"), omittingEmptySubsequences: false)
         return parts.enumerated().map { index, bytes in
-            let part = String(Substring(bytes))
+            let part = String(decoding: bytes, as: UTF8.self)
             return index.isMultiple(of: 2) ? part : Placeholder(rawValue: part).map(values) ?? "%\(part)%"
         }.joined()
     }
@@ -152,10 +153,11 @@ struct RsnapshotTemplate: Sendable {
             throw RsnapshotSyntaxError(
                 "the line begins with white space and would continue the one before", "begin it with a directive")
         }
-        if line.unicodeScalars.contains(where: { $0.isControl && $0 != "\t" }) {
+        let isPlain = line.utf8.allSatisfy { 0x20..<0x7F ~= $0 || $0 == UInt8(ascii: "\t") }
+        if !isPlain, line.unicodeScalars.contains(where: { $0.isControl && $0 != "\t" }) {
             throw RsnapshotSyntaxError("the line has control characters", "take them out")
         }
-        let fields = line.utf8.split(separator: UInt8(ascii: "\t")).map { String(Substring($0)) }
+        let fields = Array(line.utf8).split(separator: UInt8(ascii: "\t")).map { String(decoding: $0, as: UTF8.self) }
         guard fields.count > 1 else {
             throw RsnapshotSyntaxError(
                 "the line has no TAB between its fields", "separate fields by TABs, not by blanks")
@@ -186,17 +188,20 @@ extension RsnapshotTemplate {
     func render(
         for account: BackupAccount, home: HomePath, rsync: FilePath, configuration: BackupConfiguration
     ) throws(ProvisioningFailure) -> String {
-        let root = configuration.snapshots == .own ? home.snapshots : home.store
+        // Once, since lines and their checks need each of them several times.
+        let root = (configuration.snapshots == .own ? home.snapshots : home.store).string
+        let (path, rsync) = (home.path.string, rsync.string)
+        let lockFile = configuration.lockDirectory.appending("rsnapshot-\(account.uid).pid").string
         do throws(RsnapshotSyntaxError) {
             return try render(retention: account.retention, account: home.accountDirectory, store: home.store) {
                 switch $0 {
                 case .uid: account.uid
                 case .uidNumber: String(account.uidNumber)
                 case .gidNumber: String(account.gidNumber)
-                case .home: home.path.string
-                case .snapshotRoot: root.string
-                case .rsync: rsync.string
-                case .lockFile: configuration.lockDirectory.appending("rsnapshot-\(account.uid).pid").string
+                case .home: path
+                case .snapshotRoot: root
+                case .rsync: rsync
+                case .lockFile: lockFile
                 case .retain: ""
                 }
             }
