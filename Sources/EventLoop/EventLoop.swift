@@ -76,6 +76,7 @@ public final class EventLoop: @unchecked Sendable {
         guard epoll >= 0, wakeUp >= 0 else {
             preconditionFailure("no event loop: \(Errno(rawValue: errno)). Raise the limit on open files (ulimit -n).")
         }
+        // Edge-triggered, so that each write wakes the loop and nothing has to be read.
         var event = epoll_event(events: EPOLLIN.rawValue | EPOLLET.rawValue, data: epoll_data(u64: Self.wakeUpToken))
         epoll_ctl(epoll, EPOLL_CTL_ADD, wakeUp, &event)
     }
@@ -255,8 +256,6 @@ public final class EventLoop: @unchecked Sendable {
 
     /// - Returns: whether the loop is to end.
     private func takeRemote() -> Bool {
-        var count: eventfd_t = 0
-        eventfd_read(wakeUp, &count)
         let taken = remote.withLock { remote in
             let taken = remote
             remote = Remote(isStopping: remote.isStopping)
