@@ -135,7 +135,7 @@ package struct BackupRsnapshotService: ProvisioningService {
                 steps.append(
                     HomeScriptStep(
                         script: script, account: account, home: home, request: request, configuration: configuration,
-                        occasion: occasion))
+                        occasion: occasion, isFirst: steps.isEmpty))
                 steps.append(plainHome(makesHome: false))
             }
         } else if condition != .whole {
@@ -191,7 +191,7 @@ package struct BackupRsnapshotService: ProvisioningService {
             steps.append(
                 HomeScriptStep(
                     script: script, account: account, home: home, request: request, configuration: configuration,
-                    occasion: "the account is deleted"))
+                    occasion: "the account is deleted", isFirst: false))
         }
         let hasStore = try walk.store() != nil
         if hasStore || configuration.onDelete != .keep && walk.account != nil {

@@ -79,6 +79,8 @@ struct HomeScriptStep: ProvisioningStep {
     let configuration: BackupConfiguration
     /// Why it runs, for the dry run.
     let occasion: String
+    /// Whether the step is the plan's first, so that nothing changes between the plan, which has checked the script, and the step.
+    let isFirst: Bool
 
     let name = "home script"
 
@@ -113,8 +115,9 @@ struct HomeScriptStep: ProvisioningStep {
     func perform(in attempt: RunningAttempt) async throws {
         // The script may remove the home.
         if request.operation == .delete { try await request.demandUnique() }
-        let script = script
-        try await BlockingWork.run { () throws(ProvisioningFailure) in try Self.checkPermissions(script) }
+        if !isFirst {
+            try await BlockingWork.run { [script] () throws(ProvisioningFailure) in try Self.checkPermissions(script) }
+        }
         let result = try await attempt.run(
             invocation, profile: .provisioning, code: .cannotCreateHomeDir,
             hint: "correct HOME_SCRIPT, or the script's first line")
