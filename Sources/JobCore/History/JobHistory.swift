@@ -28,9 +28,9 @@ public struct HistoryError: Error, Sendable, CustomStringConvertible {
 /// disk is full, jobs wait and what was added to reports is left out, which is told with a notice at the beginning and another at the end. A job
 /// whose record cannot be read is left out of answers, with one notice. The jobs themselves never notice.
 public final class JobHistory: JobRecorder {
-    /// The delay before changes are written, so that a burst of jobs costs few transactions, and a short job is not written between its start and
-    /// its end.
-    private static let gathering = Duration.milliseconds(100)
+    /// The delay before changes are written, so that a burst of jobs costs few transactions. A script whose end is not yet written when the daemon is
+    /// killed counts as interrupted, so it is short.
+    private static let gathering = Duration.milliseconds(20)
     /// The delay while nothing can be written.
     private static let retrying = Duration.seconds(1)
     /// The longest delay of the start of a job by a disk that hangs, or a lock on the file.
