@@ -92,6 +92,27 @@ struct DaemonScheduleTests {
         }
     }
 
+    @Test(
+        "a reload that sets a level to a time that has passed makes up for it, as a restart does; others run at their time"
+    )
+    func missedByReload() async throws {
+        try await DaemonHarness.run { harness in
+            let uid = "3724300"
+            try Self.settings(harness, "WEEKLY = 0 0 1 1 *")
+            try await Self.provision([uid], harness)
+            try Self.record(["daily": 30, "weekly": 24 * 400], hoursAgoOf: uid, in: harness)
+            // It makes up for the weekly one at the start.
+            let daemon = try await harness.running()
+            try await daemon.says("backup weekly: the run over all accounts has ended; submitted jobs: 1")
+            try Self.settings(harness, "WEEKLY = 0 0 1 1 *\nDAILY = \(Self.twoHoursAgo())")
+            #expect(try await harness.command("reload").status == 0)
+            try await daemon.says("backup daily: the run over all accounts has ended; submitted jobs: 1")
+            let runs = daemon.output.components(separatedBy: "backup weekly: the run over all accounts").count - 1
+            #expect(runs == 1, "\(daemon.output)")
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("a run submits jobs as slots become free, and a restart in its middle loses none of them")
     func expansion() async throws {
         try await DaemonHarness.run { harness in

@@ -90,7 +90,9 @@ import EventLoop
         places[job.id] = Place(
             job: job, request: request, attempts: attempts, interruptions: interruptions,
             failures: max(0, attempts - interruptions), submitted: submitted)
-        if interruptions > 0 {
+        if let outcome = interrupted?.endBeforeClosing(request.interruption) {
+            startClosing(job.id, outcome)
+        } else if interruptions > 0 {
             self.interrupted(job.id)
         } else {
             wait(job.id, until: request.due)
@@ -265,6 +267,21 @@ import EventLoop
         // If it is about to start, that finds it cancelled.
         _ = scheduler.withdraw(.job(id))
         startClosing(id, .canceled)
+    }
+}
+
+extension Job {
+    /// The outcome of a job whose last attempt had ended when the daemon did, and that was not closed yet: its work must not be done again. nil: another
+    /// attempt may follow, also because it is unknown whether a failure is final.
+    fileprivate func endBeforeClosing(_ policy: InterruptionPolicy) -> JobOutcome? {
+        guard status == .running, let last = attempts.last, last.fate == .ended, let result = last.result else {
+            return nil
+        }
+        switch result {
+        case .success, .warnings, .aborted, .missed, .wrongConfiguration: break
+        case .failed, .undefined, .unknown: guard policy == .fails else { return nil }
+        }
+        return JobOutcome(result, message: last.message)
     }
 }
 

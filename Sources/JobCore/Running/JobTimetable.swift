@@ -27,11 +27,17 @@ public struct JobTimetable: Hashable, Sendable {
 
     /// Calls `ask` for each job when it is due, until the task is cancelled.
     ///
+    /// A timetable that replaces another one goes on where that has stopped: no time of a line that both have is lost or repeated.
+    ///
     /// A job that became due while the machine slept, or because the clock was set forward, is asked for once. Times while no daemon ran are
     /// skipped. For a clock that is set back, see ``Progress/clockWasSet(by:now:)``.
+    /// - Parameters:
+    ///   - former: of each line of the timetable before, the time up to which it is done.
+    ///   - reached: called with the same of this timetable whenever it changes.
     /// - Throws: `CancellationError`; it does not return.
     public func run(
-        clock: any WallClock, in calendar: DayCalendar = .system, ask: @Sendable (String) async -> Void
+        clock: any WallClock, in calendar: DayCalendar = .system, after former: [Line: Timestamp] = [:],
+        reached: @Sendable ([Line: Timestamp]) async -> Void = { _ in }, ask: @Sendable (String) async -> Void
     ) async throws {
         enum Event { case reached(Timestamp), set(by: Duration) }
         let (events, source) = AsyncStream<Event>.makeStream()
@@ -42,16 +48,21 @@ public struct JobTimetable: Hashable, Sendable {
             listening.cancel()
             alarm.stop()
         }
-        var progress = Progress(self, from: clock.now, in: calendar)
+        var progress = Progress(self, from: clock.now, in: calendar, after: former)
         func wait() { alarm.set(to: progress.next ?? .distantFuture, by: clock) { source.yield(.reached($0)) } }
         wait()
+        await reached(progress.reachedOfLines)
         for await event in events {
             switch event {
             case .reached(let time):
                 alarm.rang(time)
                 // Due, even if the clock was set back meanwhile.
-                for name in progress.reach(max(time, clock.now)) { await ask(name) }
-            case .set(let step): progress.clockWasSet(by: step, now: clock.now)
+                let due = progress.reach(max(time, clock.now))
+                await reached(progress.reachedOfLines)
+                for name in due { await ask(name) }
+            case .set(let step):
+                progress.clockWasSet(by: step, now: clock.now)
+                await reached(progress.reachedOfLines)
             }
             wait()
         }
@@ -65,11 +76,15 @@ public struct JobTimetable: Hashable, Sendable {
         /// Of each line, the time up to which it is done.
         private var reached: [Timestamp]
 
-        init(_ table: JobTimetable, from now: Timestamp, in calendar: DayCalendar) {
+        init(
+            _ table: JobTimetable, from now: Timestamp, in calendar: DayCalendar, after former: [Line: Timestamp] = [:]
+        ) {
             lines = table.lines
             self.calendar = calendar
-            reached = Array(repeating: now, count: lines.count)
+            reached = lines.map { former[$0] ?? now }
         }
+
+        var reachedOfLines: [Line: Timestamp] { Dictionary(zip(lines, reached), uniquingKeysWith: max) }
 
         /// When the next job is due; nil: never.
         var next: Timestamp? { lines.indices.compactMap(next(of:)).min() }

@@ -27,9 +27,11 @@ extension DaemonJobs {
         schedule?.cancel()
         let timetable = configuration.timetable
         if !timetable.lines.isEmpty {
-            schedule = Task { [clock] in
+            schedule = Task { [clock, reached] in
                 do {
-                    try await timetable.run(clock: clock) { name in
+                    try await timetable.run(clock: clock, after: reached) {
+                        await self.timetableReached($0)
+                    } ask: { name in
                         do throws(RefusedCommand) {
                             await self.scheduled(try JobCommand(parsing: name))
                         } catch {
@@ -52,6 +54,11 @@ extension DaemonJobs {
         }
     }
 
+    private func timetableReached(_ times: [JobTimetable.Line: Timestamp]) {
+        // A replaced timetable may still be ending.
+        if !Task.isCancelled { reached = times }
+    }
+
     private func scheduled(_ command: JobCommand) {
         if case .backup(let name, let accounts) = command, accounts.isEmpty, let level = SnapshotLevel(rawValue: name) {
             beginRun(of: level, since: nil)
@@ -68,11 +75,15 @@ extension DaemonJobs {
         }
     }
 
-    /// Starts the backup runs that were missed while no daemon ran.
-    /// - Parameter since: when the previous daemon ended; for accounts without recorded backups.
-    func makeUpForMissedRuns(since: Timestamp) {
+    /// Starts the backup runs that were missed while no daemon ran, or because a reload has changed their schedules.
+    /// - Parameters:
+    ///   - since: when the previous daemon ended; for accounts without recorded backups.
+    ///   - former: the schedules before the reload; those that it has not changed have missed nothing.
+    func makeUpForMissedRuns(since: Timestamp, former: [SnapshotLevel: CronSchedule] = [:]) {
+        let schedules = configuration.backupJobs.schedules
         // The larger level first: it takes over the snapshot that the smaller one would remove.
-        for level in SnapshotLevel.allCases.reversed() where configuration.backupJobs.schedules[level] != nil {
+        for level in SnapshotLevel.allCases.reversed()
+        where schedules[level] != nil && schedules[level] != former[level] {
             beginRun(of: level, since: since)
         }
     }

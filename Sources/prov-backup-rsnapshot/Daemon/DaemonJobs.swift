@@ -24,6 +24,8 @@ import SystemPackage
     private var clockWatch: Task<Void, Never>?
     /// Runs the timetable.
     var schedule: Task<Void, Never>?
+    /// Of each line of the timetable, the time up to which it is done.
+    var reached: [JobTimetable.Line: Timestamp] = [:]
     /// Checks all accounts once a day.
     var review: Task<Void, Never>?
     /// Submits the last jobs of a backup run; the next submission waits for it.

@@ -154,9 +154,11 @@ extension Logger {
 
     /// Jobs, mails and limits read the new settings by themselves; what runs without a job begins again with them.
     private func adopt(_ new: DaemonConfiguration) {
+        let former = current.value.backupJobs.schedules
         current.value = new
         jobs.engine.reload()
         jobs.followSchedules()
+        jobs.makeUpForMissedRuns(since: jobs.clock.now, former: former)
         views.restore()
     }
 

@@ -119,6 +119,29 @@ import Testing
         await runner.stop(grace: .zero)
     }
 
+    @Test(
+        "work that had ended is not done again when the daemon ended before the job was closed, unless its failure may be passing",
+        arguments: [
+            (.success, .repeats, false), (.warnings, .fails, false), (.failed, .fails, false),
+            (.failed, .repeats, true),
+        ] as [(JobResult, InterruptionPolicy, Bool)])
+    func endedBeforeClosing(result: JobResult, policy: InterruptionPolicy, isRepeated: Bool) async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let repetitions = Mutex(0)
+        let request = Self.request(bench, policy) { _ in
+            repetitions.withLock { $0 += 1 }
+            return .success
+        }
+        var left = try await bench.left(.ended)
+        left.status = .running
+        (left.attempts[0].result, left.attempts[0].message) = (result, "as it ended")
+        let job = try #require(try await runner.submit(request, resuming: left))
+        let outcome = await job.outcome()
+        #expect(repetitions.withLock(\.self) == (isRepeated ? 1 : 0))
+        #expect(outcome == (isRepeated ? .success : JobOutcome(result, message: "as it ended")))
+    }
+
     @Test("a job that is not to be repeated fails when it was interrupted, and runs when it had not begun")
     func notRepeated() async throws {
         let bench = try JobBench()

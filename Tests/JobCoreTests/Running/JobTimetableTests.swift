@@ -38,6 +38,22 @@ import Testing
     }
 
     @Test(
+        "a timetable that replaces another one goes on where that has stopped, and a line that was changed begins now")
+    func replaced() throws {
+        let before = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"))
+        var progress = JobTimetable.Progress(before, from: try Timestamp("2026-03-10 01:30 +00:00"), in: .utc)
+        #expect(progress.reach(try Timestamp("2026-03-10 02:00 +00:00")) == ["hour"])
+        let after = try Self.table(("hour", "0 * * * *"), ("night", "15 2 * * *"))
+        let reload = try Timestamp("2026-03-10 03:00 +00:00")
+        var next = JobTimetable.Progress(after, from: reload, in: .utc, after: progress.reachedOfLines)
+        #expect(next.reach(reload) == ["hour"])
+        // After the clock was set back, what has run is still known.
+        let corrected = try Timestamp("2026-03-10 01:59 +00:00")
+        next = JobTimetable.Progress(before, from: corrected, in: .utc, after: progress.reachedOfLines)
+        #expect(next.reach(try Timestamp("2026-03-10 02:00 +00:00")) == [])
+    }
+
+    @Test(
         "at changes of daylight saving time a line for certain hours is due once, one for every hour in each hour"
     )
     func summerTime() throws {
