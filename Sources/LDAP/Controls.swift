@@ -111,21 +111,17 @@ extension Filter {
         guard text.hasPrefix("("), encoded != nil else { return nil }
     }
 
-    /// A handle without a connection, for one thread at a time; making one takes longer than the encoding.
-    private nonisolated(unsafe) static let encoder: OpaquePointer? = {
-        var handle: OpaquePointer?
-        return unsafe ldap_create(&handle) == LDAP_SUCCESS ? handle : nil
-    }()
-    private static let isEncoding = Mutex(())
+    /// A handle without a connection, for one thread at a time; making one takes longer than the encoding. nil: not made yet.
+    private static let encoder = Mutex<OpaquePointer?>(nil)
 
     /// The filter in BER (RFC 4511, section 4.5.1.7), the value of an assertion control; nil when it is malformed.
     var encoded: [UInt8]? {
         var arena = CArena()
         guard LDAPLibrary.isReady, let text = unsafe try? arena.string(description) else { return nil }
-        guard let encoder = unsafe Self.encoder else { return nil }
         var value = unsafe berval()
-        let code = Self.isEncoding.withLock { _ in
-            unsafe ldap_create_assertion_control_value(encoder, text, &value)
+        let code = unsafe Self.encoder.withLock { handle in
+            let made = unsafe handle == nil ? ldap_create(&handle) : LDAP_SUCCESS
+            return unsafe made == LDAP_SUCCESS ? ldap_create_assertion_control_value(handle, text, &value) : made
         }
         guard code == LDAP_SUCCESS else { return nil }
         defer { unsafe ber_memfree(value.bv_val) }

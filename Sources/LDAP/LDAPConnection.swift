@@ -43,6 +43,8 @@ import Synchronization
         self.handle = handle
         self.operationTimeout = operationTimeout
         watch()
+        // What came together with the answer to the bind, the loop does not see at the socket.
+        if handle.isDataReady { readOn() }
     }
 
     isolated deinit { end(with: Self.closed(server)) }

@@ -669,6 +669,22 @@ struct BackupJobTests {
         }
     }
 
+    @Test("a state file of a later version fails the backup with the reason, and stays as it is")
+    func laterVersion() async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            #expect(try await harness.backup(.daily, first) == .success)
+            let before = try harness.snapshots(of: first)
+            let later = #"{"version": 99, "rotation": {"what": "this version does not know"}}"#
+            let file = FilePath("homes/\(first)/.snapshots/.state")
+            try harness.directory.write(later, to: file)
+            let outcome = try await harness.backup(.daily, first)
+            #expect(outcome.result == .failed && outcome.message.contains("later version"), "\(outcome)")
+            #expect(try text(harness.snapshot(".state", of: first)) == later)
+            #expect(try harness.snapshots(of: first) == before)
+        }
+    }
+
     @Test("a rotation that another job completes has the time of its copy")
     func lateRotation() async throws {
         try await BackupHarness.run { harness in

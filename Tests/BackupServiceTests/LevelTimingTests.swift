@@ -120,7 +120,7 @@ import Testing
         #expect(!isDue(provisioned: after, since: nil))
     }
 
-    @Test("a clock that is corrected by less than half a period repeats no run")
+    @Test("a clock that is corrected by a few minutes repeats no run")
     func corrected() throws {
         let timing = try Self.timing(.daily, Self.nightly)
         // It was two minutes ahead.
@@ -130,6 +130,9 @@ import Testing
         #expect(!timing.isDue(state, provisioned: nil, since: nil, now: corrected))
         #expect(!timing.isDue(state, provisioned: nil, since: nil, now: Self.night + .seconds(10)))
         #expect(timing.recentSuccess(state, now: corrected) != nil)
+        // A day ahead, and corrected since: the run of this night is none of those that were made.
+        state.record(success: .daily, at: Self.night + .seconds(1_200))
+        #expect(timing.isDue(state, provisioned: Self.night + .seconds(-86_400), since: nil, now: Self.night))
     }
 
     @Test("times recorded while the clock was ahead do not delay an account")

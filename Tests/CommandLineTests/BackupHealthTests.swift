@@ -132,6 +132,12 @@ import Testing
         #expect(
             BackupHealth.deadline(after: success, schedule: hourly, window: window, timeLimit: .seconds(600))
                 == opening + .seconds(40 * 60))
+        // Ten minutes before the last run of the night.
+        let night = success + .seconds(-3_600)
+        #expect(
+            BackupHealth.deadline(
+                after: night, schedule: hourly, window: TimeWindow(parsing: "18:00-09:20"), timeLimit: .zero)
+                == opening)
     }
 
     @Test("what counts as the last success: a whole copy; for a larger level also that there was nothing to take over")

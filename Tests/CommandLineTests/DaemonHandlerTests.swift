@@ -181,6 +181,34 @@ import Testing
         }
     }
 
+    @Test("a script that has ended is not run again because the daemon was killed during its JobEnd handler")
+    func killedAtJobEnd() async throws {
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
+                Self.python(
+                    "    def JobStart(self, job): job.set_events(Job())",
+                    job: """
+                            def JobEnd(self, job):
+                                open("\(harness.path("ending"))", "w").close()
+                                time.sleep(1000)
+                        """), timeout: "30m")
+            let script = try harness.script("once.sh", "echo run >> \(harness.path("runs"))")
+            try harness.settings(backup: "HOME_SCRIPT =\n[Job once]\nSCRIPT = \(script)\n\(handlers)")
+            let first = try await harness.running()
+            let job = try await harness.run("once")
+            try await eventually("the handler hears of the end") { harness.exists("ending") }
+            try await eventually("the end of the attempt is recorded") {
+                try await harness.details(job).attempts.last?.fate == .ended
+            }
+            first.kill(SIGKILL)
+            _ = await first.end()
+            let second = try await harness.running()
+            #expect(try await harness.ended(job).result == .success)
+            #expect(try String(contentsOfFile: harness.path("runs"), encoding: .utf8) == "run\n")
+            await harness.stop(second)
+        }
+    }
+
     @Test(
         "B11 a handler that raises, never returns or loses its interpreter: the job finishes, log and report say it, the daemon stays",
         arguments: [

@@ -122,6 +122,9 @@ package struct BackupJobs: Sendable {
         }
     }
 
+    /// How far a recorded success may lie in the future, because the clock was corrected since.
+    package static let clockTolerance = Duration.seconds(900)
+
     /// The account's uid, by its entry.
     package static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
 
@@ -334,10 +337,10 @@ struct LevelTiming: Sendable {
         return success
     }
 
-    /// Whether a recorded time counts. One in the future was recorded before the clock was set back: by less than half a period that repeats nothing,
-    /// and with a clock that was further ahead nothing is delayed.
+    /// Whether a recorded time counts: also one that is a little ahead, of before a correction of the clock, so that no run is repeated. One that is
+    /// further ahead does not, so that no account waits until that time.
     private func isTrusted(_ time: Timestamp, now: Timestamp) -> Bool {
-        time <= now || time - now < period(after: now) / 2
+        time <= now || time - now < min(BackupJobs.clockTolerance, period(after: now) / 2)
     }
 
     /// Whether a time of the schedule is between the last run and now.

@@ -67,7 +67,7 @@ struct SnapshotDirectory {
     // MARK: - The state file
 
     /// The recorded state; an empty one if there is no file.
-    /// - Throws: `HeldDirectory.Failure`, or `DecodingError` for a damaged file.
+    /// - Throws: `HeldDirectory.Failure`, `DecodingError` for a damaged file, `SnapshotState.LaterVersion`.
     func state() throws -> SnapshotState {
         guard let bytes = try directory.contents(of: Self.stateName) else { return SnapshotState() }
         return try SnapshotState(decoding: bytes)

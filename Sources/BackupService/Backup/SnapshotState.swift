@@ -153,13 +153,22 @@ package struct SnapshotState: Codable, Hashable, Sendable {
 
     // MARK: - The file
 
-    /// - Throws: `DecodingError`, also for the format of a later version.
-    init(decoding bytes: [UInt8]) throws {
-        self = try JSONDecoder().decode(Self.self, from: Data(bytes))
-        guard version <= Self.currentVersion else {
-            throw DecodingError.dataCorrupted(
-                .init(codingPath: [], debugDescription: "format \(version) is of a later version of this program"))
+    /// The file is of a later version of this program: what it says of an unfinished rotation is needed, and unknown here.
+    struct LaterVersion: Error, CustomStringConvertible {
+        var description: String {
+            "a later version of this program has written the state of the snapshots (.snapshots/.state); install that version again, or remove the file: then the next backup measures all snapshots"
         }
+    }
+
+    private struct Format: Decodable { var version: Int }
+
+    /// - Throws: `DecodingError`; ``LaterVersion``.
+    init(decoding bytes: [UInt8]) throws {
+        let data = Data(bytes)
+        guard try JSONDecoder().decode(Format.self, from: data).version <= Self.currentVersion else {
+            throw LaterVersion()
+        }
+        self = try JSONDecoder().decode(Self.self, from: data)
     }
 
     /// JSON and a line feed.

@@ -164,19 +164,21 @@ struct SnapshotWork: Sendable {
 
     /// Flushes an unfinished copy, so that it can be continued after the end of the boot as well.
     func flushUnfinishedCopy(_ state: inout SnapshotState, _ fileSystem: HeldDirectory) throws {
-        try flush(fileSystem, state)
+        try flush(fileSystem, &state)
         state.unfinished = .flushed
         try recordIfRoom(state)
     }
 
-    /// Flushes a file system. If that fails, the copy must not be continued: the kernel does not report the failure again. It becomes trash, which
-    /// needs no room, unlike a record.
-    private func flush(_ fileSystem: HeldDirectory, _ state: SnapshotState) throws {
+    /// Flushes a file system. If that fails, the copy must not be continued: the kernel does not report the failure again. It becomes trash, and the
+    /// state forgets it; either is enough, and on a disk without room the other may fail.
+    private func flush(_ fileSystem: HeldDirectory, _ state: inout SnapshotState) throws {
         do throws(HeldDirectory.Failure) {
             try fileSystem.synchronizeFileSystem()
         } catch {
-            try reopenClosedCopy()
-            for name in [SnapshotRotation.copyName, Self.partialName] { try rotation(state).drop(name) }
+            state.unfinished = nil
+            try? recordIfRoom(state)
+            try? reopenClosedCopy()
+            for name in [SnapshotRotation.copyName, Self.partialName] { try? rotation(state).drop(name) }
             throw error
         }
     }
@@ -304,7 +306,7 @@ struct SnapshotWork: Sendable {
         if let warning = copy.shrinkWarning(after: state.fullCopy, uid: uid) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
-        try flush(copied.fileSystem, state)
+        try flush(copied.fileSystem, &state)
         state.rotation = SnapshotState.Rotation(
             level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end,
             finished: clock.now.secondsSince1970)

@@ -112,6 +112,19 @@ public struct Job: Hashable, Sendable {
         return job
     }
 
+    /// The outcome of a job of a previous run whose last attempt had ended, and that was only not closed: its work must not be done again. nil: another
+    /// attempt may follow, also because it is not recorded whether a failure is final.
+    package func endBeforeClosing(_ policy: InterruptionPolicy = .repeats) -> JobOutcome? {
+        guard statuses.last?.letter == .running, let last = attempts.last, last.fate == .ended,
+            let result = last.result
+        else { return nil }
+        switch result {
+        case .success, .warnings, .aborted: break
+        case .failed, .missed, .wrongConfiguration, .undefined, .unknown: guard policy == .fails else { return nil }
+        }
+        return JobOutcome(result, message: last.message)
+    }
+
     // MARK: - Parts
 
     /// One attempt of a job.

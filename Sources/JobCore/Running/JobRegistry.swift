@@ -113,7 +113,7 @@
     /// Closes a job of a previous run that is not resumed. The message is a line of its report.
     package func closeInterrupted(_ job: Job, _ outcome: JobOutcome) {
         open(job)
-        write(outcome.message, to: job.id, source: .daemon)
+        if !outcome.message.isEmpty { write(outcome.message, to: job.id, source: .daemon) }
         close(job.id, outcome)
     }
 

@@ -270,21 +270,6 @@ import EventLoop
     }
 }
 
-extension Job {
-    /// The outcome of a job whose last attempt had ended when the daemon did, and that was not closed yet: its work must not be done again. nil: another
-    /// attempt may follow, also because it is unknown whether a failure is final.
-    fileprivate func endBeforeClosing(_ policy: InterruptionPolicy) -> JobOutcome? {
-        guard status == .running, let last = attempts.last, last.fate == .ended, let result = last.result else {
-            return nil
-        }
-        switch result {
-        case .success, .warnings, .aborted, .missed, .wrongConfiguration: break
-        case .failed, .undefined, .unknown: guard policy == .fails else { return nil }
-        }
-        return JobOutcome(result, message: last.message)
-    }
-}
-
 extension Duration {
     /// For messages: in tenths of a second.
     fileprivate var inTenths: Duration {

@@ -1,4 +1,4 @@
-/// Names of jobs with a schedule each; ``run(clock:in:ask:)`` follows them.
+/// Names of jobs with a schedule each; ``run(clock:in:after:reached:ask:)`` follows them.
 public struct JobTimetable: Hashable, Sendable {
     /// One recurring job.
     public struct Line: Hashable, Sendable {
@@ -35,9 +35,9 @@ public struct JobTimetable: Hashable, Sendable {
     ///   - former: of each line of the timetable before, the time up to which it is done.
     ///   - reached: called with the same of this timetable whenever it changes.
     /// - Throws: `CancellationError`; it does not return.
-    public func run(
+    @MainActor public func run(
         clock: any WallClock, in calendar: DayCalendar = .system, after former: [Line: Timestamp] = [:],
-        reached: @Sendable ([Line: Timestamp]) async -> Void = { _ in }, ask: @Sendable (String) async -> Void
+        reached: ([Line: Timestamp]) -> Void = { _ in }, ask: (String) async -> Void
     ) async throws {
         enum Event { case reached(Timestamp), set(by: Duration) }
         let (events, source) = AsyncStream<Event>.makeStream()
@@ -51,18 +51,20 @@ public struct JobTimetable: Hashable, Sendable {
         var progress = Progress(self, from: clock.now, in: calendar, after: former)
         func wait() { alarm.set(to: progress.next ?? .distantFuture, by: clock) { source.yield(.reached($0)) } }
         wait()
-        await reached(progress.reachedOfLines)
+        reached(progress.reachedOfLines)
         for await event in events {
+            // What was not reached before the cancellation is reached by the timetable that replaces this one.
+            guard !Task.isCancelled else { break }
             switch event {
             case .reached(let time):
                 alarm.rang(time)
                 // Due, even if the clock was set back meanwhile.
                 let due = progress.reach(max(time, clock.now))
-                await reached(progress.reachedOfLines)
+                reached(progress.reachedOfLines)
                 for name in due { await ask(name) }
             case .set(let step):
                 progress.clockWasSet(by: step, now: clock.now)
-                await reached(progress.reachedOfLines)
+                reached(progress.reachedOfLines)
             }
             wait()
         }
@@ -82,6 +84,10 @@ public struct JobTimetable: Hashable, Sendable {
             lines = table.lines
             self.calendar = calendar
             reached = lines.map { former[$0] ?? now }
+            // The clock was set back unnoticed.
+            for index in lines.indices where reached[index] > now {
+                follow(now, at: index, after: reached[index] - now)
+            }
         }
 
         var reachedOfLines: [Line: Timestamp] { Dictionary(zip(lines, reached), uniquingKeysWith: max) }
@@ -101,12 +107,14 @@ public struct JobTimetable: Hashable, Sendable {
         /// line waits longer than one and a half of its periods.
         mutating func clockWasSet(by step: Duration, now: Timestamp) {
             guard step < .zero else { return }
-            for index in lines.indices where reached[index] > now {
-                guard let first = lines[index].schedule.next(after: now, in: calendar),
-                    let second = lines[index].schedule.next(after: first, in: calendar)
-                else { continue }
-                if (second - first) / 2 <= .zero - step { reached[index] = now }
-            }
+            for index in lines.indices where reached[index] > now { follow(now, at: index, after: .zero - step) }
+        }
+
+        private mutating func follow(_ now: Timestamp, at index: Int, after step: Duration) {
+            guard let first = lines[index].schedule.next(after: now, in: calendar),
+                let second = lines[index].schedule.next(after: first, in: calendar)
+            else { return }
+            if (second - first) / 2 <= step { reached[index] = now }
         }
 
         private func next(of index: Int) -> Timestamp? {

@@ -147,6 +147,9 @@ import Logging
         do throws(LDAPError) {
             for try await event in connection.contentSync(pending) {
                 liveness.receivedChange()
+                // While the sink holds it back, nothing more is read.
+                liveness.isReading = false
+                defer { liveness.isReading = true }
                 switch event {
                 case .entry(let entry, let uuid):
                     let csn = entry[AttributeNames.entryCSN].first
@@ -214,6 +217,8 @@ import Logging
     /// The number of the first write since the search last reported a change; nil: there was none.
     private var unanswered: UInt64?
     private var listener: AsyncStream<Void>.Continuation?
+    /// Whether the search's reports are read; what is not read is no silence.
+    var isReading = true
 
     /// The daemon has changed a pending entry.
     func wrote() {
@@ -236,7 +241,7 @@ import Logging
         for await _ in writes {
             while let first = unanswered {
                 try await clock.sleep(for: Self.longestSilence)
-                if unanswered == first { return }
+                if unanswered == first, isReading { return }
             }
         }
         throw CancellationError()

@@ -128,7 +128,7 @@ final class BackupHealth: Sendable {
             state.change(Key(account: account, level: level.rawValue)) { entry in
                 entry.overdue = due.flatMap { $0 < now ? $0 : nil }
                 if let failed = entry.failure?.time, let lastSuccess, lastSuccess > failed,
-                    lastSuccess <= now
+                    lastSuccess <= now + BackupJobs.clockTolerance
                 {
                     entry.failure = nil
                 }
@@ -167,7 +167,7 @@ final class BackupHealth: Sendable {
     ///   - schedule: nil: the level has none.
     ///   - window: outside of it no backup begins; nil: at any time.
     ///   - timeLimit: `TIMEOUT`.
-    ///   - now: later records were made with a wrong clock and are ignored.
+    ///   - now: records that are later by more than `BackupJobs.clockTolerance` were made with a wrong clock and are ignored.
     static func due(
         _ level: RecordedLevel, provisioned: Timestamp?, schedule: CronSchedule?, window: TimeWindow?,
         timeLimit: Duration, now: Timestamp
@@ -176,7 +176,7 @@ final class BackupHealth: Sendable {
         return deadline(after: last, schedule: schedule, window: window, timeLimit: timeLimit)
     }
 
-    /// One and a half periods of the schedule after a success, plus the time limit of a backup and the time for which its window is closed.
+    /// One and a half periods of the schedule after a success, plus the time for which its window is closed, and the time limit of a backup.
     ///
     /// The period is the one at this time, so schedules may omit weekends.
     /// - Returns: nil: the schedule has no later time.
@@ -184,7 +184,8 @@ final class BackupHealth: Sendable {
         after success: Timestamp, schedule: CronSchedule, window: TimeWindow?, timeLimit: Duration
     ) -> Timestamp? {
         guard let run = schedule.next(after: success), let next = schedule.next(after: run) else { return nil }
-        return (window?.opening(after: run) ?? run) + (next - run) / 2 + timeLimit
+        func opening(_ time: Timestamp) -> Timestamp { window?.opening(after: time) ?? time }
+        return opening(opening(run) + (next - run) / 2) + timeLimit
     }
 
     /// The recorded state of a level.
@@ -198,7 +199,8 @@ final class BackupHealth: Sendable {
 
         /// An incomplete copy is no success; having nothing to take over is one.
         fileprivate func lastExpected(by now: Timestamp) -> Timestamp? {
-            [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self).filter { $0 <= now }.max()
+            [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self)
+                .filter { $0 <= now + BackupJobs.clockTolerance }.max()
         }
     }
 }

@@ -30,10 +30,10 @@ extension DaemonJobs {
             schedule = Task { [clock, reached] in
                 do {
                     try await timetable.run(clock: clock, after: reached) {
-                        await self.timetableReached($0)
+                        self.reached = $0
                     } ask: { name in
                         do throws(RefusedCommand) {
-                            await self.scheduled(try JobCommand(parsing: name))
+                            self.scheduled(try JobCommand(parsing: name))
                         } catch {
                             self.logger.error("schedule: \(error)")
                         }
@@ -43,6 +43,7 @@ extension DaemonJobs {
                 }
             }
         }
+        if timetable.lines.isEmpty { reached = [:] }
         review?.cancel()
         guard configuration.script == nil else { return }
         review = Task { [clock] in
@@ -52,11 +53,6 @@ extension DaemonJobs {
                 do { try await clock.sleep(for: Self.reviewInterval) } catch { return }
             }
         }
-    }
-
-    private func timetableReached(_ times: [JobTimetable.Line: Timestamp]) {
-        // A replaced timetable may still be ending.
-        if !Task.isCancelled { reached = times }
     }
 
     private func scheduled(_ command: JobCommand) {

@@ -107,10 +107,11 @@ import SystemPackage
         // Stopped after the jobs, since it waits for one of them.
         let purge = DailyPurge(jobs: jobs, presence: work.presence, logger: logger)
         parts.start { await purge.run() }
+        // Also after them, since storage that hangs may hold it up.
+        parts.start { await views.run() }
         startJobs(jobs, notifier, in: parts)
         reloader.start()
         parts.add { reloader.stop() }
-        parts.start { await views.run() }
         await Self.untilStopped(by: signals, reload: { reloader.reload() })
         await parts.stop()
         logger.notice("prov-backup-rsnapshot has stopped")

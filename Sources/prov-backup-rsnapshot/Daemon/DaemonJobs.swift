@@ -102,8 +102,10 @@ import SystemPackage
             var backups: [Job] = []
             for job in interrupted where job.type != .provisioning {
                 parts.reports.mail.add(job.id, to: run)
-                if isLate, let other = await successor(of: job, among: interrupted) {
-                    close(
+                if let outcome = job.endBeforeClosing() {
+                    registry.closeInterrupted(job, outcome)
+                } else if isLate, let other = await successor(of: job, among: interrupted) {
+                    registry.closeInterrupted(
                         job, JobOutcome(.aborted, message: "not resumed: job \(other) was submitted for the same work"))
                 } else if job.type == .backup, job.status != .canceled {
                     await open(job)
@@ -148,9 +150,9 @@ import SystemPackage
         do {
             switch job.type {
             case _ where job.status == .canceled:
-                close(job, .canceled)
+                registry.closeInterrupted(job, .canceled)
             case .purge:
-                close(
+                registry.closeInterrupted(
                     job,
                     JobOutcome(.warnings, message: "interrupted by the end of the daemon; the next purge continues"))
             case .admin where configuration.userScripts[job.name] != nil:
@@ -176,12 +178,8 @@ import SystemPackage
     }
 
     private func fail(_ job: Job, _ reason: String) {
-        close(job, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
-    }
-
-    private func close(_ job: Job, _ outcome: JobOutcome) {
-        registry.open(job)
-        registry.close(job.id, outcome)
+        registry.closeInterrupted(
+            job, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
     }
 
     var selection: BackupJobs {

@@ -83,7 +83,7 @@ extension Logger {
             guard !isStopping else { return ReloadOutcome.stopping }
             logger.notifying { try notifier.notify(.reloading) }
             let outcome = await readAndAdopt()
-            logger.notifying { try notifier.notify(.ready) }
+            if !isStopping { logger.notifying { try notifier.notify(.ready) } }
             return outcome
         }
         next = task

@@ -134,9 +134,10 @@ import Testing
             return .success
         }
         var left = try await bench.left(.ended)
-        left.status = .running
+        left.statuses = [.init(time: left.created, letter: .created), .init(time: left.created, letter: .running)]
         (left.attempts[0].result, left.attempts[0].message) = (result, "as it ended")
-        let job = try #require(try await runner.submit(request, resuming: left))
+        // As a process that ended while it resumed the job has recorded it.
+        let job = try #require(try await runner.submit(request, resuming: left.reopened))
         let outcome = await job.outcome()
         #expect(repetitions.withLock(\.self) == (isRepeated ? 1 : 0))
         #expect(outcome == (isRepeated ? .success : JobOutcome(result, message: "as it ended")))

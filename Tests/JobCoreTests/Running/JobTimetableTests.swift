@@ -108,6 +108,25 @@ import Testing
         }
     }
 
+    @Test("a timetable that replaces another one asks at once for what came in between, and tells how far it is")
+    func handedOver() async throws {
+        let table = try Self.table(("hour", "0 * * * *"))
+        let clock = ManualClock(try Timestamp("2026-03-10 02:00 +00:00"))
+        let line = try #require(table.lines.first)
+        let (asked, reached) = (Mutex<[String]>([]), Mutex<[JobTimetable.Line: Timestamp]>([:]))
+        let running = Task {
+            try await table.run(clock: clock, in: .utc, after: [line: clock.now + .seconds(-60)]) { times in
+                reached.withLock { $0 = times }
+            } ask: { name in
+                asked.withLock { $0.append(name) }
+            }
+        }
+        try await eventually("it is asked for") { asked.withLock { $0 } == ["hour"] }
+        #expect(reached.withLock { $0 } == [line: clock.now])
+        running.cancel()
+        _ = await running.result
+    }
+
     @Test("each line is asked for when it is due, and lines that became due while the machine slept once afterwards")
     func following() async throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"))

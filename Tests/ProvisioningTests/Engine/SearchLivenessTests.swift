@@ -29,7 +29,13 @@ import Testing
         clock.advance(to: Self.start + .seconds(30))
         try await eventually("the next write is waited for") { clock.deadlines == [Self.start + .seconds(60)] }
         await liveness.wrote()
+        await MainActor.run { liveness.isReading = false }
         clock.advance(to: Self.start + .seconds(60))
+        try await eventually("a search that is not read is not silent") {
+            clock.deadlines == [Self.start + .seconds(90)]
+        }
+        await MainActor.run { liveness.isReading = true }
+        clock.advance(to: Self.start + .seconds(90))
         try await task.value
     }
 
