@@ -40,9 +40,9 @@ struct HistoryStore {
     // MARK: - Opening
 
     /// Opens a file for the daemon that owns it, and creates missing tables.
-    /// - Returns: the number of attempts that the last run did not end, which are marked as lost.
+    /// - Returns: the number of attempts that the last run did not end, which are marked as lost, and the greatest number of a job.
     /// - Throws: ``Finding``, with the file unchanged, or the error of SQLite.
-    static func open(_ path: String) throws -> (store: HistoryStore, lost: Int) {
+    static func open(_ path: String) throws -> (store: HistoryStore, lost: Int, newest: JobID) {
         // A foreign database is not changed, not even into one with a log.
         let look = try SQLite(path, isReadOnly: true)
         try check(look)
@@ -57,20 +57,22 @@ struct HistoryStore {
             try database.execute("PRAGMA wal_autocheckpoint = 16384")
             try database.execute("PRAGMA journal_size_limit = 16777216")
             try database.execute("PRAGMA foreign_keys = ON")
-            let lost = try database.transaction {
+            let (lost, newest) = try database.transaction {
                 if try database.integer("PRAGMA user_version") == 0 {
                     try database.execute(tables)
                     try database.execute("PRAGMA application_id = \(applicationID)")
                     try database.execute("PRAGMA user_version = \(version)")
                 }
-                return try database.run(
+                let newest = JobID(column: try database.integer("SELECT max(id) FROM job") ?? 0)
+                let lost = try database.run(
                     """
                     UPDATE job SET record = json_set(record, '$.attempts[#-1].fate', 'lost')
                     WHERE ended IS NULL
                         AND CASE WHEN json_valid(record) THEN json_extract(record, '$.attempts[#-1].fate') END = 'running'
                     """)
+                return (lost, newest)
             }
-            return (HistoryStore(database: database), lost)
+            return (HistoryStore(database: database), lost, newest)
         } catch {
             try database.close()
             throw error
@@ -99,35 +101,60 @@ struct HistoryStore {
 
     // MARK: - Writing
 
+    /// What an operator has to know of a write.
+    struct Remarks {
+        /// Jobs that were written without what JSON cannot have.
+        var shortened: [JobID] = []
+        /// Jobs whose number was that of another job, which is described, and whose record they have replaced.
+        var replaced: [(job: JobID, other: String)] = []
+    }
+
     /// Writes all of it or, when it throws, nothing. Pieces of jobs that are not in the file are ignored.
-    /// - Returns: the jobs that were written without what JSON cannot have.
-    func write(_ batch: HistoryQueue.Batch) throws -> [JobID] {
+    func write(_ batch: HistoryQueue.Batch) throws -> Remarks {
         try database.transaction {
-            var shortened: [JobID] = []
+            var remarks = Remarks()
             for job in batch.jobs {
-                do { try write(job) } catch is EncodingError {
-                    try write(job.withoutNumbers)
-                    shortened.append(job.id)
+                let other: String?
+                do { other = try write(job) } catch is EncodingError {
+                    other = try write(job.withoutNumbers)
+                    remarks.shortened.append(job.id)
                 }
+                if let other { remarks.replaced.append((job.id, other)) }
             }
             for piece in batch.pieces { try write(piece) }
-            return shortened
+            return remarks
         }
     }
 
-    private func write(_ job: Job) throws {
+    /// - Returns: the other job that the file had under this number.
+    private func write(_ job: Job) throws -> String? {
+        guard try !update(job) else { return nil }
+        let id = [SQLite.Value.integer(job.id.column)]
+        let other = try database.rows("SELECT type, client, created FROM job WHERE id = ?", id) { row in
+            let created = Timestamp(microsecondsSince1970: row.integer(2) ?? 0)
+            return "\(row.text(0) ?? "") of \(row.text(1) ?? ""), \(created.text)"
+        }
+        // With its pieces.
+        try database.run("DELETE FROM job WHERE id = ?", id)
+        _ = try update(job)
+        return other.first
+    }
+
+    /// - Returns: false, with nothing changed, when the file has another job under this number.
+    private func update(_ job: Job) throws -> Bool {
         try database.run(
             """
             INSERT INTO job (id, type, level, client, created, status, ended, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (id) DO UPDATE SET
                 level = excluded.level, status = excluded.status, ended = excluded.ended, record = excluded.record
+                WHERE created = excluded.created
             """,
             [
                 .integer(job.id.column), .text(job.type.rawValue), .text(job.level), .text(job.client),
                 .integer(job.created.microsecondsSince1970), .text(job.status.letter),
                 SQLite.Value(job.ended?.microsecondsSince1970),
                 .text(String(decoding: try JSONLine.encode(job.record), as: UTF8.self)),
-            ])
+            ]) > 0
     }
 
     private func write(_ piece: HistoryQueue.Piece) throws {

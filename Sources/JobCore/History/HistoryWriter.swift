@@ -24,6 +24,7 @@ actor HistoryWriter {
     let queue: Mutex<HistoryQueue>
     let reader: HistoryReader
     private let file: HistoryFile
+    private let ids: JobIDSource?
     private let clock: any WallClock
     private let notice: NoticeHandler
     private let executor = ThreadExecutor("job history")
@@ -42,8 +43,8 @@ actor HistoryWriter {
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
     init(
-        file: FilePath, bound: HistoryQueue.Bound, retention: HistoryRetention, clock: any WallClock,
-        notice: @escaping NoticeHandler
+        file: FilePath, bound: HistoryQueue.Bound, retention: HistoryRetention, ids: JobIDSource?,
+        clock: any WallClock, notice: @escaping NoticeHandler
     ) {
         queue = Mutex(HistoryQueue(bound: bound))
         let reported = Mutex<Set<JobID>>([])
@@ -53,6 +54,7 @@ actor HistoryWriter {
             notice(problem)
         }
         self.file = HistoryFile(path: file)
+        self.ids = ids
         self.clock = clock
         self.notice = notice
         sweeper = HistorySweeper(retention: retention)
@@ -93,7 +95,7 @@ actor HistoryWriter {
         for _ in 0..<2 {
             guard let store = store() else { break }
             do {
-                wrote(batch, shortened: try store.write(batch))
+                wrote(batch, try store.write(batch))
                 return true
             } catch {
                 guard failed(error) else { break }
@@ -103,9 +105,9 @@ actor HistoryWriter {
         return false
     }
 
-    private func wrote(_ batch: HistoryQueue.Batch, shortened: [JobID]) {
+    private func wrote(_ batch: HistoryQueue.Batch, _ remarks: HistoryStore.Remarks) {
         sweeper.wrote(batch.jobs.count { !$0.isOpen })
-        tell(ofShortened: shortened)
+        tell(remarks)
         let missing = queue.withLock { queue in
             queue.wrote(batch)
             return queue.takeDropped()
@@ -121,8 +123,15 @@ actor HistoryWriter {
         logGrew(by: batch.jobs.count + batch.pieces.count)
     }
 
-    private func tell(ofShortened jobs: [JobID]) {
-        for job in jobs {
+    private func tell(_ remarks: HistoryStore.Remarks) {
+        for (job, other) in remarks.replaced {
+            notice(
+                CoreNotice(
+                    .error,
+                    "\(file.path.printable): an earlier job had the number \(job) as well (\(other)); its record is replaced",
+                    job: job))
+        }
+        for job in remarks.shortened {
             notice(
                 CoreNotice(
                     .error,
@@ -356,9 +365,9 @@ actor HistoryWriter {
                     guard replace(because: objection) else { return nil }
                     continue
                 }
-                let (store, lost) = try HistoryStore.open(file.path.string)
-                tell(ofShortened: try store.write(HistoryQueue.Batch(jobs: takenOver, pieces: [])))
-                opened(store, lost: lost)
+                let (store, lost, newest) = try HistoryStore.open(file.path.string)
+                tell(try store.write(HistoryQueue.Batch(jobs: takenOver, pieces: [])))
+                opened(store, lost: lost, newest: max(newest, takenOver.map(\.id).max() ?? newest))
                 return store
             } catch HistoryStore.Finding.older {
                 guard let jobs = takeOver() else { return nil }
@@ -378,7 +387,8 @@ actor HistoryWriter {
         return nil
     }
 
-    private func opened(_ store: HistoryStore, lost: Int) {
+    private func opened(_ store: HistoryStore, lost: Int, newest: JobID) {
+        ids?.raise(above: newest)
         state = .open(store, file.identity)
         triedAt = nil
         queue.withLock { $0.rewrite() }

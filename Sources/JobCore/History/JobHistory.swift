@@ -48,19 +48,24 @@ public final class JobHistory: JobRecorder {
     /// - Parameters:
     ///   - file: is created with mode 0600 if missing. Its directory exists, and only its owner can write to it.
     ///   - retention: how much of the past is kept.
+    ///   - ids: what numbers the jobs. It is raised above the recorded ones when the file is opened, which each answer waits for.
     ///   - notice: called with messages for the operator.
     public convenience init(
-        file: FilePath, retention: HistoryRetention = HistoryRetention(), clock: any WallClock = SystemWallClock(),
-        notice: @escaping NoticeHandler
-    ) { self.init(file: file, retention: retention, clock: clock, bound: HistoryQueue.Bound(), notice: notice) }
+        file: FilePath, retention: HistoryRetention = HistoryRetention(), ids: JobIDSource? = nil,
+        clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler
+    ) {
+        self.init(
+            file: file, retention: retention, ids: ids, clock: clock, bound: HistoryQueue.Bound(), notice: notice)
+    }
 
     init(
-        file: FilePath, retention: HistoryRetention, clock: any WallClock, bound: HistoryQueue.Bound,
-        notice: @escaping NoticeHandler
+        file: FilePath, retention: HistoryRetention, ids: JobIDSource?, clock: any WallClock,
+        bound: HistoryQueue.Bound, notice: @escaping NoticeHandler
     ) {
         path = file
         self.notice = notice
-        let writer = HistoryWriter(file: file, bound: bound, retention: retention, clock: clock, notice: notice)
+        let writer = HistoryWriter(
+            file: file, bound: bound, retention: retention, ids: ids, clock: clock, notice: notice)
         self.writer = writer
         Task { await writer.open() }
     }

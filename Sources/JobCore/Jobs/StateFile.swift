@@ -224,6 +224,14 @@ public final class JobIDSource: Sendable {
         }
     }
 
+    /// From now on numbers are also greater than this one, which is in use although the file does not tell it.
+    func raise(above known: JobID) {
+        state.withLock { state in
+            state.next = max(state.next, known.number + 1)
+            state.end = max(state.end, state.next)
+        }
+    }
+
     private func reserved() -> JobID? {
         state.withLock { state in
             guard state.next < state.end else { return nil }

@@ -36,7 +36,7 @@ import SystemPackage
         self.presence = presence
         self.logger = logger
         history = JobHistory(
-            file: configuration.historyFile, retention: configuration.history.retention, notice: notice)
+            file: configuration.historyFile, retention: configuration.history.retention, ids: ids, notice: notice)
         self.reports = reports
         registry = JobRegistry(recorder: history) { reports.ended($0, scriptFailures: $1) }
         scheduler = JobScheduler(limit: { current.value.scripts.maxJobs })

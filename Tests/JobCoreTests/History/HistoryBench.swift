@@ -34,10 +34,10 @@ final class HistoryBench: Sendable {
     var complaints: [CoreNotice] { notices.filter { $0.level == .error || $0.level == .warning } }
 
     func history(
-        file: FilePath? = nil, retention: HistoryRetention = HistoryRetention(),
+        file: FilePath? = nil, retention: HistoryRetention = HistoryRetention(), ids: JobIDSource? = nil,
         bound: HistoryQueue.Bound = .init()
     ) -> JobHistory {
-        JobHistory(file: file ?? self.file, retention: retention, clock: clock, bound: bound) { notice in
+        JobHistory(file: file ?? self.file, retention: retention, ids: ids, clock: clock, bound: bound) { notice in
             self.told.withLock { $0.append(notice) }
         }
     }

@@ -294,6 +294,44 @@ import Testing
         await refused.close()
     }
 
+    @Test("numbers continue after the newest recorded job when the file with the next one is lost")
+    func lostNumbers() async throws {
+        let bench = try HistoryBench()
+        let before = bench.history()
+        for number in [3, 5_000] { before.record(whole: Story(number)) }
+        await before.close()
+        let numbers = bench.directory.appending("job-number")
+        let ids = try JobIDSource(file: numbers)
+        let history = bench.history(ids: ids)
+        #expect(try await history.unfinished().isEmpty)
+        #expect(try await ids.next() == JobID(5_001))
+        #expect(try await JobIDSource(file: numbers).next() > JobID(5_001))
+        await history.close()
+    }
+
+    @Test("a job with the number of another one replaces its record as a whole, with one notice")
+    func numberOfAnother() async throws {
+        let bench = try HistoryBench()
+        let before = bench.history()
+        before.record(whole: Story(1, type: .backup, client: "earlier"), .failed, "no luck")
+        await before.close()
+
+        let history = bench.history()
+        let later = Story(1, client: "later", created: HistoryBench.start + .seconds(100))
+        history.record(whole: later)
+        let read = try #require(try await history.job(JobID(1)))
+        #expect(read.client == "later" && read.type == .provisioning && read.created == later.job.created)
+        #expect(read.report == [later.line("line")])
+        #expect(try await history.jobs(matching: JobFilter(client: "earlier")).isEmpty)
+        #expect(try await history.jobs(matching: JobFilter(client: "later")).count == 1)
+        history.record("late", of: later)
+        history.record(later.began().ended(.warnings))
+        #expect(try await history.job(JobID(1))?.result == .warnings)
+        #expect(bench.complaints.map(\.job) == [JobID(1)], "\(bench.complaints)")
+        #expect(bench.complaints.first?.text.contains("Backup of earlier") == true, "\(bench.complaints)")
+        await history.close()
+    }
+
     @Test(
         "lines of a job that was never recorded are dropped, without harm to the others; late ones are recorded"
     )

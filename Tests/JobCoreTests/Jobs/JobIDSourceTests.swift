@@ -99,6 +99,19 @@ import Testing
         #expect(try String(contentsOfFile: file.string + ".damaged-5", encoding: .utf8) == "first")
     }
 
+    @Test("raised numbers are on the disk before the first of them is given, and they are never lowered")
+    func raised() async throws {
+        let source = try JobIDSource(file: file, block: 4)
+        source.raise(above: JobID(0))
+        #expect(try await source.next() == JobID(1))
+        source.raise(above: JobID(2))
+        #expect(try await source.next() == JobID(3))
+        source.raise(above: JobID(100))
+        source.raise(above: JobID(50))
+        #expect(try await source.next() == JobID(101))
+        #expect(try contents == "105\n")
+    }
+
     @Test("concurrent requests get different numbers")
     func concurrent() async throws {
         let source = try JobIDSource(file: file, block: 7)
