@@ -25,6 +25,7 @@ actor HistoryWriter {
     let reader: HistoryReader
     private let file: HistoryFile
     private let ids: JobIDSource?
+    private let isTimeTrusted: @Sendable () -> Bool
     private let clock: any WallClock
     private let notice: NoticeHandler
     private let executor = ThreadExecutor("job history")
@@ -44,7 +45,7 @@ actor HistoryWriter {
 
     init(
         file: FilePath, bound: HistoryQueue.Bound, retention: HistoryRetention, ids: JobIDSource?,
-        clock: any WallClock, notice: @escaping NoticeHandler
+        isTimeTrusted: @escaping @Sendable () -> Bool, clock: any WallClock, notice: @escaping NoticeHandler
     ) {
         queue = Mutex(HistoryQueue(bound: bound))
         let reported = Mutex<Set<JobID>>([])
@@ -55,6 +56,7 @@ actor HistoryWriter {
         }
         self.file = HistoryFile(path: file)
         self.ids = ids
+        self.isTimeTrusted = isTimeTrusted
         self.clock = clock
         self.notice = notice
         sweeper = HistorySweeper(retention: retention)
@@ -244,7 +246,7 @@ actor HistoryWriter {
 
     private func sweep() async {
         while case .open(let store, _) = state, sweeper.isDue(at: clock.now) {
-            do { logGrew(by: try sweeper.slice(of: store, now: clock.now)) } catch {
+            do { logGrew(by: try sweeper.slice(of: store, now: clock.now, byAge: isTimeTrusted())) } catch {
                 sweeper.postpone(at: clock.now)
                 _ = failed(error)
             }
@@ -460,9 +462,10 @@ struct HistorySweeper {
     }
 
     /// Removes one slice.
+    /// - Parameter byAge: false: only jobs beyond the number that is kept.
     /// - Returns: the number of jobs.
-    mutating func slice(of store: HistoryStore, now: Timestamp) throws -> Int {
-        let border = retention.age.map { now + (.zero - $0) }
+    mutating func slice(of store: HistoryStore, now: Timestamp, byAge: Bool) throws -> Int {
+        let border = byAge ? retention.age.map { now + (.zero - $0) } : nil
         let removed = try store.remove(endedBefore: border, keeping: retention.jobs, atMost: Self.slice)
         if removed < Self.slice { postpone(at: now) }
         return removed

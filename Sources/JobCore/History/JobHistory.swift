@@ -49,23 +49,27 @@ public final class JobHistory: JobRecorder {
     ///   - file: is created with mode 0600 if missing. Its directory exists, and only its owner can write to it.
     ///   - retention: how much of the past is kept.
     ///   - ids: what numbers the jobs. It is raised above the recorded ones when the file is opened, which each answer waits for.
+    ///   - isTimeTrusted: while false, no job is removed for its age, since the clock may be wrong.
     ///   - notice: called with messages for the operator.
     public convenience init(
         file: FilePath, retention: HistoryRetention = HistoryRetention(), ids: JobIDSource? = nil,
-        clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler
+        isTimeTrusted: @escaping @Sendable () -> Bool = { true }, clock: any WallClock = SystemWallClock(),
+        notice: @escaping NoticeHandler
     ) {
         self.init(
-            file: file, retention: retention, ids: ids, clock: clock, bound: HistoryQueue.Bound(), notice: notice)
+            file: file, retention: retention, ids: ids, isTimeTrusted: isTimeTrusted, clock: clock,
+            bound: HistoryQueue.Bound(), notice: notice)
     }
 
     init(
-        file: FilePath, retention: HistoryRetention, ids: JobIDSource?, clock: any WallClock,
-        bound: HistoryQueue.Bound, notice: @escaping NoticeHandler
+        file: FilePath, retention: HistoryRetention, ids: JobIDSource?, isTimeTrusted: @escaping @Sendable () -> Bool,
+        clock: any WallClock, bound: HistoryQueue.Bound, notice: @escaping NoticeHandler
     ) {
         path = file
         self.notice = notice
         let writer = HistoryWriter(
-            file: file, bound: bound, retention: retention, ids: ids, clock: clock, notice: notice)
+            file: file, bound: bound, retention: retention, ids: ids, isTimeTrusted: isTimeTrusted, clock: clock,
+            notice: notice)
         self.writer = writer
         Task { await writer.open() }
     }

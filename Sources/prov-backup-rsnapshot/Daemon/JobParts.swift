@@ -36,7 +36,8 @@ import SystemPackage
         self.presence = presence
         self.logger = logger
         history = JobHistory(
-            file: configuration.historyFile, retention: configuration.history.retention, ids: ids, notice: notice)
+            file: configuration.historyFile, retention: configuration.history.retention, ids: ids,
+            isTimeTrusted: { presence.distrustedUntil == nil }, notice: notice)
         self.reports = reports
         registry = JobRegistry(recorder: history) { reports.ended($0, scriptFailures: $1) }
         scheduler = JobScheduler(limit: { current.value.scripts.maxJobs })

@@ -35,11 +35,12 @@ final class HistoryBench: Sendable {
 
     func history(
         file: FilePath? = nil, retention: HistoryRetention = HistoryRetention(), ids: JobIDSource? = nil,
-        bound: HistoryQueue.Bound = .init()
+        isTimeTrusted: @escaping @Sendable () -> Bool = { true }, bound: HistoryQueue.Bound = .init()
     ) -> JobHistory {
-        JobHistory(file: file ?? self.file, retention: retention, ids: ids, clock: clock, bound: bound) { notice in
-            self.told.withLock { $0.append(notice) }
-        }
+        JobHistory(
+            file: file ?? self.file, retention: retention, ids: ids, isTimeTrusted: isTimeTrusted, clock: clock,
+            bound: bound
+        ) { notice in self.told.withLock { $0.append(notice) } }
     }
 
     /// The files in the directory whose names begin with the history's name.

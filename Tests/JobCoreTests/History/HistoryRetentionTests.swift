@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -51,6 +52,26 @@ import Testing
         bench.clock.advance(to: HistoryBench.start + .seconds(91 * 86_400))
         history.record(Story(4, created: bench.clock.now))
         try await eventually { try await history.jobs().map(\.id.number) == [4, 3, 1] }
+        await history.close()
+    }
+
+    @Test("while the clock is not trusted, jobs are removed for their number, and none for its age")
+    func wrongClock() async throws {
+        let bench = try HistoryBench()
+        let first = bench.history()
+        for number in 1...4 { first.record(whole: Story(number)) }
+        await first.close()
+        bench.clock.advance(to: HistoryBench.start + .seconds(100 * 86_400))
+        let retention = HistoryRetention(age: .seconds(90 * 86_400), jobs: 3)
+        let isTrusted = Mutex(false)
+        let history = bench.history(retention: retention, isTimeTrusted: { isTrusted.withLock(\.self) })
+        try await eventually("one is removed") { try await history.jobs().count < 4 }
+        #expect(try await history.jobs().map(\.id.number) == [4, 3, 2])
+
+        isTrusted.withLock { $0 = true }
+        bench.clock.advance(to: bench.clock.now + .seconds(86_400))
+        history.record(Story(5, created: bench.clock.now))
+        try await eventually("the others are removed") { try await history.jobs().map(\.id.number) == [5] }
         await history.close()
     }
 }
