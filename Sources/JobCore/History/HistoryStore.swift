@@ -79,6 +79,15 @@ struct HistoryStore {
         }
     }
 
+    /// Makes a history of jobs in an empty file.
+    static func make(_ path: String, with jobs: [Job]) throws {
+        let (store, _, _) = try open(path)
+        _ = try store.write(HistoryQueue.Batch(jobs: jobs, pieces: []))
+        // On the disk, before another file is given up for it.
+        try store.database.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        try store.database.close()
+    }
+
     /// - Throws: ``Finding`` when the database is not a history of this version, unless it is empty.
     static func check(_ database: SQLite) throws {
         guard try database.integer("SELECT count(*) FROM sqlite_master") ?? 0 > 0 else { return }
@@ -214,9 +223,11 @@ struct HistoryStore {
 
     // MARK: - The format of earlier versions
 
-    /// The jobs that a file of an earlier version has as open, without their reports and steps. Their owners resume them.
+    /// The jobs that a file of an earlier version has as open, without their reports and steps. Their owners resume them. Afterwards the file has
+    /// no log, so that it alone is the history.
     static func openJobs(inOlder path: String) throws -> [Job] {
-        let database = try SQLite(path, isReadOnly: true)
+        let database = try SQLite(path, mustExist: true)
+        try database.execute("PRAGMA journal_mode = DELETE")
         let jobs = try database.rows(
             """
             SELECT id, type, name, level, subject, client, priority, created, status FROM job WHERE ended IS NULL

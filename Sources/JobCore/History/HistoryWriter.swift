@@ -359,7 +359,6 @@ actor HistoryWriter {
         if case .off = state { return nil }
         // A disk that is full or a file that is locked is not tried again for every job.
         if let triedAt, ContinuousClock.now - triedAt < .seconds(1) { return nil }
-        var takenOver: [Job] = []
         for _ in 0...Self.mostSetAside {
             do {
                 try file.checkDirectory()
@@ -368,12 +367,10 @@ actor HistoryWriter {
                     continue
                 }
                 let (store, lost, newest) = try HistoryStore.open(file.path.string)
-                tell(try store.write(HistoryQueue.Batch(jobs: takenOver, pieces: [])))
-                opened(store, lost: lost, newest: max(newest, takenOver.map(\.id).max() ?? newest))
+                opened(store, lost: lost, newest: newest)
                 return store
             } catch HistoryStore.Finding.older {
-                guard let jobs = takeOver() else { return nil }
-                takenOver = jobs
+                guard takeOver() else { return nil }
             } catch HistoryStore.Finding.foreign(let objection) {
                 guard replace(because: objection) else { return nil }
             } catch let error as HistoryError {
@@ -400,21 +397,40 @@ actor HistoryWriter {
         )
     }
 
-    /// Sets aside the file of an earlier version.
-    /// - Returns: its open jobs; nil when nothing is recorded any more.
-    private func takeOver() -> [Job]? {
-        var jobs: [Job] = []
-        var remark = "its open jobs are taken over"
-        do { jobs = try HistoryStore.openJobs(inOlder: file.path.string) } catch {
-            remark = "jobs that it has as open are not taken over: \(error)"
+    /// Sets aside the file of an earlier version, for one with its open jobs.
+    /// - Returns: whether there is another file now; if not, this is tried again later.
+    private func takeOver() -> Bool {
+        do {
+            let (aside, remark) = try closing.withLock { _ in try replaceOlder() }
+            notice(
+                CoreNotice(
+                    .warning,
+                    "\(file.path.printable): an earlier version made this history; it was set aside as \(aside.printable), where sqlite3 can read it, and a new one is created; \(remark)"
+                ))
+            return true
+        } catch let error as HistoryError {
+            off(error)
+        } catch {
+            _ = failed(error)
+            triedAt = .now
         }
-        guard let aside = moveAway(as: "old") else { return nil }
-        notice(
-            CoreNotice(
-                .warning,
-                "\(file.path.printable): an earlier version made this history; it was set aside as \(aside.printable), where sqlite3 can read it, and a new one is created; \(remark)"
-            ))
-        return jobs
+        return false
+    }
+
+    /// - Throws: ``HistoryError``, or an error that has a ``text(of:)``: the file is as it was.
+    private func replaceOlder() throws -> (aside: FilePath, remark: String) {
+        let jobs: [Job]
+        do { jobs = try HistoryStore.openJobs(inOlder: file.path.string) } catch {
+            guard text(of: error) == nil else { throw error }
+            let aside = try file.setAside(as: "old", at: clock.now)
+            return (aside, "jobs that it has as open are not taken over: \(error)")
+        }
+        do {
+            let aside = try file.replace(keepingAs: "old", at: clock.now) { try HistoryStore.make($0, with: jobs) }
+            return (aside, "its open jobs are taken over")
+        } catch let error as SQLite.Failure where text(of: error) == nil {
+            throw HistoryError("\(file.path.printable): no new history can be made (\(error)); check the disk: dmesg")
+        }
     }
 }
 

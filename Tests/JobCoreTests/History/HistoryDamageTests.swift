@@ -423,23 +423,7 @@ import Testing
     )
     func older() async throws {
         let bench = try HistoryBench()
-        let old = try SQLite(bench.file.string)
-        try old.execute(
-            """
-            PRAGMA application_id = 1347570248;
-            CREATE TABLE job (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, type TEXT NOT NULL, name TEXT NOT NULL,
-                level TEXT NOT NULL, subject TEXT NOT NULL, client TEXT NOT NULL, priority INTEGER NOT NULL,
-                created INTEGER NOT NULL, status TEXT NOT NULL, progress INTEGER, ended INTEGER, result TEXT) STRICT;
-            CREATE TABLE attempt (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, number INTEGER NOT NULL,
-                began INTEGER NOT NULL, ended INTEGER, fate TEXT) STRICT;
-            INSERT INTO job VALUES (7, 1, 'Backup', 'daily', 'daily', 'uuid', '3724300', 3, 1790000000000000, 'R', NULL,
-                NULL, NULL), (8, 1, 'Backup', 'daily', 'daily', 'uuid', '3724300', 10, 1790000000000000, 'T', NULL,
-                1790000001000000, 'success');
-            INSERT INTO attempt VALUES (1, 7, 1, 1790000001000000, 1790000002000000, 'cut off'),
-                (2, 7, 2, 1790000003000000, NULL, NULL);
-            """)
-        try old.close()
-        #expect(chmod(bench.file.string, 0o600) == 0)
+        try Self.makeOlder(bench.file)
         let contents = try Data(contentsOf: URL(filePath: bench.file.string))
         #expect(throws: HistoryError.self) { try HistoryReader(file: bench.file) }
 
@@ -455,5 +439,89 @@ import Testing
         #expect(bench.complaints.first?.text.contains(aside) == true)
         #expect(try Data(contentsOf: URL(filePath: bench.directory.appending(aside).string)) == contents)
         await history.close()
+    }
+
+    @Test("what a crash has left in the log of a history of an earlier version is taken over, and set aside with it")
+    func olderWithLog() async throws {
+        let bench = try HistoryBench()
+        let place = bench.directory.appending("place")
+        try FileManager.default.createDirectory(
+            atPath: place.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+        try Self.makeOlder(place.appending("h"))
+        let old = try SQLite(place.appending("h").string)
+        try old.execute("PRAGMA journal_mode = WAL; UPDATE job SET ended = NULL, client = 'in the log' WHERE id = 8")
+        for suffix in ["", "-wal"] {
+            try FileManager.default.copyItem(
+                atPath: place.string + "/h" + suffix, toPath: bench.file.string + suffix)
+        }
+        try old.close()
+
+        let history = bench.history()
+        #expect(try await history.unfinished().map(\.client) == ["3724300", "in the log"])
+        await history.close()
+        let aside = try bench.aside(as: "old")
+        #expect(aside.count == 1, "\(aside)")
+        let kept = try SQLite(bench.directory.appending(try #require(aside.first)).string, isReadOnly: true)
+        #expect(try kept.integer("SELECT count(*) FROM job WHERE client = 'in the log'") == 1)
+        try kept.close()
+    }
+
+    @Test(
+        "a history of an earlier version stays while there is no room for a new one, and its open jobs are taken over when there is"
+    )
+    func olderWithoutRoom() async throws {
+        let bench = try HistoryBench()
+        let directory = bench.directory.appending("small")
+        try FileManager.default.createDirectory(atPath: directory.string, withIntermediateDirectories: false)
+        guard mount("none", directory.string, "tmpfs", 0, "size=1m,mode=700") == 0 else {
+            print("no file system can be mounted here: one without room is not tried")
+            return
+        }
+        defer { #expect(umount2(directory.string, Int32(MNT_DETACH)) == 0) }
+        let file = directory.appending("history.sqlite")
+        try Self.makeOlder(file)
+        let filler = directory.appending("filler")
+        let handle = creat(filler.string, 0o600)
+        // All but some pages: enough to make a file, too few for the tables in it.
+        while write(handle, [UInt8](repeating: 0, count: 4_096), 4_096) > 0 {}
+        #expect(errno == ENOSPC)
+        var status = stat()
+        #expect(fstat(handle, &status) == 0 && ftruncate(handle, status.st_size - 3 * 4_096) == 0)
+        close(handle)
+
+        let history = bench.history(file: file)
+        let error = await #expect(throws: HistoryError.self) { try await history.unfinished() }
+        #expect(error?.isPassing == true, "\(String(describing: error))")
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        #expect(bench.complaints.first?.text.contains("make room") == true, "\(bench.complaints)")
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: directory.string).sorted() == [
+                "filler", "history.sqlite",
+            ])
+
+        #expect(unlink(filler.string) == 0)
+        #expect(try await history.unfinished(waits: true).map(\.id.number) == [7])
+        #expect(bench.complaints.count == 2, "\(bench.complaints)")
+        await history.close()
+    }
+
+    private static func makeOlder(_ file: FilePath) throws {
+        let old = try SQLite(file.string)
+        try old.execute(
+            """
+            PRAGMA application_id = 1347570248;
+            CREATE TABLE job (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, type TEXT NOT NULL, name TEXT NOT NULL,
+                level TEXT NOT NULL, subject TEXT NOT NULL, client TEXT NOT NULL, priority INTEGER NOT NULL,
+                created INTEGER NOT NULL, status TEXT NOT NULL, progress INTEGER, ended INTEGER, result TEXT) STRICT;
+            CREATE TABLE attempt (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, number INTEGER NOT NULL,
+                began INTEGER NOT NULL, ended INTEGER, fate TEXT) STRICT;
+            INSERT INTO job VALUES (7, 1, 'Backup', 'daily', 'daily', 'uuid', '3724300', 3, 1790000000000000, 'R', NULL,
+                NULL, NULL), (8, 1, 'Backup', 'daily', 'daily', 'uuid', '3724300', 10, 1790000000000000, 'T', NULL,
+                1790000001000000, 'success');
+            INSERT INTO attempt VALUES (1, 7, 1, 1790000001000000, 1790000002000000, 'cut off'),
+                (2, 7, 2, 1790000003000000, NULL, NULL);
+            """)
+        try old.close()
+        #expect(chmod(file.string, 0o600) == 0)
     }
 }
