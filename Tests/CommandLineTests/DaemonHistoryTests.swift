@@ -161,8 +161,10 @@ import Testing
         }
     }
 
-    @Test("a history that is given up until the next start leaves the open jobs to be seen, with its hint")
-    func givenUp() async throws {
+    @Test(
+        "while others can write to the history's directory, the open jobs are seen with the hint; when it was followed, all jobs are recorded"
+    )
+    func untrusted() async throws {
         try await DaemonHarness.run { harness in
             let script = try harness.waiting("waiting.sh", for: "go")
             let past = harness.directory.appending(path: "past")
@@ -191,6 +193,11 @@ import Testing
             #expect(gone.status == 1 && gone.output.contains("chmod go-w"), "\(gone.output)")
             let awaited = try await harness.command("jobs", "run", "waiting", "--wait")
             #expect(awaited.status == 1 && awaited.output.contains("daemon's log"), "\(awaited.output)")
+
+            chmod(past.path, 0o755)
+            try await daemon.says("the history is written again; ")
+            #expect(try await harness.ended(id).result == .success)
+            #expect(try await harness.ended(try await harness.run("waiting")).result == .success)
             await harness.stop(daemon)
         }
     }

@@ -45,10 +45,12 @@ struct HistoryFile {
         return nil
     }
 
-    /// Whether an error is over when others use less. Errors of the disk, which `Errno.isShortage` has too, may be damage of the file.
+    /// Whether an error says nothing about the file, and may pass. Errors of the disk, which `Errno.isShortage` has too, may be damage of the file.
     static func isShortage(_ error: Errno) -> Bool {
         switch error {
-        case .noSpace, .diskQuotaExceeded, .noMemory, .tooManyOpenFiles, .tooManyOpenFilesInSystem: true
+        case .noSpace, .diskQuotaExceeded, .noMemory, .tooManyOpenFiles, .tooManyOpenFilesInSystem,
+            .readOnlyFileSystem:
+            true
         default: false
         }
     }
@@ -105,12 +107,13 @@ struct HistoryFile {
         var inode: ino_t
     }
 
-    /// Whether a full disk explains a failed write.
-    var isWithoutRoom: Bool {
+    /// What the file system lacks, if that explains a failed write.
+    var shortage: Errno? {
         var status = statvfs()
         let directory = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()
-        guard statvfs(directory.string, &status) == 0 else { return false }
-        return status.f_bavail * status.f_frsize < 256 << 10
+        guard statvfs(directory.string, &status) == 0 else { return nil }
+        if status.f_flag & UInt(ST_RDONLY) != 0 { return .readOnlyFileSystem }
+        return status.f_bavail * status.f_frsize < 256 << 10 ? .noSpace : nil
     }
 
     private static let companions = ["-wal", "-shm", "-journal"]

@@ -8,7 +8,7 @@ import SystemPackage
 /// It never fails: while nothing can be written, jobs wait in the queue, and a notice reports each problem once.
 actor HistoryWriter {
     private enum State {
-        /// Not tried yet, or the disk was full or the file locked when it was tried: it is tried again.
+        /// Not tried yet, or something prevented it that may pass: it is tried again.
         case unopened
         case open(HistoryStore, HistoryFile.Identity?)
         /// Nothing will be written before the next start.
@@ -267,10 +267,11 @@ actor HistoryWriter {
         // Each problem is reported once.
         guard trouble != text else { return false }
         trouble = text
+        let cause = error is HistoryError ? "" : " (\(error))"
         notice(
             CoreNotice(
                 .error,
-                "\(file.path.printable): \(text) (\(error)); jobs wait to be recorded, and continue to run"
+                "\(file.path.printable): \(text)\(cause); jobs wait to be recorded, and continue to run"
             ))
         return false
     }
@@ -278,6 +279,7 @@ actor HistoryWriter {
     /// Why the history cannot be written until an operator acts, with the hint; nil for damage, which is fixed here. What SQLite cannot tell
     /// from damage the disk may.
     private func text(of error: any Error) -> String? {
+        if let error = error as? HistoryError { return "\(error)" }
         if let shortage = error as? Errno {
             return "it cannot be made; \(shortage.shortageHint(at: file.path.removingLastComponent()))"
         }
@@ -285,14 +287,12 @@ actor HistoryWriter {
         switch error.code {
         case SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_PROTOCOL:
             return "another program keeps the history locked; find it with fuser"
-        case SQLITE_FULL, SQLITE_NOMEM: break
+        case SQLITE_FULL, SQLITE_NOMEM:
+            return "there is no room for the history; make room on its file system"
         default:
-            if let cause = error.cause, HistoryFile.isShortage(cause) {
-                return "\(cause); \(cause.shortageHint(at: file.path.removingLastComponent()))"
-            }
-            guard file.isWithoutRoom else { return nil }
+            let cause = error.cause.flatMap { HistoryFile.isShortage($0) ? $0 : nil } ?? file.shortage
+            return cause.map { "\($0); \($0.shortageHint(at: file.path.removingLastComponent()))" }
         }
-        return "there is no room for the history; make room on its file system"
     }
 
     private func off(_ error: HistoryError) {
@@ -357,7 +357,7 @@ actor HistoryWriter {
         case .unopened: break
         }
         if case .off = state { return nil }
-        // A disk that is full or a file that is locked is not tried again for every job.
+        // What may pass is not tried again for every job.
         if let triedAt, ContinuousClock.now - triedAt < .seconds(1) { return nil }
         for _ in 0...Self.mostSetAside {
             do {
@@ -373,9 +373,6 @@ actor HistoryWriter {
                 guard takeOver() else { return nil }
             } catch HistoryStore.Finding.foreign(let objection) {
                 guard replace(because: objection) else { return nil }
-            } catch let error as HistoryError {
-                off(error)
-                return nil
             } catch {
                 guard failed(error) else {
                     triedAt = .now
@@ -408,13 +405,11 @@ actor HistoryWriter {
                     "\(file.path.printable): an earlier version made this history; it was set aside as \(aside.printable), where sqlite3 can read it, and a new one is created; \(remark)"
                 ))
             return true
-        } catch let error as HistoryError {
-            off(error)
         } catch {
             _ = failed(error)
             triedAt = .now
+            return false
         }
-        return false
     }
 
     /// - Throws: ``HistoryError``, or an error that has a ``text(of:)``: the file is as it was.

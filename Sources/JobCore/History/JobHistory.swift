@@ -5,7 +5,8 @@ public import SystemPackage
 public struct HistoryError: Error, Sendable, CustomStringConvertible {
     /// One line: the file, what is wrong, and the hint.
     public let description: String
-    /// Whether it may pass without help: a full disk, a lock on the file, or a file of an earlier version before the daemon's start.
+    /// Whether it may pass without a restart of the daemon: a full disk, a lock on the file, a directory that is not trusted, or a file of an
+    /// earlier version before the daemon's start.
     public let isPassing: Bool
     /// The error of SQLite, if it was one.
     let cause: SQLite.Failure?
@@ -24,9 +25,10 @@ public struct HistoryError: Error, Sendable, CustomStringConvertible {
 /// the end of the process after a moment (``flush()`` waits for that), and against a loss of power after the next checkpoint.
 ///
 /// **Diagnostics.** A file that cannot be used is set aside as `FILE.damaged-TIME`, one of an earlier version as `FILE.old-TIME`, with one notice, and a new
-/// one is begun, also in the middle of the work. Where that is impossible, one notice says so and nothing is recorded until the next start. While the
-/// disk is full, jobs wait and what was added to reports is left out, which is told with a notice at the beginning and another at the end. A job
-/// whose record cannot be read is left out of answers, with one notice. The jobs themselves never notice.
+/// one is begun, also in the middle of the work. Where it cannot be set aside, one notice says so and nothing is recorded until the next start. While
+/// no file can be made or written, such as on a full disk or in a directory that is not trusted, jobs wait and what was added to reports is left out,
+/// which is told with a notice at the beginning and another at the end. A job whose record cannot be read is left out of answers, with one notice.
+/// The jobs themselves never notice.
 public final class JobHistory: JobRecorder {
     /// The delay before changes are written, so that a burst of jobs costs few transactions. A script whose end is not yet written when the daemon is
     /// killed counts as interrupted, so it is short.
