@@ -193,6 +193,7 @@ public struct HistoryReader: Sendable {
                     throw HistoryError(
                         "\(path.printable): no usable history of jobs: an earlier version has made it; the daemon sets it aside when it starts",
                         isPassing: true)
+                case HistoryStore.Finding.newer: "a later version of this program has made it"
                 case HistoryStore.Finding.foreign(let objection): objection
                 default: "\(error)"
                 }

@@ -8,6 +8,8 @@ struct HistoryStore {
     enum Finding: Error {
         /// An earlier version of this program made it.
         case older
+        /// A later version of this program made it.
+        case newer
         /// It cannot be used.
         case foreign(String)
     }
@@ -97,7 +99,7 @@ struct HistoryStore {
         switch try database.integer("PRAGMA user_version") ?? 0 {
         case version: return
         case ..<version: throw Finding.older
-        default: throw Finding.foreign("a later version of this program has made it")
+        default: throw Finding.newer
         }
     }
 
@@ -221,7 +223,15 @@ struct HistoryStore {
             "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended IS NOT NULL AND \(condition))", values)
     }
 
-    // MARK: - The format of earlier versions
+    // MARK: - The formats of other versions
+
+    /// How many open jobs a file of a later version has, if it has them as this version does.
+    static func openCount(inNewer path: String) throws -> Int {
+        let database = try SQLite(path, isReadOnly: true)
+        let count = try database.integer("SELECT count(*) FROM job WHERE ended IS NULL") ?? 0
+        try database.close()
+        return Int(count)
+    }
 
     /// The jobs that a file of an earlier version has as open, without their reports and steps. Their owners resume them. Afterwards the file has
     /// no log, so that it alone is the history.

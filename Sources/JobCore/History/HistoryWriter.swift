@@ -371,6 +371,8 @@ actor HistoryWriter {
                 return store
             } catch HistoryStore.Finding.older {
                 guard takeOver() else { return nil }
+            } catch HistoryStore.Finding.newer {
+                guard setAsideNewer() else { return nil }
             } catch HistoryStore.Finding.foreign(let objection) {
                 guard replace(because: objection) else { return nil }
             } catch {
@@ -410,6 +412,24 @@ actor HistoryWriter {
             triedAt = .now
             return false
         }
+    }
+
+    /// - Returns: whether there is a new file now.
+    private func setAsideNewer() -> Bool {
+        let remark: String
+        do {
+            let count = try HistoryStore.openCount(inNewer: file.path.string)
+            remark = "\(count) jobs that it has as open are not taken over"
+        } catch {
+            remark = "jobs that it has as open are not taken over, and cannot be counted: \(error)"
+        }
+        guard let aside = moveAway(as: "newer") else { return false }
+        notice(
+            CoreNotice(
+                .warning,
+                "\(file.path.printable): a later version of this program made this history; it was set aside as \(aside.printable), for that version, and a new one is created; \(remark)"
+            ))
+        return true
     }
 
     /// - Throws: ``HistoryError``, or an error that has a ``text(of:)``: the file is as it was.

@@ -24,11 +24,11 @@ public struct HistoryError: Error, Sendable, CustomStringConvertible {
 /// batch at a time, one transaction each, on the thread of the history. Nothing runs while nothing is recorded. Records are safe against
 /// the end of the process after a moment (``flush()`` waits for that), and against a loss of power after the next checkpoint.
 ///
-/// **Diagnostics.** A file that cannot be used is set aside as `FILE.damaged-TIME`, one of an earlier version as `FILE.old-TIME`, with one notice, and a new
-/// one is begun, also in the middle of the work. Where it cannot be set aside, one notice says so and nothing is recorded until the next start. While
-/// no file can be made or written, such as on a full disk or in a directory that is not trusted, jobs wait and what was added to reports is left out,
-/// which is told with a notice at the beginning and another at the end. A job whose record cannot be read is left out of answers, with one notice.
-/// The jobs themselves never notice.
+/// **Diagnostics.** A file that cannot be used is set aside as `FILE.damaged-TIME`, one of an earlier version as `FILE.old-TIME`, one of a later
+/// version as `FILE.newer-TIME`, with one notice, and a new one is begun, also in the middle of the work. Where it cannot be set aside, one notice
+/// says so and nothing is recorded until the next start. While no file can be made or written, such as on a full disk or in a directory that is not
+/// trusted, jobs wait and what was added to reports is left out, which is told with a notice at the beginning and another at the end. A job whose
+/// record cannot be read is left out of answers, with one notice. The jobs themselves never notice.
 public final class JobHistory: JobRecorder {
     /// The delay before changes are written, so that a burst of jobs costs few transactions. A script whose end is not yet written when the daemon is
     /// killed counts as interrupted, so it is short.

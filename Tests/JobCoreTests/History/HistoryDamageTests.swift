@@ -33,9 +33,6 @@ import Testing
             try handle.write(contentsOf: Data(repeating: 0xA5, count: 3_000))
             try handle.close()
         },
-        Damage(testDescription: "a history of a later version", words: "later version") { bench in
-            try SQLite(bench.file.string).execute("PRAGMA user_version = 999")
-        },
         Damage(testDescription: "another program's database", words: "another program's") { bench in
             try FileManager.default.removeItem(atPath: bench.file.string)
             try SQLite(bench.file.string).execute("CREATE TABLE recipe (name TEXT)")
@@ -518,6 +515,33 @@ import Testing
         #expect(unlink(filler.string) == 0)
         #expect(try await history.unfinished(waits: true).map(\.id.number) == [7])
         #expect(bench.complaints.count == 2, "\(bench.complaints)")
+        await history.close()
+    }
+
+    @Test(
+        "a history of a later version is set aside complete, for that version, with one notice that counts its open jobs, if it can be read",
+        arguments: [true, false])
+    func newer(isReadable: Bool) async throws {
+        let bench = try HistoryBench()
+        let later = bench.history()
+        later.record(whole: Story(1))
+        for number in 2...3 { later.record(Story(number)) }
+        await later.close()
+        let database = try SQLite(bench.file.string)
+        try database.execute("PRAGMA user_version = 999")
+        if !isReadable { try database.execute("ALTER TABLE job RENAME TO task") }
+        try database.close()
+        let contents = try Data(contentsOf: URL(filePath: bench.file.string))
+
+        let history = bench.history()
+        #expect(try await history.jobs().isEmpty)
+        let notice = try #require(bench.complaints.first)
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        #expect(notice.text.contains(isReadable ? "2 jobs" : "cannot be counted"), "\(notice.text)")
+        let aside = try #require(try bench.aside(as: "newer").first { !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") })
+        #expect(notice.text.contains(aside))
+        #expect(try Data(contentsOf: URL(filePath: bench.directory.appending(aside).string)) == contents)
+        #expect(try bench.aside().isEmpty)
         await history.close()
     }
 
