@@ -112,16 +112,17 @@ extension Filter {
     }
 
     /// A handle without a connection, for one thread at a time; making one takes longer than the encoding. nil: not made yet.
-    private static let encoder = Mutex<OpaquePointer?>(nil)
+    private nonisolated(unsafe) static var encoder: OpaquePointer?
+    private static let isEncoding = Mutex(())
 
     /// The filter in BER (RFC 4511, section 4.5.1.7), the value of an assertion control; nil when it is malformed.
     var encoded: [UInt8]? {
         var arena = CArena()
         guard LDAPLibrary.isReady, let text = unsafe try? arena.string(description) else { return nil }
         var value = unsafe berval()
-        let code = unsafe Self.encoder.withLock { handle in
-            let made = unsafe handle == nil ? ldap_create(&handle) : LDAP_SUCCESS
-            return unsafe made == LDAP_SUCCESS ? ldap_create_assertion_control_value(handle, text, &value) : made
+        let code = Self.isEncoding.withLock { _ in
+            let made = unsafe Self.encoder == nil ? ldap_create(&Self.encoder) : LDAP_SUCCESS
+            return unsafe made == LDAP_SUCCESS ? ldap_create_assertion_control_value(Self.encoder, text, &value) : made
         }
         guard code == LDAP_SUCCESS else { return nil }
         defer { unsafe ber_memfree(value.bv_val) }

@@ -134,10 +134,9 @@ import Testing
                 == opening + .seconds(40 * 60))
         // Ten minutes before the last run of the night.
         let night = success + .seconds(-3_600)
+        let evening = try TimeWindow(parsing: "18:00-09:20")
         #expect(
-            BackupHealth.deadline(
-                after: night, schedule: hourly, window: TimeWindow(parsing: "18:00-09:20"), timeLimit: .zero)
-                == opening)
+            BackupHealth.deadline(after: night, schedule: hourly, window: evening, timeLimit: .zero) == opening)
     }
 
     @Test("what counts as the last success: a whole copy; for a larger level also that there was nothing to take over")

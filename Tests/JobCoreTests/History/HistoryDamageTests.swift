@@ -411,7 +411,7 @@ import Testing
             (open, "chmod go-w", { chmod(open.string, 0o700) == 0 }),
             (plain, "correct the setting", { unlink(plain.string) == 0 && mkdir(plain.string, 0o700) == 0 }),
         ]
-        for (index, (directory, hint, mend)) in places.enumerated() {
+        for (index, (directory, hint, fix)) in places.enumerated() {
             let history = bench.history(file: directory.appending("h"))
             for number in 1...50 { history.record(whole: Story(number)) }
             await history.flush()
@@ -420,8 +420,8 @@ import Testing
             #expect(bench.complaints.count == 2 * index + 1, "\(bench.complaints)")
             #expect(bench.complaints.last?.text.contains(hint) == true, "\(bench.complaints)")
 
-            let isMended = mend()
-            #expect(isMended)
+            let isFixed = fix()
+            #expect(isFixed)
             try await eventually("all are recorded") {
                 do { return try await history.jobs().count == 50 } catch is HistoryError { return false }
             }

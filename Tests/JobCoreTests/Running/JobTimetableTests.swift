@@ -113,7 +113,8 @@ import Testing
         let table = try Self.table(("hour", "0 * * * *"))
         let clock = ManualClock(try Timestamp("2026-03-10 02:00 +00:00"))
         let line = try #require(table.lines.first)
-        let (asked, reached) = (Mutex<[String]>([]), Mutex<[JobTimetable.Line: Timestamp]>([:]))
+        let asked = Mutex<[String]>([])
+        let reached = Mutex<[JobTimetable.Line: Timestamp]>([:])
         let running = Task {
             try await table.run(clock: clock, in: .utc, after: [line: clock.now + .seconds(-60)]) { times in
                 reached.withLock { $0 = times }
