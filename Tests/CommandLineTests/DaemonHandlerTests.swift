@@ -186,12 +186,8 @@ import Testing
         try await DaemonHarness.run { harness in
             let handlers = try harness.handlers(
                 Self.python(
-                    "    def JobStart(self, job): job.set_events(Job())",
-                    job: """
-                            def JobEnd(self, job):
-                                open("\(harness.path("ending"))", "w").close()
-                                time.sleep(1000)
-                        """), timeout: "30m")
+                    "    def JobEnd(self, job): open('\(harness.path("ending"))', 'w').close(); time.sleep(1000)"),
+                timeout: "30m")
             let script = try harness.script("once.sh", "echo run >> \(harness.path("runs"))")
             try harness.settings(backup: "HOME_SCRIPT =\n[Job once]\nSCRIPT = \(script)\n\(handlers)")
             let first = try await harness.running()

@@ -128,7 +128,7 @@ final class BackupHealth: Sendable {
             state.change(Key(account: account, level: level.rawValue)) { entry in
                 entry.overdue = due.flatMap { $0 < now ? $0 : nil }
                 if let failed = entry.failure?.time, let lastSuccess, lastSuccess > failed,
-                    lastSuccess <= now + BackupJobs.clockTolerance
+                    lastSuccess <= now
                 {
                     entry.failure = nil
                 }
