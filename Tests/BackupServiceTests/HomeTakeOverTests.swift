@@ -249,7 +249,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
 
     /// Exchanges each directory of the path with a prepared one, again and again, until it is released.
     private static let exchanges = #"""
-        use POSIX; my ($top, $decoys) = @ARGV; my $call = { x86_64 => 316, aarch64 => 276 }->{ (POSIX::uname())[4] } or die;
+        use POSIX; alarm 600; my ($top, $decoys) = @ARGV; my $call = { x86_64 => 316, aarch64 => 276 }->{ (POSIX::uname())[4] } or die;
         my $way = "$top/3723707"; my @pairs;
         for my $name ("chroot", "home", "3723707", ".snapshots") {
             $way .= "/$name"; unshift @pairs, [$way, "$decoys/$name"];
