@@ -21,14 +21,15 @@ DONE = {"add": "added", "modify": "modified", "delete": "deleted"}
 CLAIMED = {"add": "adding", "modify": "modifying", "delete": "deleting"}
 
 FAIL = 8  # the last digit of a token whose script fails; see SCRIPT for the others
-FAIL_CODE, REFUSED_CODE = 5, 1
+FAIL_CODE, REFUSED_CODE, ELSEWHERE_CODE = 5, 1, 4
 # The token stands in sstQuota, and in gidNumber plus this: a home script that deletes is told no quota.
 GROUPS = 10_000_000
 
 # Holds a lock for its home (TYPE = Script: for its entry) from the first line to the last, and so does what it leaves
 # running. Logs beginning and end.
 SCRIPT = r"""#!/bin/bash
-token=${PROV_ATTR_SSTQUOTA:-$((PROV_GID_NUMBER - GROUPS))}
+token=${PROV_ATTR_SSTQUOTA:-$PROV_QUOTA_BYTES}
+[ "$token" != 0 ] || token=$((PROV_GID_NUMBER - GROUPS))
 lock=${PROV_ATTR_ENTRYUUID:-$1}
 daemon=${PROV_REPORT_SOCKET%/run/*}
 run="$token $lock $PROV_ACTION $PROV_ATTEMPT ${daemon##*/} $PPID $$"
@@ -91,7 +92,7 @@ class Run:
 class Violation:
     """Something that must not be. Token 0: it is not known of which request."""
 
-    kind: str  # doubled, lost, stuck, wrong
+    kind: str  # doubled, lost, stuck, partial, wrong
     text: str
     token: int
 
@@ -214,7 +215,7 @@ class Oracle:
             self._blame("stuck", request, f"its claim was left: {outcome}")
         if outcome.code not in map(str, request.codes):
             self._blame("wrong", request, f"the outcome is not one of {request.codes}: {outcome}")
-        elif outcome.code == str(REFUSED_CODE):
+        elif outcome.code in (str(REFUSED_CODE), str(ELSEWHERE_CODE)):
             if runs and request.codes == {REFUSED_CODE}:
                 self._blame("wrong", request, f"it was refused, and carried out: {runs}")
         else:

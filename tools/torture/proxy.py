@@ -10,11 +10,11 @@ import queue
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
-MODIFY = 0x66  # [APPLICATION 6], constructed
-MODIFY_RESPONSE = 0x67
+# Operations (RFC 4511, section 4.2 and following): [APPLICATION number], constructed
+ENTRY, SEARCH_DONE, MODIFY, MODIFY_RESPONSE = 0x64, 0x65, 0x66, 0x67
 UP, DOWN = "up", "down"  # daemon to server, server to daemon
 
 
@@ -54,6 +54,11 @@ class Message:
             buffer[: whole[2]], int.from_bytes(buffer[number[1] : number[2]], "big"), operation[0],
             buffer[operation[1] : operation[2]])
 
+    def with_result(self, code: int) -> Message:
+        """The same answer with another result code, of less than 128."""
+        at = self.data.rindex(self.body) + 2  # behind tag and length of the result code, which comes first
+        return replace(self, data=self.data[:at] + bytes([code]) + self.data[at + 1 :])
+
     def first(self) -> bytes:
         """The first element of the operation: the DN of a modify, the result code of an answer."""
         found = element(self.body, 0)
@@ -92,6 +97,10 @@ class Link:
 
     def _pass(self, message: Message, target: socket.socket, direction: str) -> None:
         self.proxy.wait_while_frozen(direction)
+        if direction == DOWN and (lie := self.proxy.lie()) and message.operation == lie.operation:
+            if lie.code is None:
+                return
+            message = message.with_result(lie.code)
         if direction == UP and message.operation == MODIFY and self.proxy.catches(self, message):
             return
         if direction == DOWN and (self.is_detached or self.is_deaf):
@@ -144,6 +153,14 @@ class Held:
             self.link.cut()
 
 
+@dataclass(frozen=True)
+class Lie:
+    """What the daemon is told instead of the server's answers."""
+
+    operation: int
+    code: Optional[int]  # the result code; None: such messages are left out
+
+
 @dataclass
 class Trap:
     """Waits for a modify of the daemon that contains `mark`."""
@@ -172,6 +189,8 @@ class Proxy:
         self._trap: Optional[Trap] = None
         self._frozen = {UP: 0.0, DOWN: 0.0}
         self._hole = 0.0
+        self._lie: Optional[Lie] = None
+        self._lie_ends = 0.0
         self._refuses = 0.0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -215,6 +234,10 @@ class Proxy:
         """Loses everything for a while, without a word. To be followed by `cut`: half a conversation is none."""
         self._hole = time.monotonic() + seconds
 
+    def tell(self, lie: Lie, seconds: float) -> None:
+        """Answers otherwise than the server for a while, which does what it is asked to."""
+        self._lie, self._lie_ends = lie, time.monotonic() + seconds
+
     def trap(self, mark: bytes, holds: bool, refuses: bool = False) -> Trap:
         """Sets a trap for the next modify; there is one at a time."""
         with self._lock:
@@ -238,6 +261,9 @@ class Proxy:
     def wait_while_frozen(self, direction: str) -> None:
         while (rest := self._frozen[direction] - time.monotonic()) > 0:
             time.sleep(rest)
+
+    def lie(self) -> Optional[Lie]:
+        return self._lie if time.monotonic() < self._lie_ends else None
 
     def swallows(self) -> bool:
         return time.monotonic() < self._hole

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Optional
 
-from .oracle import FAIL, GROUPS, REFUSED_CODE, SCRIPT, Oracle, Request, Violation, expected_code, first
-from .proxy import DOWN, UP, Held, Proxy
+from .oracle import ELSEWHERE_CODE, FAIL, GROUPS, REFUSED_CODE, SCRIPT, Oracle, Request, Violation, expected_code, first
+from .proxy import DOWN, ENTRY, MODIFY_RESPONSE, SEARCH_DONE, UP, Held, Lie, Proxy
 from .stage import ACCOUNTS, CHECKOUT, Daemon, LDAPDown, Failure, Stage, TooLong, wait_for
 
 DETAILS = """sstBackupIntervalHourly: 0
@@ -27,6 +27,7 @@ sstNotificationWarningLevel: 85
 sstNotificationWarningMedium: mail
 sstUseSelfcare: FALSE
 sstUseSSH: FALSE"""
+TEMPLATE = CHECKOUT / "etc/Provisioning/Backup/rsnapshot-account.conf.template"
 CLASSES = ("account", "posixAccount", "sstBackup", "sstProvisioning", "sstRelationship", "provisioningClaimable")
 QUIET = 120.0  # how long, at most, until everything is done once the faults have stopped
 
@@ -103,9 +104,11 @@ class Scenario:
         for number in range(self.sizes.accounts):
             self.add(3724300 + number)
         self._watch.start()
+        self.prepare()
         self._carry_out_agenda()
         self.calm()
         self._wait_until_done()
+        self.conclude()
         self._quiet.set()
         self._watch.join(60)
         if self._trouble is not None:
@@ -115,7 +118,15 @@ class Scenario:
             if (status := daemon.stop()) != 0:
                 self.blame("stuck", f"{daemon.name} was asked to stop: {status or 'it did not within 60 s'}")
             self.oracle.processes |= daemon.pids
+        for number, words in self.stage.left_programs().items():
+            self.blame("stuck", f"process {number} is left: {words[-300:]}")
         return self.oracle.judge()
+
+    def prepare(self) -> None:
+        """What is done before anything goes wrong."""
+
+    def conclude(self) -> None:
+        """What is done when all requests have their outcomes; the daemons still run."""
 
     def blame(self, kind: str, text: str, token: int = 0) -> None:
         self.oracle.violations.append(Violation(kind, text, token))
@@ -191,6 +202,14 @@ class Scenario:
 
     # Requests
 
+    def details(self, uid: int) -> str:
+        """The attributes that the daemon needs besides those of the request."""
+        return DETAILS
+
+    def group(self, uid: int, operation: str, token: int) -> int:
+        """The number of the account's group."""
+        return GROUPS + token
+
     def new_token(self) -> int:
         """A number of its own, whose last digit is how its script shall behave."""
         self._serial += 1
@@ -206,8 +225,8 @@ class Scenario:
         classes = "\n".join(f"objectClass: {name}" for name in CLASSES)
         self.stage.ldap.change(
             f"dn: {dn}\nchangetype: add\n{classes}\nuid: {uid}\ncn: {name}\nuidNumber: {uid}\n"
-            f"gidNumber: {GROUPS + token}\nhomeDirectory: {home}\n{DETAILS}\nsstIsActive: {active(operation)}\n"
-            f"sstQuota: {token}\nsstProvisioningMode: {operation}\nsstProvisioningState: 0\n"
+            f"gidNumber: {self.group(uid, operation, token)}\nhomeDirectory: {home}\n{self.details(uid)}\n"
+            f"sstIsActive: {active(operation)}\nsstQuota: {token}\nsstProvisioningMode: {operation}\nsstProvisioningState: 0\n"
             "sstProvisioningExecutionDate: 0\n")
         account = Account(self._read(dn, "entryuuid"), dn, uid, home)
         self.oracle.asked(Request(token, account.uuid, operation, written, {expected_code(token)}))
@@ -228,7 +247,8 @@ class Scenario:
             f"dn: {account.dn}\nchangetype: modify\n"
             f"replace: sstProvisioningMode\nsstProvisioningMode: {operation}\n-\n"
             f"replace: sstProvisioningState\nsstProvisioningState: 0\n-\n"
-            f"replace: sstQuota\nsstQuota: {token}\n-\nreplace: gidNumber\ngidNumber: {GROUPS + token}\n-\n"
+            f"replace: sstQuota\nsstQuota: {token}\n-\n"
+            f"replace: gidNumber\ngidNumber: {self.group(account.uid, operation, token)}\n-\n"
             f"replace: sstIsActive\nsstIsActive: {active(operation)}\n-\n{others}")
         while True:
             try:
@@ -326,6 +346,15 @@ def active(operation: str) -> str:
     return "FALSE" if operation == "delete" else "TRUE"
 
 
+def backup_settings(stage: Stage, script: Path, template: Path) -> str:
+    """The settings of backup accounts, which goes on in [Service]; `[Backup]` is the last section."""
+    sandbox = f"{stage.directory}/sandbox"
+    return (
+        f"[Backup]\nHOME_SCRIPT = {script}\nSCRIPT_GRACE = 2s\nHOME_ROOTS = {sandbox}/homes\nON_DELETE = remove\n"
+        f"RSNAPSHOT_CONFIG_DIRECTORY = {sandbox}/rsnapshot.d\nRSNAPSHOT_CONFIGTEST = never\n"
+        f"RSNAPSHOT_TEMPLATE = {template}\n")
+
+
 class Claims(Scenario):
     """Several daemons share all accounts by the CLAIM attribute; entries are renamed, and added again."""
 
@@ -342,11 +371,15 @@ class Kills(Scenario):
 
 
 class Network(Scenario):
-    """Between daemon and server lies a network that holds back, loses and cuts."""
+    """Between daemon and server lies a network that holds back, loses, cuts, and answers wrongly."""
 
     name = "network"
     uses_proxy = True
     MOMENTS = ("at once", "rewritten", "running", "settled")
+    # Wrong answers: entries are left out; a search ends with an error; a modify that was carried out is answered by one.
+    LIES = [
+        Lie(ENTRY, None), *(Lie(SEARCH_DONE, code) for code in (3, 4, 11, 32, 50, 51, 52, 80)),
+        *(Lie(MODIFY_RESPONSE, code) for code in (1, 16, 19, 32, 50, 51, 52, 53, 80, 122))]
 
     def disturbances(self) -> list[tuple[int, Callable[[], None]]]:
         return [*super().disturbances(), (self.sizes.faults, self.fault)]
@@ -358,7 +391,7 @@ class Network(Scenario):
 
     def fault(self) -> None:
         assert self.proxy is not None
-        kind = self.random.choice(("late", "late", "late", "deaf", "cut", "freeze", "swallow", "refuse"))
+        kind = self.random.choice(("late", "late", "late", "deaf", "cut", "freeze", "swallow", "refuse", "lie", "lie"))
         seconds = self.random.uniform(0.1, 4.0)  # the daemon waits 3 s for an answer
         if kind == "late":
             if not self.late(b"", self.random.choice(self.MOMENTS)):
@@ -374,6 +407,10 @@ class Network(Scenario):
             caught.link.cut()
         elif kind == "cut":
             self.proxy.cut()
+        elif kind == "lie":
+            self.proxy.tell(self.random.choice(self.LIES), seconds)
+            self.ask_one()
+            time.sleep(seconds)
         elif kind == "freeze":
             self.proxy.freeze(self.random.choice((UP, DOWN)), seconds)
         elif kind == "swallow":
@@ -474,11 +511,7 @@ class Identities(Scenario):
         return {self.ask_one: 8, self.swap_names: 2, self.add_again: 2, self.swap_uids: 2, self.twin: 1}
 
     def settings(self, script: Path) -> str:
-        sandbox, etc = f"{self.stage.directory}/sandbox", f"{CHECKOUT}/etc/Provisioning/Backup"
-        return (
-            f"[Backup]\nHOME_SCRIPT = {script}\nSCRIPT_GRACE = 2s\nHOME_ROOTS = {sandbox}/homes\nON_DELETE = remove\n"
-            f"RSNAPSHOT_CONFIG_DIRECTORY = {sandbox}/rsnapshot.d\nRSNAPSHOT_CONFIGTEST = never\n"
-            f"RSNAPSHOT_TEMPLATE = {etc}/rsnapshot-account.conf.template\n")
+        return backup_settings(self.stage, script, TEMPLATE)
 
     def run(self) -> list[Violation]:
         super().run()
@@ -499,7 +532,21 @@ class Identities(Scenario):
 
     def add(self, uid: int, rdn: str = "", operation: str = "add", home: str = "") -> Account:
         # The name is not the uid, so that either can change without the other.
-        return super().add(uid, rdn or f"cn=account{uid}", operation, home)
+        account = super().add(uid, rdn or f"cn=account{uid}", operation, home)
+        self._permit_elsewhere(account, account.home)
+        return account
+
+    def ask(
+        self, account: Account, operation: str, codes: Optional[set[int]] = None, others: str = "", token: int = 0
+    ) -> Request:
+        request = super().ask(account, operation, codes, others, token)
+        self._permit_elsewhere(account, account.home + others)
+        return request
+
+    def _permit_elsewhere(self, account: Account, home: str) -> None:
+        """An entry that was added again with another home is refused where the home of the former entry was made."""
+        if "/again" in home:
+            self.oracle.requests[self.oracle.last[account.uuid]].codes.add(ELSEWHERE_CODE)
 
     def swap_uids(self) -> None:
         """Two entries exchange uid and home, by way of a uid that nobody has."""
@@ -529,7 +576,3 @@ class Identities(Scenario):
         self.stage.ldap.change(f"dn: {twin}\nchangetype: delete\n")
         self.ask_one(account)
         self.figures["twins"] += 1
-
-
-SCENARIOS: dict[str, type[Scenario]] = {
-    scenario.name: scenario for scenario in (Claims, Kills, Network, Late, Identities)}

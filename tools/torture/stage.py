@@ -144,6 +144,31 @@ class Daemon:
         except subprocess.TimeoutExpired:
             return None
 
+    def descendants(self, names: set[str]) -> list[int]:
+        """The processes of these names that it has started, and those that they have."""
+        parents, found = {}, []
+        for process in Path("/proc").iterdir():
+            try:
+                if process.name.isdigit():
+                    before, _, after = (process / "stat").read_text().rpartition(")")
+                    parents[int(process.name)] = (int(after.split()[1]), before.partition("(")[2])
+            except OSError:
+                pass  # It has just ended.
+        for number, (above, name) in parents.items():
+            while above in parents and above not in self.pids:
+                above = parents[above][0]
+            if above in self.pids and name in names:
+                found.append(number)
+        return found
+
+    def command(self, *words: str, limit: float = 60) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the program with its settings."""
+        command = [str(self.program), *words, "-c", str(self.settings)]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        except subprocess.TimeoutExpired as late:
+            raise TooLong(f"{' '.join(words)}: not within {limit:.0f} s") from late
+
     def last_words(self) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
@@ -220,10 +245,15 @@ class Stage:
 
     def open_jobs(self, daemon: Daemon) -> list[str]:
         """The jobs that are not over, as lines of JSON."""
-        listed = subprocess.run(
-            [str(self.program), "jobs", "list", "--json", "--limit", "1000000", "-c", str(daemon.settings)],
-            capture_output=True, text=True, timeout=60).stdout
-        return [line for line in listed.splitlines() if re.search(r'"isOpen":\s*true', line)]
+        return [line for line in self.jobs(daemon) if re.search(r'"isOpen":\s*true', line)]
+
+    @staticmethod
+    def jobs(daemon: Daemon) -> list[str]:
+        """All jobs, as lines of JSON."""
+        listed = daemon.command("jobs", "list", "--json", "--limit", "100000")
+        if listed.returncode != 0:
+            raise Failure(f"jobs list: {listed.stderr}")
+        return listed.stdout.splitlines()
 
     # The end
 
@@ -231,23 +261,27 @@ class Stage:
         """Ends everything that was started here."""
         for daemon in self.daemons:
             daemon.kill()
-        for process in self._left_scripts():
+        self.kill_server()
+        for process in self.left_programs():
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        self.kill_server()
         if remove:
             shutil.rmtree(self.directory)
 
-    def _left_scripts(self) -> list[int]:
-        """Scripts of killed daemons: they carry the path of this directory's report sockets."""
-        mark = f"PROV_REPORT_SOCKET={self.directory}/".encode()
-        found = []
+    def left_programs(self) -> dict[int, str]:
+        """What killed daemons have left, by number: programs with this directory in their arguments or environment, except the server."""
+        mark = f"{self.directory}/".encode()
+        found = {}
         for process in Path("/proc").iterdir():
             try:
-                if process.name.isdigit() and mark in (process / "environ").read_bytes():
-                    found.append(int(process.name))
+                if not process.name.isdigit():
+                    continue
+                words = (process / "cmdline").read_bytes()
+                is_server = words.partition(b"\0")[0].endswith(b"slapd")
+                if not is_server and (mark in words or mark in (process / "environ").read_bytes()):
+                    found[int(process.name)] = words.replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 pass  # It has just ended.
         return found
