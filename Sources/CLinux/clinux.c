@@ -3,13 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/btrfs.h>
+#include <linux/btrfs_tree.h>
+#include <linux/dqblk_xfs.h>
 #include <linux/openat2.h>
+#include <linux/quota.h>
 #include <nettle/sha2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
@@ -22,7 +28,6 @@ _Static_assert(CLINUX_RESOLVE_NO_SYMLINKS == RESOLVE_NO_SYMLINKS, "openat2");
 _Static_assert(CLINUX_RESOLVE_NO_MAGICLINKS == RESOLVE_NO_MAGICLINKS, "openat2");
 _Static_assert(CLINUX_RESOLVE_NO_XDEV == RESOLVE_NO_XDEV, "openat2");
 _Static_assert(CLINUX_RENAME_NOREPLACE == RENAME_NOREPLACE, "renameat2");
-_Static_assert(CLINUX_RENAME_EXCHANGE == RENAME_EXCHANGE, "renameat2");
 _Static_assert(CLINUX_O_PATH == O_PATH, "open");
 _Static_assert(CLINUX_AT_EMPTY_PATH == AT_EMPTY_PATH, "fchownat");
 _Static_assert(CLINUX_SHA256_SIZE == SHA256_DIGEST_SIZE, "nettle");
@@ -111,6 +116,13 @@ int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC 
 
 int clinux_syncfs(int file) { return syncfs(file); }
 
+unsigned long long clinux_mount_number(int file) {
+    const unsigned unique = 0x4000; // STATX_MNT_ID_UNIQUE, which older headers lack.
+    struct statx status;
+    if (statx(file, "", AT_EMPTY_PATH, unique, &status) != 0 || !(status.stx_mask & unique)) return 0;
+    return status.stx_mnt_id;
+}
+
 int clinux_remove_default_acl(int directory) {
     int result = fremovexattr(directory, "system.posix_acl_default");
     return result != 0 && (errno == ENODATA || errno == ENOTSUP) ? 0 : result;
@@ -142,6 +154,20 @@ int clinux_is_restricted_mount(int file) {
     if (fstatvfs(file, &status) != 0) return -1;
     unsigned long wanted = ST_RDONLY | ST_NOSUID | ST_NODEV;
     return (status.f_flag & wanted) == wanted;
+}
+
+int clinux_enforces_user_quota(int file) {
+    struct fs_quota_statv status = {.qs_version = FS_QSTATV_VERSION1};
+    int command = QCMD(Q_XGETQSTATV, USRQUOTA);
+    // ENOSYS: no such system call, or a file system where no quota is switched on.
+    if (syscall(SYS_quotactl_fd, -1, command, 0, &status) != 0 && errno != EBADF) return -1;
+    if (syscall(SYS_quotactl_fd, file, command, 0, &status) != 0) return errno == ENOSYS ? 0 : -1;
+    return (status.qs_flags & FS_QUOTA_UDQ_ENFD) != 0;
+}
+
+unsigned long long clinux_btrfs_subvolume(int directory) {
+    struct btrfs_ioctl_ino_lookup_args place = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
+    return ioctl(directory, BTRFS_IOC_INO_LOOKUP, &place) == 0 ? place.treeid : 0;
 }
 
 int clinux_has_default_acl(int directory) {

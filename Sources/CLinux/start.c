@@ -42,12 +42,15 @@ static int by_number(const void *left, const void *right) {
 
 static int capability_exists(int capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; }
 
-// Drops all rights permanently.
+// Drops all rights permanently. A process that ends with its parent still does: the kernel forgets that when the user changes.
 static void drop(int report, uid_t user, gid_t group, size_t count) {
     // First, while that is permitted: rights that a later exec must not restore.
     for (int capability = 0; capability_exists(capability); capability++)
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) fail(report, CLINUX_START_CAPABILITIES, capability);
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) fail(report, CLINUX_START_CAPABILITIES, -1);
+    int end_with_parent;
+    pid_t parent = getppid();
+    if (prctl(PR_GET_PDEATHSIG, &end_with_parent, 0, 0, 0) != 0) fail(report, CLINUX_START_USER, 0);
     if (setgroups(count, groups) != 0) fail(report, CLINUX_START_GROUPS, 0);
     if (setresgid(group, group, group) != 0) fail(report, CLINUX_START_GROUPS, 0);
     if (setresuid(user, user, user) != 0) fail(report, CLINUX_START_USER, 0);
@@ -55,6 +58,8 @@ static void drop(int report, uid_t user, gid_t group, size_t count) {
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
     if (syscall(SYS_capset, &header, none) != 0) fail(report, CLINUX_START_CAPABILITIES, -1);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(report, CLINUX_START_CAPABILITIES, -1);
+    if (prctl(PR_SET_PDEATHSIG, end_with_parent, 0, 0, 0) != 0) fail(report, CLINUX_START_USER, 0);
+    if (end_with_parent != 0 && getppid() != parent) _exit(127);
 }
 
 // Returns 0 if all rights are dropped, else the number of the condition that does not hold.
@@ -82,8 +87,8 @@ static int proof(uid_t user, gid_t group, size_t count) {
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) != 0)
             return 5;
     if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return 6;
-    // Regaining rights must fail.
-    if (setresuid(-1, 0, -1) == 0 || setresgid(-1, 0, -1) == 0 || setgroups(0, NULL) == 0) return 7;
+    // Regaining rights must fail. Group 0 may be the user's own.
+    if (setresuid(-1, 0, -1) == 0 || (group != 0 && setresgid(-1, 0, -1) == 0) || setgroups(0, NULL) == 0) return 7;
     return 0;
 }
 

@@ -358,9 +358,9 @@ private final class Descriptor: Sendable {
 /// Gives a program its standard input.
 @MainActor private final class InputPipe {
     /// The program's end, held here as well, so that writing to a program that has gone raises no SIGPIPE.
-    private let reader: Descriptor
+    private var reader: Descriptor?
     private var writer: Descriptor?
-    private let next: (@MainActor () -> [UInt8]?)?
+    private var next: (@MainActor () -> [UInt8]?)?
     private var unsent: ArraySlice<UInt8> = []
 
     /// - Parameter next: nil: only ``write(_:)`` gives it something.
@@ -394,14 +394,15 @@ private final class Descriptor: Sendable {
     func close() {
         guard let writer else { return }
         EventLoop.shared.forget(writer.number)
-        self.writer = nil
+        // The function may hold the owner of this process.
+        (self.writer, reader, next) = (nil, nil, nil)
     }
 }
 
 /// Reads the output of a program.
 @MainActor private final class OutputPipe {
     private var reader: Descriptor?
-    private let take: @MainActor ([UInt8]) -> Void
+    private var take: (@MainActor ([UInt8]) -> Void)?
     private static let pieceSize = 64 * 1024
     /// Without privileges no pipe holds more.
     private static let largestPipe = 1 << 20
@@ -424,7 +425,7 @@ private final class Descriptor: Sendable {
             if number == 0 { close() }
             count = max(0, number)
         }
-        if !piece.isEmpty { take(piece) }
+        if !piece.isEmpty { take?(piece) }
         return piece.count
     }
 
@@ -438,6 +439,7 @@ private final class Descriptor: Sendable {
     private func close() {
         guard let reader else { return }
         EventLoop.shared.forget(reader.number)
-        self.reader = nil
+        // The function may hold the owner of this process.
+        (self.reader, take) = (nil, nil)
     }
 }

@@ -89,6 +89,7 @@ public final class EventLoop: @unchecked Sendable {
     @MainActor public func watch(
         _ descriptor: Int32, for events: Events, _ handler: @escaping Handler
     ) throws(Errno) {
+        requireRunning()
         lastGeneration &+= 1
         try control(EPOLL_CTL_ADD, descriptor, events, lastGeneration)
         watched[descriptor] = Watched(generation: lastGeneration, handler: handler)
@@ -164,7 +165,8 @@ public final class EventLoop: @unchecked Sendable {
     /// Calls a function once at a time, or at the next turn of the loop if that has passed. Timers are up to a millisecond late.
     @MainActor @discardableResult
     public func call(at time: ContinuousClock.Instant, _ body: @escaping @MainActor () -> Void) -> Timer {
-        Timer(number: setTimer(time, .call(body)))
+        requireRunning()
+        return Timer(number: setTimer(time, .call(body)))
     }
 
     /// Cancels a timer. Ignored when it has fired.
@@ -189,6 +191,12 @@ public final class EventLoop: @unchecked Sendable {
 
     /// Calls a function on the loop, after the jobs that are ready.
     public func post(_ body: @escaping @MainActor @Sendable () -> Void) { Task { @MainActor in body() } }
+
+    /// Otherwise timers and descriptors would be waited for in vain.
+    private func requireRunning() {
+        guard !isCurrent else { return }
+        fatalError("nothing runs the event loop: the program's main must be EventLoop.run { … }")
+    }
 
     func enqueue(_ job: UnownedJob) {
         if isCurrent { ready.append(job) } else { tell { $0.jobs.append(job) } }

@@ -38,18 +38,34 @@ public struct LDAPError: Error, Hashable, Sendable {
 
     /// Another attempt, perhaps over a new connection, may succeed without any other change.
     public var isRetryable: Bool { isConnectionLost || isBusy || code == .timeout || code == .connectError }
+
+    /// A replica refuses a write: it refers to its provider, or is OpenLDAP's without `updateref`.
+    package var isReplicaRefusal: Bool {
+        code == .referral || code == .unwillingToPerform && diagnostic.contains("shadow context")
+    }
+
+    /// The addresses of ``referrals`` as SERVER takes them; words, if there are none.
+    package var provider: String {
+        let addresses = referrals.map { uri in
+            let parts = uri.split(separator: "/", maxSplits: 3, omittingEmptySubsequences: false)
+            return parts.count > 2 ? "\(parts[0])//\(parts[2])" : uri
+        }
+        return addresses.isEmpty ? "its provider" : addresses.joined(separator: " or ")
+    }
 }
 
 extension LDAPError: CustomStringConvertible {
     /// One line: operation, server, code, the server's message, the hint.
-    public var description: String {
+    public var description: String { reason + (hint.map { "; \($0)" } ?? "") }
+
+    /// The description without the hint.
+    var reason: String {
         var text = "\(operation) at \(server): \(code)"
         if !diagnostic.isEmpty { text += ": \(diagnostic)" }
         if let certificateFault { text += ": \(certificateFault)" }
         if !matchedDN.isEmpty { text += " (found as far as \(matchedDN))" }
         if let fault = passwordPolicy?.fault { text += " (password policy: \(fault))" }
         if !referrals.isEmpty { text += " (refers to \(referrals.joined(separator: ", ")))" }
-        if let hint { text += "; \(hint)" }
         return text
     }
 
@@ -71,10 +87,11 @@ extension LDAPError: CustomStringConvertible {
         case .unavailableCriticalExtension:
             "the server lacks a control that is needed; load the overlay that gives it (Content Sync: overlay syncprov)"
         case .referral:
-            "this server is a replica or does not hold the entry; put "
-                + (referrals.isEmpty ? "its provider" : referrals.joined(separator: " or ")) + " first in SERVER"
+            "this server is a replica or does not hold the entry; put \(provider) first in SERVER"
         case .confidentialityRequired, .strongerAuthRequired: "use ldaps://, StartTLS or ldapi://"
-        case .undefinedAttributeType, .objectClassViolation: "check that the server has loaded the schema"
+        case .undefinedAttributeType: "check that the server has loaded the schema"
+        case .objectClassViolation:
+            "check that the server has loaded the schema, and that the entry has an object class that permits its attributes"
         case .syncRefreshRequired: "start again without a cookie"
         case .connectError where Self.usesTLS.contains(operation):
             "check that the server speaks TLS at this port, that its certificate is for this name, and that TLS_CA_FILE holds"

@@ -131,38 +131,74 @@ extension ServerAddress: CustomStringConvertible {
 /// Servers that hold the same tree, the preferred one first.
 ///
 /// It stays with the server that worked last, so that all writes of a daemon go to one provider, and tries the others in their order when
-/// that one fails. Share one list among all connections that must use the same server.
+/// that one fails. A server that refused the credentials is left alone for a while, since a password policy may count its refusals. Share one
+/// list among all connections that must use the same server.
 package final class ServerList: Sendable {
+    /// After a server's first refusal of the credentials, and after each further one.
+    package static let firstRefusalDelay = Duration.seconds(300), laterRefusalDelay = Duration.seconds(3_600)
+
+    private struct State {
+        /// The one that worked last.
+        var last: ServerAddress?
+        var refusals: [ServerAddress: (error: LDAPError, count: Int, until: ContinuousClock.Instant)] = [:]
+
+        mutating func refused(_ server: ServerAddress, _ error: LDAPError) {
+            let count = (refusals[server]?.count ?? 0) + 1
+            refusals[server] = (error, count, .now + (count == 1 ? firstRefusalDelay : laterRefusalDelay))
+        }
+    }
+
     /// The preferred one first.
     package let servers: [ServerAddress]
-    private let last = Mutex<ServerAddress?>(nil)
+    private let state = Mutex(State())
 
     /// - Parameter servers: at least one; `connect` fails otherwise.
     package init(_ servers: [ServerAddress]) { self.servers = servers }
 
     /// The server that is tried first next time.
-    package var current: ServerAddress? { last.withLock { $0 } ?? servers.first }
+    package var current: ServerAddress? { state.withLock(\.last) ?? servers.first }
+
+    /// The next connection is tried at the first server again, because the one that worked last refuses writes.
+    /// - Returns: false: that is the first one.
+    package func startAtFirst() -> Bool {
+        state.withLock { state in
+            defer { state.last = nil }
+            return state.last.map { $0 != servers.first } ?? false
+        }
+    }
 
     /// Connects to the server that worked last, else to the first of the others that works. Each has `connectTimeout` for itself.
     ///
     /// Where a password policy has counted a refused password, the other servers are not asked: they would count it too.
-    /// - Throws: the error of each server, with the code `invalidCredentials` if one refused them, else with the code of the first that was
-    ///   tried.
+    /// - Throws: the error of each server, of one that is left alone its last refusal; with the code `invalidCredentials` if all refused them,
+    ///   else with the code of the first other one.
     package func connect(options: ConnectionOptions) async throws(LDAPError) -> LDAPConnection {
-        let preferred = current
+        let (servers, refusals) = candidates()
         var answers: [LDAPError] = []
-        for server in [preferred].compactMap(\.self) + servers.filter({ $0 != preferred }) {
+        for server in servers {
             do throws(LDAPError) {
                 let connection = try await LDAPConnection.open(server, options: options)
-                last.withLock { $0 = server }
+                state.withLock { state in (state.last, state.refusals[server]) = (server, nil) }
                 return connection
             } catch {
                 answers.append(error)
-                let isCounted = error.code == .invalidCredentials && error.passwordPolicy?.fault == nil
-                if error.code == .userCancelled || error.passwordPolicy != nil && isCounted { break }
+                let isRefusal = error.code == .invalidCredentials
+                if isRefusal { state.withLock { $0.refused(server, error) } }
+                let isCounted = isRefusal && error.passwordPolicy.map { $0.fault == nil } ?? false
+                if error.code == .userCancelled || isCounted { break }
             }
         }
-        throw Self.error(answers)
+        throw Self.error(answers + refusals)
+    }
+
+    /// - Returns: the servers to be tried, in this order, and the refusals of those that are left alone, unless all are.
+    private func candidates() -> ([ServerAddress], refusals: [LDAPError]) {
+        let (preferred, refusals) = state.withLock { ($0.last ?? servers.first, $0.refusals) }
+        let all = [preferred].compactMap(\.self) + servers.filter { $0 != preferred }
+        let now = ContinuousClock.now
+        let isReady = { server in refusals[server].map { $0.until <= now } ?? true }
+        let ready = all.filter(isReady)
+        return ready.isEmpty ? (all, []) : (ready, all.filter { !isReady($0) }.compactMap { refusals[$0]?.error })
     }
 
     private static func error(_ answers: [LDAPError]) -> LDAPError {
@@ -173,12 +209,13 @@ package final class ServerList: Sendable {
         }
         guard answers.count > 1 else { return first }
         let decisive =
-            answers.last { $0.code == .userCancelled } ?? answers.last { $0.code == .invalidCredentials } ?? first
+            answers.last { $0.code == .userCancelled } ?? answers.first { $0.code != .invalidCredentials }
+            ?? answers.last ?? first
         var error = LDAPError(
             decisive.code, operation: "connect", server: answers.map(\.server).joined(separator: ", "),
             isConnectionLost: decisive.isConnectionLost)
         error.passwordPolicy = decisive.passwordPolicy
-        error.diagnostic = answers.map { "\($0)" }.joined(separator: "\n")
+        error.diagnostic = answers.map(\.reason).joined(separator: "; ")
         return error
     }
 }

@@ -26,8 +26,9 @@ public import Logging
         public var jobRetry: RetryPolicy
         /// Between attempts to connect; its number of attempts is ignored.
         public var ldapRetry: RetryPolicy
-        /// When failed attempts to connect become an error in the log.
-        public var ldapAttemptsUntilError: AttemptsUntilError
+        /// After how many failed attempts in a row to connect an error is logged; the attempts never end. At start: until an LDAP server was reached
+        /// for the first time (setting `ATTEMPTS` of `[Global]`); afterwards `ATTEMPTS` of `[Operation Mode]`.
+        public var ldapAttemptsUntilError: (atStart: Int, inOperation: Int)
         /// Plans and performs the work.
         public var service: any ProvisioningService
         /// Runs attempts, and holds the job registry.
@@ -38,7 +39,7 @@ public import Logging
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
             slots: Int = 4, jobRetry: RetryPolicy,
-            ldapRetry: RetryPolicy, ldapAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
+            ldapRetry: RetryPolicy, ldapAttemptsUntilError: (atStart: Int, inOperation: Int) = (3, 3),
             service: any ProvisioningService,
             executor: JobExecutor = JobExecutor(registry: JobRegistry())
         ) {
@@ -143,6 +144,7 @@ public import Logging
     /// replaced; jobs that run keep the old one, except for the LDAP connection.
     public func reload() {
         watching?.cancel()
+        reconciler.settingsChanged()
         login.startOver {
             for link in [watchLink, context.link] { link.reconnect() }
         }
@@ -175,11 +177,14 @@ public import Logging
     // MARK: - State
 
     /// What runs, waits and failed at this moment.
-    public func snapshot() async -> EngineSnapshot {
-        var snapshot = reconciler.snapshot()
+    /// - Parameters:
+    ///   - account: of which details are listed; nil: of all.
+    ///   - most: of those that retry or are behind so many are listed.
+    public func snapshot(of account: EntryUUID? = nil, most: Int = .max) async -> EngineSnapshot {
+        var snapshot = reconciler.snapshot(of: account, most: most)
         snapshot.isLDAPAvailable = availability.isAvailable
         snapshot.deletes = context.deletes.summary
-        snapshot.refusedCredentials = availability.refusal
+        snapshot.refusedCredentials = availability.refusal ?? availability.answer
         return snapshot
     }
 
@@ -209,6 +214,9 @@ public import Logging
         return AccountList(
             entries: entries, filter: .and([scope.accounts] + (condition.map { [$0] } ?? [])), attributes: attributes)
     }
+
+    /// Accounts whose `modify` is requested or claimed: what they ask for need not be done yet.
+    public var openModify: Filter { entries.scope.openModify }
 
     /// The accounts of this daemon with a request that waits or is being worked on.
     /// - Parameter attributes: besides those of the protocol.
@@ -298,44 +306,58 @@ public struct EngineSnapshot: Sendable {
     public var retrying: [RetrySummary] = []
     /// Accounts whose entries the LDAP server returns in older versions than were seen before; they are among ``troubled``.
     public var behind: [AccountKey] = []
+    /// The number of all of them.
+    public var behindCount = 0
     /// Accounts that cannot be provisioned for a reason outside of them, such as an access rule.
     public var troubled = 0
-    /// Shortages of the machine that accounts wait for.
-    public var shortages: [MachineShortage] = []
+    /// Shortages of the machine and refusals of the LDAP server that accounts wait for.
+    public var shortages: [ProvisioningDelay] = []
     /// Jobs that succeeded since the engine started.
     public var succeeded = 0
     /// Jobs that failed since the engine started, including those whose entry was removed.
     public var failed = 0
-    /// Deletes that wait because of the hourly limit.
-    public var deletes = HourlyLimit.Summary()
+    /// Deletes that wait because of the hourly limit; nil: none does.
+    public var deletes: HourlyLimit.Summary?
     /// Whether an LDAP server answers.
     public var isLDAPAvailable = true
-    /// While the server refuses the credentials: its answer, and when they are tried again.
+    /// While the server refuses the credentials: its answer, and when they are tried again. While the accounts cannot be read: its answer.
     public var refusedCredentials: String?
 }
 
-/// A job that runs now.
-public struct JobSummary: Hashable, Sendable {
+/// A job that runs now, as the JSON of `status` has it.
+public struct JobSummary: Hashable, Sendable, Codable {
     /// The number.
     public var job: JobID
     /// The account.
-    public var key: AccountKey
+    public var uuid: EntryUUID
+    /// Where the account's entry was last seen.
+    public var dn: DN
     /// The operation of the request.
     public var operation: Operation
     /// 1 for the first.
     public var attempt: Int
-    /// When this attempt began.
-    public var started: Timestamp
     /// The step that runs; nil before the first.
     public var step: String?
+    /// When this attempt began.
+    public var since: Timestamp
 }
 
-/// An account that waits for its next attempt.
-public struct RetrySummary: Hashable, Sendable {
+/// An account that waits for its next attempt, as the JSON of `status` has it.
+public struct RetrySummary: Hashable, Sendable, Codable {
+    /// The job that the attempts belong to.
+    public var job: JobID
     /// The account.
-    public var key: AccountKey
-    /// Its last attempt, and when the next one is due.
-    public var record: AttemptRecord
+    public var uuid: EntryUUID
+    /// Where the account's entry was last seen.
+    public var dn: DN
+    /// The attempt that has ended.
+    public var attempt: Int
+    /// When the next one may begin.
+    public var next: Timestamp
+    /// Why the last one failed, and the hint.
+    public var failure: String
+    /// Since when a shortage of the machine delays it; nil: none does.
+    public var shortageSince: Timestamp?
 }
 
 /// The entry does not exist any more, or is no longer this daemon's, so it was not written.

@@ -66,7 +66,7 @@ package enum SandboxTree {
     package static let selfcareDN = "cn=selfcare,ou=programs,dc=stoney-cloud,dc=org"
     /// The entry below which the accounts live.
     package static let accountsDN = "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org"
-    /// The service's switch, with `sstIsActive`.
+    /// The service's own entry, with `sstIsActive`; the daemon does not read it.
     package static let switchDN =
         "ou=prov-backup-rsnapshot,ou=configuration,ou=backup,ou=services,dc=stoney-cloud,dc=org"
 

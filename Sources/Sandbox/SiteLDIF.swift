@@ -9,6 +9,8 @@ package struct SiteLDIF: Sendable {
     package let accountsDN: DN
     /// Change records, in the order of loading.
     package let records: [LDIFRecord]
+    /// The change record that daemons which share accounts need besides.
+    package let claimRecord: LDIFRecord
 
     /// - Parameters:
     ///   - base: the suffix of the site's database. Its entry exists.
@@ -60,6 +62,12 @@ package struct SiteLDIF: Sendable {
                             Self.numbered(values("olcAccess", configuration).prefix(1).map(Self.continuing)))
                     ])),
             ] + tree.map(rename.entry).map { LDIFRecord(dn: $0.dn, change: .add($0.attributes)) }
+        guard let claimRule = values("olcAccess", database).first(where: Self.isOfClaim) else {
+            throw Self.incomplete("example-config.ldif has no rule for provisioningClaim")
+        }
+        // The first rule that fits an attribute decides, so it comes before those of the accounts and after root's.
+        claimRecord = LDIFRecord(
+            dn: database.dn, change: .modify([.add("olcAccess", AttributeValue("{1}" + Self.unnumbered(claimRule)))]))
         self.daemonDN = site.daemon
         accountsDN = rename.dn(try Self.name(SandboxTree.accountsDN))
     }
@@ -120,9 +128,10 @@ extension SiteLDIF {
     /// Whether a rule is about the accounts and their service; other rules would affect other data of the site.
     private static func isOfService(_ rule: String) -> Bool {
         let subject = unnumbered(rule)
-        return ["to dn.children=", "to dn.subtree="].contains(where: subject.hasPrefix)
-            && !subject.contains("provisioningClaim")
+        return ["to dn.children=", "to dn.subtree="].contains(where: subject.hasPrefix) && !isOfClaim(rule)
     }
+
+    private static func isOfClaim(_ rule: String) -> Bool { rule.contains("attrs=provisioningClaim") }
 
     /// Lets later rules of the site stay in effect.
     private static func continuing(_ rule: String) -> String {

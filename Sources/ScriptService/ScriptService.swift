@@ -16,15 +16,29 @@ import SystemPackage
 /// - Its exit code is read by the exit profile of the settings. Success and warnings: done. A retryable code: another attempt.
 ///   1 to 7 of the profile `provisioning`: that code on the entry. Anything else, including signals and the time limit: code 1.
 ///
+/// Scripts for one NAME never run at the same time. No other entry of this daemon may have a uid that is a NAME.
+///
 /// An operation without a script succeeds and does nothing.
-/// Errors: code 1 for an entry whose name or values cannot be passed, code 3 for a script that is missing, cannot be started or could be
-/// written by others.
+/// Errors: code 1 for an entry whose name or values cannot be passed, or whose uid another entry has, code 3 for a script that is missing,
+/// cannot be started or could be written by others.
 package struct ScriptService: ProvisioningService {
     package let configuration: ScriptServiceConfiguration
 
     package init(configuration: ScriptServiceConfiguration) { self.configuration = configuration }
 
-    package var requestedAttributes: [AttributeName] { [ScriptStep.nameAttribute] + configuration.attributes }
+    package var requestedAttributes: [AttributeName] { [Entry.nameAttribute] + configuration.attributes }
+
+    /// A uid that is the NAME for the scripts identifies what they make.
+    package var uniqueAttribute: AttributeName? { Entry.nameAttribute }
+    /// None for a NAME from the DN, which may occur in two branches.
+    package func uniqueValues(of entry: Entry) -> [AttributeValue] {
+        let uids = entry[Entry.nameAttribute]
+        return uids.count == 1 ? uids : []
+    }
+    /// The scripts are not called for others.
+    package var isUniqueAmongAll: Bool { false }
+    /// NAME, wherever it is from.
+    package func exclusionNames(of entry: Entry) -> [String] { [entry.accountName] }
 
     package func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
         if let problem = configuration.problem { throw problem }
@@ -52,6 +66,7 @@ struct ScriptStep: ProvisioningStep {
     let job: JobID
     let entryName: String
     let configuration: ScriptServiceConfiguration
+    private let demandUnique: @Sendable () async throws -> Void
     private let invocation: ScriptInvocation
 
     /// - Throws: code 1 for an entry whose name or values cannot be passed.
@@ -62,6 +77,7 @@ struct ScriptStep: ProvisioningStep {
         self.configuration = configuration
         operation = request.operation
         job = request.job
+        demandUnique = request.demandUnique
         entryName = try Self.name(of: request.entry)
         var environment = try EntryVariables(request.entry, attributes: configuration.attributes).values
         environment.merge(configuration.baseEnvironment) { _, own in own }
@@ -84,6 +100,7 @@ struct ScriptStep: ProvisioningStep {
         try await checkPermissions()
         var invocation = invocation
         invocation.user = try await user()
+        if operation == .delete { try await demandUnique() }
         let result = try await attempt.run(
             invocation, profile: configuration.exitProfile, code: .runtimeRequirementNotSatisfied,
             hint: "correct \(operation.setting), or the script's first line")
@@ -115,9 +132,7 @@ struct ScriptStep: ProvisioningStep {
         return ProvisioningFailure(
             Self.code(of: reading, isByItself: result.cause == .itself), reading.failureClass ?? .permanent,
             reason: "\(script) \(operation) \(entryName) \(words)",
-            hint: isLate
-                ? "fix what the script waits for, or raise TIMEOUT"
-                : "fix what its output names; its command is in: prov-backup-rsnapshot jobs show \(job)",
+            hint: result.failureHint(limit: "TIMEOUT", job: job),
             output: result.outputTail)
     }
 
@@ -142,8 +157,6 @@ struct ScriptStep: ProvisioningStep {
     /// In bytes of UTF-8; as of a file name.
     private static let longestName = 255
 
-    static let nameAttribute: AttributeName = "uid"
-
     /// - Throws: code 1 for a name that could be taken for an option, or break a line.
     static func name(of entry: Entry) throws(ProvisioningFailure) -> String {
         func refusal(_ reason: String) -> ProvisioningFailure {
@@ -151,10 +164,7 @@ struct ScriptStep: ProvisioningStep {
                 .undefinedError, reason: "\(entry.dn) \(reason)",
                 hint: "give the entry one uid of 1 to \(longestName) bytes of plain text that begins with no hyphen")
         }
-        let uids = entry[nameAttribute]
-        let assertion = entry.dn.rdns.first?.assertions.first
-        let value = uids.count == 1 ? uids.first : assertion.flatMap { $0.isEncoded ? nil : $0.value }
-        guard let text = value?.text, !text.isEmpty else {
+        guard let text = entry.nameValue?.text, !text.isEmpty else {
             throw refusal("has no name that is text, neither in uid nor in its relative name")
         }
         guard !text.unicodeScalars.contains(where: \.isControl) else {

@@ -89,15 +89,26 @@ static void become(const char *uid, const char *gid) {
     if (setresuid(0, 0, 0) != 0) fail("setresuid");
 }
 
-static int enter(char **argv) {
-    unsigned long long memory = number(argv[3], RLIM_INFINITY);
-    int nice = (int)number(argv[4], 19);
-    struct rlimit none = {0, 0}, space = {memory, memory};
+// Limits and priorities that are narrower already stay as they are: without capabilities they cannot be widened.
+static void limit(rlim_t memory, int nice) {
+    struct rlimit none = {0, 0}, space;
     if (setrlimit(RLIMIT_CORE, &none) != 0) fail("setrlimit(RLIMIT_CORE)");
+    if (getrlimit(RLIMIT_AS, &space) != 0) fail("getrlimit(RLIMIT_AS)");
+    if (memory < space.rlim_max) space.rlim_max = memory;
+    space.rlim_cur = space.rlim_max;
     if (memory != 0 && setrlimit(RLIMIT_AS, &space) != 0) fail("setrlimit(RLIMIT_AS)");
-    if (setpriority(PRIO_PROCESS, 0, nice) != 0) fail("setpriority");
-    // IOPRIO_WHO_PROCESS, this one; class best effort (2), the lowest of its levels (7). Schedulers without classes ignore it.
-    if (nice != 0 && syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 7) != 0) fail("ioprio_set");
+    errno = 0;
+    int now = getpriority(PRIO_PROCESS, 0);
+    if (errno != 0) fail("getpriority");
+    if (now < nice && setpriority(PRIO_PROCESS, 0, nice) != 0) fail("setpriority");
+    // Of IOPRIO_WHO_PROCESS (1), this one: class idle (3), or best effort (2) at the lowest of its levels (7). Schedulers without classes
+    // ignore it.
+    if (nice == 0 || syscall(SYS_ioprio_get, 1, 0) >> 13 == 3) return;
+    if (syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 7) != 0) fail("ioprio_set");
+}
+
+static int enter(char **argv) {
+    limit(number(argv[3], RLIM_INFINITY), (int)number(argv[4], 19));
     if (strcmp(argv[1], "-") != 0) {
         number(argv[1], 4294967294u);
         number(argv[2], 4294967294u);

@@ -23,11 +23,23 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         ],
         defaultSubcommand: RunCommand.self)
 
-    static func main() { EventLoop.run(runCommand) }
+    static func main() {
+        // Before anything else opens a descriptor.
+        StandardOutput.holdStandardStreams()
+        EventLoop.run(runCommand)
+    }
 
     private static func runCommand() async {
         LDAPLibrary.ignoreSurroundings()
-        StandardOutput.holdStandardStreams()
+        // Swift reads the arguments from /proc. Without them each command would be the default one, the daemon.
+        guard !CommandLine.arguments.isEmpty else {
+            printError(
+                CommandFailure(
+                    "/proc is not mounted", hint: "mount it: mount -t proc proc /proc", status: .wrongConfiguration
+                )
+                .description)
+            end(ProcessExitStatus.wrongConfiguration.rawValue)
+        }
         var status = EXIT_SUCCESS
         do {
             var command = try parseAsRoot()

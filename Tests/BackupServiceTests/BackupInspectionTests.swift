@@ -119,6 +119,17 @@ import Testing
         #expect(try inspect().obstacles.contains { $0.contains(file.string) })
     }
 
+    @Test("a state file of a later version prevents a backup, and the message has the path of the file on the disk")
+    func laterVersion() async throws {
+        try await provision()
+        try directory.makeDirectory("homes/.store", mode: 0o700)
+        try directory.makeDirectory(FilePath("homes/.store/\(Self.uid)"))
+        let file = try directory.write(#"{"version": 99}"#, to: FilePath("homes/.store/\(Self.uid)/.state"))
+        let found = try inspect()
+        #expect(found.obstacles.count == 1 && found.obstacles.first?.contains("rm \(file)") == true, "\(found)")
+        #expect(found.unknown == [] && !found.isStateKnown)
+    }
+
     @Test("a damaged state file is reported and does not hide the rest")
     func damaged() async throws {
         try await provision()

@@ -287,6 +287,20 @@ struct BackupJobTests {
         }
     }
 
+    @Test(
+        "needs root and Linux 6.8: each mount has a number of its own, so that a copy is not continued on another one",
+        .enabled(if: isRoot))
+    func mountNumbers() throws {
+        let directory = try TestDirectory()
+        var numbers: Set<UInt64> = []
+        for _ in 1...2 {
+            let mount = try TestMount(at: directory.homes)
+            numbers.insert(try HeldDirectory(configured: directory.homes).mountNumber)
+            withExtendedLifetime(mount) {}
+        }
+        #expect(numbers.count == 2 || numbers == [0])
+    }
+
     @Test("a running rsnapshot is a retryable failure; a stale lock is replaced")
     func locked() async throws {
         try await BackupHarness.run { harness in
@@ -297,7 +311,7 @@ struct BackupJobTests {
                 mode: 0o755)
             async let byHand = ScriptRunner().run(
                 ScriptInvocation(
-                    executable: program, environment: ["PATH": "/bin"], timeLimit: .seconds(60), grace: .seconds(1)))
+                    executable: program, environment: ["PATH": "/bin"], timeLimit: .seconds(3_600), grace: .seconds(1)))
             try await eventually("the lock is there") { try exists(lock) && !text(lock).isEmpty }
             let outcome = try await harness.backup(.daily, first)
             #expect(outcome.result == .failed && outcome.failureClass == .retryable)
@@ -498,6 +512,108 @@ struct BackupJobTests {
         }
     }
 
+    /// An account that keeps two snapshots, with so many files.
+    private func addFiles(_ count: Int, _ harness: BackupHarness) async throws {
+        try await harness.addProvisioned(first) {
+            for level in ["Weekly", "Monthly"] {
+                $0[AttributeName(unchecked: "sstBackupInterval\(level)")] = ["0"]
+            }
+            $0["sstBackupIntervalDaily"] = ["2"]
+        }
+        for index in 0..<count {
+            try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(index)"))
+        }
+    }
+
+    /// Gives files to root, so that only the others are copied.
+    private func close(_ indices: Range<Int>, _ harness: BackupHarness, owner: UInt32 = 0) throws {
+        harness.ownsUploads.withLock { $0 = false }
+        for index in indices {
+            let file = harness.home(first).pushing(FilePath("incoming/file\(index)"))
+            guard chown(file.string, owner, owner) == 0, chmod(file.string, 0o600) == 0 else {
+                throw Errno(rawValue: errno)
+            }
+        }
+    }
+
+    @Test(
+        "partial copies, however many files they have, do not replace the last whole snapshot; a whole copy does, and so does an accepted one",
+        .enabled(if: isRoot, "needs root for files of other owners"), arguments: [false, true])
+    func partialCopies(isAccepted: Bool) async throws {
+        try await BackupHarness.run { harness in
+            try await addFiles(30, harness)
+            for _ in 0..<2 { #expect(try await harness.backup(.daily, first) == .success) }
+            // First a tenth is left, then half.
+            try close(3..<30, harness)
+            for _ in 0..<2 { #expect(try await harness.backup(.daily, first).result == .warnings) }
+            try close(3..<15, harness, owner: 3_723_707)
+            for _ in 0..<3 {
+                let outcome = try await harness.backup(.daily, first)
+                #expect(outcome.result == .warnings, "\(outcome)")
+                #expect(outcome.message.contains("snapshots accept \(first)"), "\(outcome)")
+                #expect(exists(harness.snapshot("daily.0/file14", of: first)))
+                #expect(!exists(harness.snapshot("daily.0/file15", of: first)))
+                #expect(exists(harness.snapshot(".full/file29", of: first)))
+            }
+            if isAccepted {
+                let entry = try #require(await harness.entry(first))
+                let account = try #require(Account(entry, names: AttributeNames()))
+                #expect(try BackupJobs.acceptNewestCopy(of: account, harness.configuration)?.files == 15)
+                #expect(try BackupJobs.acceptNewestCopy(of: account, harness.configuration) == nil)
+                for _ in 0..<3 {
+                    let outcome = try await harness.backup(.daily, first)
+                    #expect(outcome.result == .warnings && !outcome.message.contains("accept"), "\(outcome)")
+                }
+            } else {
+                try close(15..<30, harness, owner: 3_723_707)
+                #expect(try await harness.backup(.daily, first) == .success)
+            }
+            #expect(!exists(harness.snapshot(".full", of: first)))
+        }
+    }
+
+    @Test(
+        "an account of which no copy was ever whole keeps no snapshot beyond the number of its level",
+        .enabled(if: isRoot, "needs root for files of other owners"))
+    func alwaysPartial() async throws {
+        try await BackupHarness.run { harness in
+            try await addFiles(10, harness)
+            try close(1..<10, harness, owner: 3_723_707)
+            try close(0..<1, harness)
+            for _ in 0..<4 {
+                let outcome = try await harness.backup(.daily, first)
+                #expect(outcome.result == .warnings && !outcome.message.contains("accept"), "\(outcome)")
+            }
+            #expect(!exists(harness.snapshot(".full", of: first)))
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+        }
+    }
+
+    @Test(
+        "where a smaller level is new, its first copy shares files with the newest snapshot of a larger one, and its sizes say so"
+    )
+    func newLevel() async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            try harness.directory.write(
+                String(repeating: "same", count: 100_000), to: FilePath("homes/\(first)/incoming/same"))
+            // With fewer, the verification of one snapshot in each job would correct the sizes at once.
+            for _ in 0..<3 { #expect(try await harness.backup(.daily, first) == .success) }
+            try await harness.manager.modify(BackupHarness.dn(first), [.replace("sstBackupIntervalHourly", "2")])
+            try await BackupRsnapshotService(configuration: harness.configuration)
+                .carryOut(.modify, try #require(await harness.entry(first)))
+            for index in 0..<3 {
+                #expect(try await harness.backup(.hourly, first) == .success)
+                let older = index == 0 ? "daily.0" : "hourly.1"
+                let alone = try await du(
+                    [FilePath(older), "hourly.0"].map { harness.snapshot($0, of: first) })
+                #expect(try await harness.values("sstIncrementSize", of: first) == [String(alone[1])], "\(index)")
+                let all = try await du([harness.home(first).appending(".snapshots")])
+                #expect(try await harness.values("sstBackupSize", of: first) == all.map(String.init), "\(index)")
+            }
+        }
+    }
+
     @Test(
         "the last full snapshot is kept after the loss of the state file or a move of the volume",
         arguments: [false, true])
@@ -602,12 +718,13 @@ struct BackupJobTests {
     }
 
     @Test(
-        "an unfinished copy of an earlier boot is not continued, since its files may have size and time without contents",
+        "an unfinished copy of an earlier boot or mount is not continued, since its files may have size and time without contents",
         arguments: zip(
             [
                 nil, .written(boot: "an earlier one", isPartialFlushed: false),
+                .written(boot: "\(SnapshotWork.boot ?? "") 1", isPartialFlushed: false),
                 .written(boot: "an earlier one", isPartialFlushed: true), .flushed,
-            ] as [SnapshotState.UnfinishedCopy?], [[], [], [".partial"], [".sync", ".partial"]]))
+            ] as [SnapshotState.UnfinishedCopy?], [[], [], [], [".partial"], [".sync", ".partial"]]))
     func earlierBoot(unfinished: SnapshotState.UnfinishedCopy?, reliable: Set<String>) async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
@@ -680,8 +797,15 @@ struct BackupJobTests {
             try harness.directory.write(later, to: file)
             let outcome = try await harness.backup(.daily, first)
             #expect(outcome.result == .failed && outcome.message.contains("later version"), "\(outcome)")
+            #expect(outcome.message.contains("rm \(harness.snapshot(".state", of: first))"), "\(outcome)")
             #expect(try text(harness.snapshot(".state", of: first)) == later)
             #expect(try harness.snapshots(of: first) == before)
+            let entry = try #require(await harness.entry(first))
+            let account = try #require(Account(entry, names: AttributeNames()))
+            let failure = #expect(throws: ProvisioningFailure.self) {
+                _ = try BackupJobs.acceptNewestCopy(of: account, harness.configuration)
+            }
+            #expect(failure.map { outcome.message.contains($0.hint) } == true, "one hint: \(failure?.hint ?? "")")
         }
     }
 
@@ -715,28 +839,93 @@ struct BackupJobTests {
             #expect(requests.count == 2)
             var outcomes: [JobOutcome] = []
             for request in requests { outcomes.append(try await harness.attempt(request)) }
-            #expect(Set(outcomes.map(\.result)) == [.warnings, .success], "\(outcomes)")
-            let warning = try #require(outcomes.first { $0.result == .warnings }).message
+            #expect(outcomes.map(\.result) == [.warnings, .warnings], "\(outcomes)")
+            let warning = try #require(outcomes.first { !$0.message.contains("nothing to do: ") }).message
             #expect(warning.contains("\(copy.dn)") && warning.contains("uid=\(first),"), "\(warning)")
-            #expect(outcomes.contains { $0.message.contains("nothing to do: ") })
+            #expect(outcomes.count { $0.message.contains("nothing to do: ") } == 1)
             #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0"])
             #expect(try await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).jobs.count == 1)
         }
     }
 
-    @Test("a job that is repeated after its snapshot was made makes no other, also when another job came in between")
-    func repeatedAfterAnother() async throws {
+    @Test(
+        "an entry of another host, or with another home, keeps no account of the same uid from its backups",
+        arguments: ["host", "homeDirectory"])
+    func foreignUID(attribute: AttributeName) async throws {
+        try await BackupHarness.run(hosts: [BackupHarness.host]) { harness in
+            try await harness.addProvisioned(first) { $0["host"] = [AttributeValue(BackupHarness.host)] }
+            var copy = try #require(await harness.entry(first))
+            let uuid = try #require(copy.text("entryUUID"))
+            copy.dn = try BackupHarness.base.appending("cn", "Account")
+            for name in ["entryUUID", "entryCSN"] as [AttributeName] { copy[name] = [] }
+            try await harness.manager.add(copy)
+            let added = try #require(
+                await harness.manager.entry(at: copy.dn, attributes: ["*", "entryUUID", "entryCSN"]))
+            // Of entries with one home the first by entryUUID would be backed up.
+            let isSmaller = try #require(added.text("entryUUID")) < uuid
+            let (foreign, own) =
+                isSmaller ? (copy.dn, try BackupHarness.dn(first)) : (try BackupHarness.dn(first), copy.dn)
+            try await harness.manager.modify(
+                foreign,
+                [
+                    .replace(
+                        attribute,
+                        AttributeValue(attribute == "host" ? "backup2" : "\(harness.directory.homes)/others/\(first)"))
+                ])
+            var requests: [JobRequest] = []
+            try await harness.jobs().all(of: .daily) { requests += [$0].compactMap(\.self) }
+            #expect(requests.count == (attribute == "host" ? 1 : 2))
+            var outcomes: [JobOutcome] = []
+            for request in requests { outcomes.append(try await harness.attempt(request)) }
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0"], "\(outcomes)")
+            #expect(!outcomes.contains { $0.message.contains("nothing to do") }, "\(outcomes)")
+            #expect(outcomes.contains { $0.result == .warnings && $0.message.contains("\(own)") }, "\(outcomes)")
+        }
+    }
+
+    @Test(
+        "a job that is repeated after its snapshot was made makes no other, however many jobs were done in between",
+        arguments: [0, 100])
+    @MainActor func repeatedAfterOthers(count: UInt64) async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
             let request = try await harness.request(.daily, first)
             var job: Job?
             #expect(try await harness.attempt(request) { job = $0 } == .success)
+            let executor = JobExecutor(registry: harness.registry)
+            let earlier = await executor.open(try #require(job))
+            var state = try await harness.state(of: first)
+            for number in 0..<count {
+                state.complete(
+                    .init(number: 1_000 + number, created: 0), level: "daily", .init(isWhole: true),
+                    at: SystemWallClock().now)
+            }
+            try await harness.record(state, of: first)
             #expect(try await harness.backup(.daily, first) == .success)
             let before = try harness.snapshots(of: first)
             #expect(before.count == 2)
-            let earlier = try #require(job)
+            #expect(try await harness.state(of: first).completed.count < 20)
+            await executor.close(earlier, .success)
             #expect(try await harness.attempt(request, repeating: earlier) == .success)
             #expect(try harness.snapshots(of: first) == before)
+        }
+    }
+
+    @Test("of two jobs that were requested at once one makes a snapshot, unless the other one was forced")
+    func requestedTwice() async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let requests = try await harness.jobs().requests(of: .daily, accounts: [first]).jobs
+            let request = try #require(requests.first)
+            let waiting = Job(
+                id: JobID(900), type: request.type, name: request.name, level: request.level,
+                subject: request.subject, client: request.client, created: SystemWallClock().now)
+            #expect(try await harness.attempt(request) == .success)
+            let second = try await harness.attempt(request, repeating: waiting)
+            #expect(second.result == .success && second.message.contains("nothing to do"), "\(second)")
+            #expect(try harness.snapshots(of: first).count == 1)
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(try harness.snapshots(of: first).count == 2)
         }
     }
 

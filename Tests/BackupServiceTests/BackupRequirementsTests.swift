@@ -66,14 +66,40 @@ import Testing
     }
 
     @Test(
-        "a file system that counts quotas without enforcing them is reported",
+        "a file system that counts quotas without enforcing them is reported, by its options if the kernel does not tell",
         arguments: [
-            ("rw", "rw", false), ("rw", "rw,quota,usrquota", true), ("rw", "rw,usrjquota=aquota.user", true),
-            ("rw", "rw,attr2,noquota", false),
+            ("rw", nil, false), ("rw,quota,usrquota", nil, true), ("rw,usrjquota=aquota.user", nil, true),
+            ("rw,attr2,noquota", nil, false), ("rw,usrquota", false, false), ("rw", true, true),
         ])
-    func enforcement(mount: String, system: String, isMet: Bool) throws {
-        let table = MountTable(parsing: "31 27 8:1 / /var/backup \(mount) - ext4 /dev/sda1 \(system)\n")
-        #expect(BackupConfiguration.enforcement(on: try #require(table.mounts.first)).isMet == isMet)
+    func enforcement(options: String, isEnforced: Bool?, isMet: Bool) throws {
+        for type in ["ext4", "xfs"] {
+            let table = MountTable(parsing: "31 27 8:1 / /srv/it's rw - \(type) /dev/sda1 \(options)\n")
+            let mount = try #require(table.mounts.first)
+            let found = BackupConfiguration.enforcement(on: mount, isEnforced: isEnforced)
+            #expect(found.isMet == isMet)
+            let command = type == "xfs" ? "umount '/srv/it'\\''s' && mount" : "quotaon -u '/srv/it'\\''s'"
+            #expect(isMet || found.hint?.contains(command) == true, "\(found)")
+        }
+    }
+
+    @Test("a file system without quotas enforces none, by the kernel's answer")
+    func kernelAnswer() throws {
+        #expect(try HeldDirectory(configured: "/proc").enforcesUserQuota != true)
+    }
+
+    @Test("in layout hashed two names of one volume are reported")
+    func twins() async throws {
+        let directory = try TestDirectory()
+        let link = directory.path.appending("link")
+        try directory.link("link", to: directory.homes)
+        for layout in HomeLayout.allCases {
+            let configuration = try directory.configuration {
+                $0.places = HomePlaces(layout: layout, roots: [directory.homes, link])
+            }
+            let found = await configuration.requirements().filter { $0.subject == "home places" }
+            let expected = layout == .hashed ? ["\(directory.homes) and \(link) are the same directory"] : []
+            #expect(found.map(\.finding) == expected && found.allSatisfy { !$0.isMet })
+        }
     }
 
     @Test("QUOTA = btrfs on a volume with another file system is reported")

@@ -117,6 +117,45 @@ import Testing
         }
     }
 
+    @Test("until a modify is done, an account keeps the levels that it has, and not those of the request")
+    func datedModify() async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            try await harness.manager.modify(
+                BackupHarness.dn(uid),
+                [
+                    .replace("sstBackupIntervalDaily", "0"), .replace("sstBackupIntervalHourly", "24"),
+                    .replace("sstProvisioningMode", "modify"), .replace("sstProvisioningState", "0"),
+                    .replace("sstProvisioningExecutionDate", "20991231"),
+                ])
+            let jobs = harness.jobs()
+            var levels: [SnapshotLevel] = []
+            try await jobs.accounts(of: [.daily, .hourly]) { levels += BackupJobs.levels(of: $0) }
+            #expect(levels == [.daily, .weekly, .monthly])
+            let refusals = try await jobs.requests(of: .hourly, accounts: [uid]).refusals
+            #expect(refusals.first?.reason.contains("until its modify is done") == true, "\(refusals)")
+            #expect(try await harness.backup(.daily, uid) == .success)
+            #expect(try harness.snapshots(of: uid).count == 1)
+            let found = try await harness.inspection(of: uid, snapshots: harness.configuration.snapshots)
+            #expect(found.obstacles.isEmpty, "\(found.obstacles)")
+        }
+    }
+
+    @Test("an interrupted job is resumed for its entry, not for another one that has the uid now")
+    func resumed() async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            let entry = try #require(try await harness.entry(uid))
+            let text = try #require(entry.text("entryUUID"))
+            let uuid = try #require(EntryUUID(text: text))
+            let jobs = harness.jobs()
+            #expect(try await jobs.request(of: .daily, resuming: uuid)?.subject == JobSubject(uuid))
+            try await harness.manager.delete(BackupHarness.dn(uid))
+            try await harness.add(uid)
+            #expect(try await jobs.request(of: .daily, resuming: uuid) == nil)
+        }
+    }
+
     @Test("an invalid home or configuration is refused before rsnapshot runs, and nothing is made")
     func notInOrder() async throws {
         try await BackupHarness.run { harness in
@@ -146,6 +185,7 @@ import Testing
             let homeless = try await harness.attempt(request)
             #expect(homeless.result == .failed && homeless.message.contains("there is no home at"), "\(homeless)")
             #expect(homeless.message.contains("mount its volume"))
+            #expect(homeless.message.contains("rm \(file), and then provision the account again"), "\(homeless)")
             #expect(!exists(harness.home(uid)))
             #expect(!harness.steps.contains { $0.name == "rsnapshot" })
             for name: AttributeName in ["sstBackupSize", "sstBackupLastSuccessfulBackup"] {

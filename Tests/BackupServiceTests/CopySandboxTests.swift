@@ -34,6 +34,28 @@ struct CopySandboxTests {
         return try text(answer)
     }
 
+    @Test(
+        "limits and a priority that are narrower already stay: without capabilities they cannot be widened",
+        arguments: [["nice", "-n", "15"], ["prlimit", "--as=4000000000"], ["ionice", "-c", "3"]])
+    func narrower(starter: [String]) async throws {
+        // Its reports go to descriptor 4.
+        let helper = [
+            "/bin/sh", "-c", "exec \"$@\" 4>&1", "sh", "setpriv", "--bounding-set=-all,+setuid,+setgid",
+            "--inh-caps=-all", "\(CopySandbox.installedHelper)", "-",
+            "-",
+            "8000000000", "10", "/bin/sh", "-c", "nice; ulimit -v; ionice",
+        ]
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: "/usr/bin/env", arguments: starter + helper, environment: ["PATH": "/usr/bin:/bin"],
+                workingDirectory: "/", timeLimit: .seconds(300), grace: .seconds(60)))
+        let lines = String(decoding: result.output.head, as: UTF8.self).split(separator: "\n")
+        #expect(result.termination == .exited(code: 0), "\(lines)")
+        #expect(lines.contains(starter[0] == "nice" ? "15" : "10"), "\(lines)")
+        #expect(lines.contains(starter[0] == "prlimit" ? "3906250" : "7812500"), "\(lines)")
+        #expect(lines.contains { $0.hasPrefix(starter[0] == "ionice" ? "idle" : "best-effort") }, "\(lines)")
+    }
+
     @Test("everything of the account's own is copied as it is: modes, hard links, holes, unreadable files")
     func whole() async throws {
         try await BackupHarness.run { harness in

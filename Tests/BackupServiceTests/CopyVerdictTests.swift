@@ -29,6 +29,12 @@ import Testing
         if case .failure(let outcome) = verdict { outcome.result == .failed } else { false }
     }
 
+    @Test("a full quota is named also where the daemon's own writes exceed it")
+    func quota() {
+        let full = HeldDirectory.Failure(operation: "write", path: "/var/backup/3723707", cause: .diskQuotaExceeded)
+        #expect(RsnapshotBackup.outcome(of: full)?.message.contains("raise sstQuota") == true)
+    }
+
     @Test("rsync's 0 is a whole copy, and its 24 one from which files vanished, if it names some")
     func whole() {
         #expect(verdict("entered\nrsync exited 0\n") == .success(.init(isWhole: true)))
@@ -68,6 +74,23 @@ import Testing
         for code in [0, 10, 11, 12, 23, 24] {
             #expect(isFailed(verdict("entered\nrsync exited \(code)\n", line)), "code \(code)")
         }
+    }
+
+    @Test(
+        "a line that begins with rsnapshot's or rsync's ERROR fails the copy with every exit code",
+        arguments: [
+            "ERROR: /usr/bin/rsync returned 23 while processing /h/incoming/",
+            "ERROR: buffer overflow in recv_rules [Receiver]",
+            "ERROR: out of memory in flist_expand [sender]",
+        ])
+    func errorLine(line: String) {
+        #expect(RsyncOutput.kind(of: line) == \.errors)
+        for code in [0, 23, 24] {
+            #expect(isFailed(verdict("entered\nrsync exited \(code)\n", line + "\n")), "code \(code)")
+            let other = "file has vanished: \"/h/ERROR: \"\n"
+            #expect(isFailed(verdict("entered\nrsync exited \(code)\n", other + line + "\n" + other)), "code \(code)")
+        }
+        #expect(isWhole(verdict("entered\nrsync exited 24\n", "file has vanished: \"/h/\(line)\"\n")))
     }
 
     @Test("the hint depends on the system's error, not on a name, and the reason after a long name is kept")
@@ -157,5 +180,22 @@ import Testing
         #expect(tree(0, 4096).hasShrunk(from: tree(1, 8192)))
         #expect(!tree(0, 4096).hasShrunk(from: tree(0, 4096)))
         #expect(!tree(.max, .max).hasShrunk(from: tree(.max, .max)))
+    }
+
+    @Test(
+        "a partial copy replaces only a partial one; one of an earlier version, of which that is unknown, counts as whole"
+    )
+    func replaces() {
+        func tree(_ files: UInt64, _ isWhole: Bool?) -> SnapshotState.CopiedTree {
+            .init(inode: 1, files: files, bytes: 100, isWhole: isWhole)
+        }
+        for full in [true, false, nil] {
+            #expect(tree(100, true).replaces(tree(100, full)))
+            #expect(tree(100, false).replaces(tree(100, full)) == (full == false))
+            for isWhole in [true, false, nil] {
+                #expect(!tree(9, isWhole).replaces(tree(100, full)))
+                #expect(tree(9, isWhole).replaces(nil))
+            }
+        }
     }
 }

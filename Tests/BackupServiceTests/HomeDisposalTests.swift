@@ -106,6 +106,68 @@ struct StandingClock: WallClock {
         }
     }
 
+    @Test(
+        "a home that is not there although its configuration is, as on a volume that is not mounted, is not taken for removed",
+        arguments: [HomeDisposal.archive, .remove], [false, true])
+    func notMounted(disposal: HomeDisposal, leavesMountPoint: Bool) async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        let away = directory.path.appending("away")
+        try #require(rename(account.string, away.string) == 0)
+        if leavesMountPoint { try directory.makeDirectory("homes/7/707/723/3723707") }
+        let service = try service(directory, disposal)
+        let before = try directory.listing()
+        let failure = try await service.failure(.delete, entry(directory))
+        #expect(failure?.code == .cannotCheckHomeDirPresence, "\(failure.map { "\($0)" } ?? "deleted")")
+        let file = directory.configurations.appending("3723707.conf")
+        #expect(failure?.hint.contains("rm \(file)") == true)
+        #expect(try directory.listing() == before)
+
+        if leavesMountPoint { try #require(rmdir(account.string) == 0) }
+        try #require(rename(away.string, account.string) == 0)
+        try await service.carryOut(.delete, entry(directory))
+        #expect(!exists(account) && !exists(file))
+    }
+
+    @Test(
+        "a home that is lost is deleted without its configuration, as the hint says, and with ON_DELETE = keep in any case"
+    )
+    func lostHome() async throws {
+        for disposal in [HomeDisposal.archive, .keep] {
+            let directory = try TestDirectory()
+            let account = try await makeAccount(directory)
+            try #require(rename(account.string, directory.path.appending("away").string) == 0)
+            let file = directory.configurations.appending("3723707.conf")
+            if disposal == .archive { try #require(unlink(file.string) == 0) }
+            try await service(directory, disposal).carryOut(.delete, entry(directory))
+            #expect(!exists(file))
+        }
+    }
+
+    @Test(
+        "no home is archived while the clock may be wrong, since it would be purged too early; a removal does not wait")
+    func doubtedClock() async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        var service = try service(directory, .archive)
+        let until = now + .seconds(86_400)
+        service.clockDoubtedUntil = { until }
+        let before = try directory.listing()
+        let failure = try await service.failure(.delete, entry(directory))
+        #expect(failure?.failureClass == .shortage, "\(failure.map { "\($0)" } ?? "archived")")
+        #expect(failure?.hint.contains(until.text) == true)
+        #expect(try directory.listing() == before)
+        service.clockDoubtedUntil = { nil }
+        try await service.carryOut(.delete, entry(directory))
+        #expect(!exists(account))
+
+        _ = try await makeAccount(directory)
+        var removal = try self.service(directory, .remove)
+        removal.clockDoubtedUntil = { until }
+        try await removal.carryOut(.delete, entry(directory))
+        #expect(!exists(account))
+    }
+
     @Test("remove deletes all files of the account and no targets of its links")
     func remove() async throws {
         let directory = try TestDirectory()

@@ -9,17 +9,27 @@ import Testing
 
 @testable import BackupService
 
-/// Runs the suite below in a virtual machine.
-@Suite struct KernelQuotaTests {
-    @Test("a kernel with quotas enforces what the daemon sets", .inGuest)
-    func kernel() async throws { try await Guest.run("KernelQuotaInsideTests") }
-}
-
-/// In that machine, with mounted file systems with quotas, as root.
-@Suite(.onlyInGuest) struct KernelQuotaInsideTests {
+/// In the virtual machine, with mounted file systems with quotas, as root: the suite `UnitRightsTests` runs it there.
+@Suite(.onlyInGuest, .serialized) struct KernelQuotaInsideTests {
     @Test("ext4: the account can write up to the quota of its entry, also after a change")
     func ext4() async throws {
         try await expectLimits(on: #require(Guest.quotaMount)) { configuration, _ in configuration.quota = .setquota }
+    }
+
+    @Test("quotas that are mounted and switched off are reported, and the command of the hint switches them on")
+    func switchedOff() async throws {
+        let mount = try #require(Guest.quotaMount)
+        let directory = try TestDirectory(in: FilePath(mount))
+        let configuration = try directory.configuration { $0.quota = .setquota }
+        func found() async -> Requirement? { await configuration.requirements().first { $0.subject == "QUOTA" } }
+        #expect(await found()?.isMet == true)
+        try await runTool("/usr/sbin/quotaoff", "-u", mount)
+        let off = await found()
+        #expect(off?.isMet == false, "\(off.map { "\($0)" } ?? "")")
+        let hint = try #require(off?.hint)
+        let command = try #require(hint.split(separator: ", then: ").last?.split(separator: ";").first)
+        try await runTool("/bin/sh", "-c", String(command))
+        #expect(await found()?.isMet == true)
     }
 
     @Test("btrfs: the account can write up to the quota of its entry, also after a change")

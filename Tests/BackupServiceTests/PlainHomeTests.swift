@@ -64,6 +64,89 @@ import Testing
         }
     }
 
+    @Test(
+        "a home that is not there although its configuration names it, as on a volume that is not mounted, is not made again",
+        arguments: [Provisioning.Operation.add, .modify], [false, true])
+    func notMounted(operation: Provisioning.Operation, leavesMountPoint: Bool) async throws {
+        let directory = try TestDirectory()
+        let service = BackupRsnapshotService(configuration: try directory.configuration())
+        try await service.carryOut(.add, directory.entry())
+        let home = directory.homes.appending("3723707")
+        let away = directory.path.appending("away")
+        try #require(rename(home.string, away.string) == 0)
+        if leavesMountPoint { try directory.makeDirectory("homes/3723707") }
+        let before = try directory.listing()
+        let failure = try #require(try await service.failure(operation, directory.entry()))
+        #expect(failure.code == .cannotCheckHomeDirPresence, "\(failure)")
+        let file = directory.configurations.appending("3723707.conf")
+        #expect(failure.hint.contains("rm \(file)"), "\(failure)")
+        #expect(try directory.listing() == before)
+
+        // The home is lost.
+        try #require(unlink(file.string) == 0)
+        try await service.carryOut(operation, directory.entry())
+        #expect(exists(home.appending("incoming")) && exists(file))
+    }
+
+    @Test("a home script makes no home in an empty mount point either, but may mount a disk at an empty directory")
+    func notMountedWithScript() async throws {
+        let directory = try TestDirectory()
+        let script = try directory.script("mkdir -p \"$2\"; touch \(directory.path)/ran")
+        let service = BackupRsnapshotService(configuration: try directory.configuration { $0.homeScript = script })
+        try await service.carryOut(.add, directory.entry())
+        let (home, mark) = (directory.homes.appending("3723707"), directory.path.appending("ran"))
+        try #require(unlink(mark.string) == 0)
+        try #require(rename(home.string, directory.path.appending("away").string) == 0)
+        #expect(try await service.failure(.modify, directory.entry())?.code == .cannotCheckHomeDirPresence)
+        #expect(!exists(home) && !exists(mark))
+        try directory.makeDirectory("homes/3723707")
+        try await service.carryOut(.modify, directory.entry())
+        #expect(exists(mark) && exists(home.appending("incoming")))
+    }
+
+    @Test(
+        "a home that was made and is to be elsewhere now is neither made again nor removed: it is moved, or given up, by the administrator",
+        arguments: [true, false])
+    func otherPlace(isMoved: Bool) async throws {
+        let directory = try TestDirectory()
+        var configuration = try directory.configuration()
+        configuration.onDelete = .remove
+        let service = BackupRsnapshotService(configuration: configuration)
+        try await service.carryOut(.add, directory.entry())
+        let (home, other) = (directory.homes.appending("3723707"), directory.homes.pushing("others/3723707"))
+        let file = directory.configurations.appending("3723707.conf")
+        let entry = accountEntry(home: "\(other)")
+        let before = try directory.listing()
+        for operation in [Provisioning.Operation.add, .modify, .delete] {
+            let failure = try #require(try await service.failure(operation, entry))
+            #expect(failure.code == .cannotCheckHomeDirPresence, "\(failure)")
+            #expect(failure.reason.contains("\(home)") && failure.hint.contains("rm \(file)"), "\(failure)")
+        }
+        #expect(try directory.listing() == before)
+
+        if isMoved {
+            try directory.makeDirectory("homes/others")
+            try #require(rename(home.string, other.string) == 0)
+        } else {
+            try #require(unlink(file.string) == 0)
+        }
+        try await service.carryOut(.modify, entry)
+        #expect(exists(other.appending("incoming")) && exists(home) != isMoved)
+        #expect(try text(file).contains("\(other)/incoming"))
+    }
+
+    @Test("another layout makes no second home inside the directory of the account, where the uploads are not")
+    func otherLayout() async throws {
+        let directory = try TestDirectory()
+        let place = "homes/7/707/723/3723707/chroot/home/3723707"
+        let entry = accountEntry(home: "\(directory.path)/\(place)".replacing("/home/", with: "/./home/"))
+        try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(.add, entry)
+        let account = directory.path.pushing("homes/7/707/723/3723707")
+        let hashed = BackupRsnapshotService(configuration: try directory.configuration { $0.places.layout = .hashed })
+        #expect(try await hashed.failure(.modify, entry)?.code == .cannotCheckHomeDirPresence)
+        #expect(exists(account.appending("chroot")) && !exists(account.appending("incoming")))
+    }
+
     @Test("existing directories are not changed, and missing ones are added")
     func completes() async throws {
         let directory = try TestDirectory()
@@ -163,11 +246,26 @@ import Testing
         try await service.carryOut(.add, accountEntry(home: "/nowhere"))
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
         #expect(!exists(volumes[0].appending("7")))
+        // The volume of the home is not mounted: it is named, and not the one for a new home.
+        let (tree, away) = (volumes[1].appending("7"), directory.path.appending("away"))
+        try #require(rename(tree.string, away.string) == 0)
+        let missing = try #require(try await service.failure(.modify, accountEntry(home: "/nowhere")))
+        #expect(missing.reason.contains("\(volumes[1])/7/707/723/3723707"), "\(missing)")
+        try #require(rename(away.string, tree.string) == 0)
         let configuration = try text(directory.configurations.appending("3723707.conf"))
         #expect(configuration.contains("snapshot_root\t\(volumes[1])/7/707/723/3723707/.snapshots/\n"))
 
         try directory.makeDirectory("homes/disk1/7/707/723/3723707")
         #expect(try await service.failure(.add, accountEntry(home: "/nowhere"))?.code == .cannotCheckHomeDirPresence)
+        // Of two volumes, that of the home is not mounted.
+        for volume in volumes {
+            try #require(rename(volume.appending("7").string, volume.appending("away").string) == 0)
+        }
+        for operation in [Provisioning.Operation.add, .modify] {
+            let failure = try await service.failure(operation, accountEntry(home: "/nowhere"))
+            #expect(failure?.hint.contains("rm \(directory.configurations)/3723707.conf") == true)
+        }
+        #expect(!volumes.contains { exists($0.appending("7")) })
         try FileManager.default.removeItem(atPath: volumes[0].string)
         let failure = try await service.failure(.add, accountEntry(home: "/nowhere"))
         #expect(failure?.failureClass == .configuration, "the home might be on the volume that is missing")

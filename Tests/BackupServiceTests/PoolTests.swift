@@ -58,6 +58,45 @@ import Testing
         withExtendedLifetime(mounts) {}
     }
 
+    @Test(
+        "a volume that is read-only or has no free inodes is not chosen while another one has room",
+        .enabled(if: isRoot, "needs root to mount small file systems"))
+    func noRoom() async throws {
+        let directory = try TestDirectory()
+        var mounts: [TestMount] = []
+        var volumes: [FilePath] = []
+        for (name, options) in [("readonly", "size=64m"), ("full", "size=32m,nr_inodes=1"), ("good", "size=4m")] {
+            volumes.append(try directory.makeDirectory(FilePath("homes/\(name)")))
+            mounts.append(try TestMount(at: volumes[volumes.count - 1], options: "mode=0755,\(options)"))
+        }
+        try #require(mount("none", volumes[0].string, nil, UInt(MS_REMOUNT | MS_RDONLY), nil) == 0)
+        let configuration = try directory.configuration {
+            $0.places = HomePlaces(
+                layout: .hashed, roots: [directory.homes], configuredPools: [Pool(name: "one", volumes: volumes)])
+        }
+        try await BackupRsnapshotService(configuration: configuration)
+            .carryOut(.add, accountEntry(home: "/ignored", uid: uid))
+        #expect(exists(volumes[2].pushing("7/707/723/3723707/incoming")))
+        withExtendedLifetime(mounts) {}
+    }
+
+    @Test("a volume with two names is not taken for two homes of each account")
+    func twins() async throws {
+        let directory = try TestDirectory()
+        let link = directory.path.appending("link")
+        let entry = accountEntry(home: "/ignored", uid: uid)
+        func service(_ roots: [FilePath]) throws -> BackupRsnapshotService {
+            BackupRsnapshotService(
+                configuration: try directory.configuration { $0.places = HomePlaces(layout: .hashed, roots: roots) })
+        }
+        try await service([directory.homes]).carryOut(.add, entry)
+        try directory.link("link", to: directory.homes)
+        let failure = try await service([link, directory.homes]).failure(.modify, entry)
+        #expect(failure?.failureClass == .configuration && failure?.hint.contains("name it once") == true)
+        #expect(failure?.reason == "\(link) and \(directory.homes) are the same directory")
+        try await service([link]).carryOut(.modify, entry)
+    }
+
     @Test("without pools the roots are the volumes of a default pool; a volume in two pools is reported")
     func defaults() {
         let plain = HomePlaces(roots: ["/var/backup"], configuredPools: [Pool(name: "empty", volumes: [])])

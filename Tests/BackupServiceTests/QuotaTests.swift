@@ -1,5 +1,6 @@
 import LDAP
 import Foundation
+import JobCore
 import Provisioning
 import SystemPackage
 import Testing
@@ -161,6 +162,51 @@ import Testing
         #expect(failure?.code == .cannotSetQuota)
         #expect(failure?.reason.contains("not a btrfs subvolume") == true)
         #expect(!exists(directory.path.appending("given")))
+    }
+
+    @Test(
+        "on btrfs a full quota, which binds the home script too, does not prevent that it is raised",
+        .enabled(if: canMountBtrfs, "needs root, loop devices and btrfs-progs"))
+    func fullSubvolume() async throws {
+        let directory = try TestDirectory()
+        try await mountBtrfs(in: directory)
+        try await runTool("/usr/bin/btrfs", "quota", "enable", directory.homes.string)
+        let account = directory.homes.appending("3723707")
+        let script = try directory.script(
+            """
+            [ -e \(account) ] || btrfs subvolume create \(account)
+            mkdir -p "$2"
+            dd if=/dev/urandom of=\(account)/program bs=256K count=1 conv=fsync
+            """)
+        let configuration = try directory.configuration { ($0.quota, $0.homeScript) = (.btrfs, script) }
+        let service = BackupRsnapshotService(configuration: configuration)
+        var entry = accountEntry(home: "\(account)/chroot/./home/3723707")
+        func isFull() async throws -> Bool {
+            let file = account.pushing("chroot/home/3723707/incoming/file")
+            let result = try await ScriptRunner().run(
+                ScriptInvocation(
+                    executable: "/usr/bin/dd",
+                    arguments: ["if=/dev/urandom", "of=\(file)", "bs=64K", "count=256", "conv=fsync"],
+                    environment: ["LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
+            return result.outputTail.contains("Disk quota exceeded")
+        }
+        for mebibytes in [2, 1, 4] {
+            entry["sstQuota"] = [AttributeValue(String(mebibytes << 20))]
+            try await service.carryOut(.modify, entry)
+            #expect(try await isFull(), "\(mebibytes) MiB")
+        }
+        let file = account.pushing("chroot/home/3723707/incoming/file")
+        func size() -> Int { status(file).map { Int($0.st_size) } ?? 0 }
+        #expect(size() > 2 << 20, "raised to 4 MiB")
+        // A step that fails leaves no account without its limit.
+        try directory.write("#!/bin/sh\nexit 1\n", to: "failing.sh", mode: 0o755)
+        let failing = try directory.configuration {
+            ($0.quota, $0.homeScript) = (.btrfs, directory.path.appending("failing.sh"))
+        }
+        #expect(try await BackupRsnapshotService(configuration: failing).failure(.modify, entry) != nil)
+        #expect(try await isFull(), "after a failure")
+        let steps = try await service.plan(request(.modify, entry)).map(\.name)
+        #expect(steps.first == "lift quota" && steps.contains("quota"))
     }
 
     @Test("btrfs without a home script is wrong configuration, before anything is done")

@@ -27,11 +27,13 @@ import Testing
         try await run(["3723707", home.string, "3723707", "3723707"])
     }
 
-    /// Runs the script as the daemon does, for an account with a chroot. What would fill that does nothing.
-    private func fill(_ chroot: FilePath, of directory: TestDirectory, for action: String) async throws -> ScriptResult
-    {
+    /// Runs the script as the daemon does, for an account with a chroot.
+    /// - Parameter jailkit: runs instead of `jk_init`, which would fill the chroot.
+    private func fill(
+        _ chroot: FilePath, of directory: TestDirectory, for action: String, jailkit: String = ""
+    ) async throws -> ScriptResult {
         let programs = try directory.makeDirectory("programs")
-        try directory.write("#!/bin/sh\n", to: "programs/jk_init", mode: 0o755)
+        try directory.write("#!/bin/sh\n\(jailkit)\n", to: "programs/jk_init", mode: 0o755)
         return try await ScriptRunner().run(
             ScriptInvocation(
                 executable: shippedScript,
@@ -219,6 +221,28 @@ import Testing
             #expect(failure?.reason.contains(".snapshots does not belong to root alone and holds \"daily.6\"") == true)
         }
         #expect(!exists(directory.configurations.appending("3723707.conf")))
+    }
+
+    @Test(
+        "needs root: a chroot whose programs were not copied in whole, or by a run that was killed, is not success, and the next run copies all of them again",
+        .enabled(if: isRoot),
+        arguments: [
+            ("echo 'Copying /a'; echo 'ERROR: copying file /b: No space left on device' >&2", 75),
+            ("echo 'no such section' >&2; exit 1", 1), ("kill -9 0", nil),
+        ])
+    func incomplete(fault: String, status: Int32?) async throws {
+        let directory = try chrootDirectory()
+        let chroot = try directory.makeDirectory("homes/3723707/chroot")
+        let record = directory.path.appending("arguments")
+        let jailkit = "echo \"$*\" >> \(record)"
+        let first = try await fill(chroot, of: directory, for: "add", jailkit: "\(jailkit)\n\(fault)")
+        #expect(first.termination == status.map { .exited(code: $0) } ?? .signaled(number: SIGKILL))
+        for _ in 1...2 {
+            let next = try await fill(chroot, of: directory, for: "modify", jailkit: jailkit)
+            #expect(next.complaint == nil, "\(next.outputTail)")
+        }
+        let plain = "-j \(chroot) sftp scp rsync\n"
+        #expect(try text(record) == "\(plain)-f \(plain)\(plain)")
     }
 
     @Test("with ownership none it works for every user, and changes no owner")

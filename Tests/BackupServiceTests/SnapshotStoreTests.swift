@@ -70,6 +70,109 @@ struct SnapshotStoreTests {
         var storedFile: String? { try? text(home.store.pushing("daily.0/file")) }
     }
 
+    @Test("the snapshots of a home whose place has changed are not deleted")
+    func moved() async throws {
+        let account = try await Account(.hidden)
+        try account.makeSnapshot()
+        var configuration = try account.configuration(.hidden)
+        configuration.onDelete = .remove
+        let entry = accountEntry(home: "\(account.files.homes)/others/\(uid)")
+        let failure = try await BackupRsnapshotService(configuration: configuration).failure(.delete, entry)
+        #expect(failure?.code == .cannotCheckHomeDirPresence)
+        #expect(account.storedFile == "precious" && exists(account.home.path.appending("incoming")))
+    }
+
+    /// The settings after a volume was added that holds the homes.
+    private func withVolume(
+        _ account: Account, _ access: SnapshotAccess, _ disposal: HomeDisposal = .keep
+    ) throws -> BackupConfiguration {
+        var configuration = try account.configuration(access)
+        configuration.onDelete = disposal
+        configuration.places.configuredPools = [Pool(name: "Homes", volumes: [account.files.homes.appending("7")])]
+        return configuration
+    }
+
+    @Test(
+        "snapshots in the store of another volume than the home's are not left behind for an empty history, and the commands of the hint move them",
+        arguments: [SnapshotAccess.readonly, .hidden, .own])
+    func newVolume(access: SnapshotAccess) async throws {
+        let account = try await Account(access == .own ? .hidden : access, chroot: true)
+        try account.makeSnapshot()
+        let configuration = try withVolume(account, access)
+        let service = BackupRsnapshotService(configuration: configuration)
+        let entry = accountEntry(home: account.home.text)
+        let home = try HomePath(parsing: account.home.text, uid: uid, places: configuration.places)
+        func homes() throws -> [String] { try account.files.listing().filter { $0.contains("/homes") } }
+        let before = try homes()
+        for operation in [Provisioning.Operation.add, .modify] {
+            let failure = try await service.failure(operation, entry)
+            #expect(failure?.code == .cannotCheckHomeDirPresence && failure?.failureClass == .permanent)
+            let hint = failure?.hint ?? ""
+            #expect(hint.contains("mv -T \(account.home.store) \(home.store).moving && "), "\(hint)")
+            #expect(failure?.hint.hasSuffix("run: prov-backup-rsnapshot accounts retry \(uid)") == true)
+        }
+        for disposal in [HomeDisposal.archive, .remove] {
+            let deletion = BackupRsnapshotService(configuration: try withVolume(account, access, disposal))
+            #expect(try await deletion.failure(.delete, entry)?.hint.contains("mv -T \(account.home.store) ") == true)
+        }
+        #expect(try homes() == before)
+        let found = try await configuration.snapshotRequirements().filter { !$0.isMet }
+        #expect(found.map(\.finding).joined().contains("\(account.home.store) (belongs in \(home.store))"), "\(found)")
+
+        let hint = try #require(try await service.failure(.modify, entry)?.hint)
+        let commands = try #require(hint.split(separator: ": ", maxSplits: 1).last?.split(separator: " (after").first)
+        try await runTool("/bin/sh", "-c", String(commands))
+        try await service.carryOut(.modify, entry)
+        let place = try #require(try SnapshotDirectory.open(in: home)).path
+        #expect(place == (access == .own ? home.snapshots : home.store))
+        #expect(try text(place.pushing("daily.0/file")) == "precious")
+        #expect(try await configuration.snapshotRequirements().allSatisfy(\.isMet))
+        #expect((account.file == "precious") == (access != .hidden))
+    }
+
+    @Test("a home that was moved with snapshots of its own does not need those that it has left elsewhere")
+    func movedWhole() async throws {
+        let account = try await Account(.own)
+        try account.makeSnapshot()
+        let entry = accountEntry(home: "\(account.files.homes)/others/\(uid)")
+        try account.files.makeDirectory("homes/others")
+        let (old, new) = (account.home.path.string, "\(account.files.homes)/others/\(uid)")
+        try await runTool("/bin/cp", "-a", old, new)
+        let service = BackupRsnapshotService(configuration: try account.configuration(.own))
+        try FileManager.default.removeItem(atPath: "\(new)/.snapshots/daily.0")
+        let failure = try await service.failure(.modify, entry)
+        let move = "mv -T \(old)/.snapshots \(new)/.snapshots.moving && "
+        #expect(failure?.hint.contains(move) == true, "\(failure?.hint ?? "")")
+        try await runTool("/bin/cp", "-a", "\(old)/.snapshots/daily.0", "\(new)/.snapshots/daily.0")
+        try await service.carryOut(.modify, entry)
+        #expect(account.file == "precious")
+    }
+
+    @Test("a delete that keeps the home does not forget a mount elsewhere, and is done once it is gone")
+    func keepElsewhere() async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        let service = BackupRsnapshotService(configuration: try account.configuration(.readonly))
+        let entry = accountEntry(home: "\(account.files.homes)/others/\(uid)")
+        let failure = try await service.failure(.delete, entry)
+        #expect(failure?.hint.hasPrefix("umount \(account.home.snapshots); ") == true, "\(failure?.hint ?? "deleted")")
+        #expect(exists(account.files.configurations.appending("\(uid).conf")))
+        try await runTool("/bin/umount", account.home.snapshots.string)
+        try await service.carryOut(.delete, entry)
+        #expect(!exists(account.files.configurations.appending("\(uid).conf")) && account.storedFile == "precious")
+    }
+
+    @Test("the store of a root that has two names is neither misplaced nor counted twice")
+    func twoNames() async throws {
+        let account = try await Account(.hidden)
+        let link = account.files.path.appending("link")
+        try account.files.link("link", to: account.files.homes)
+        var configuration = try account.configuration(.hidden)
+        configuration.places.roots = [link, account.files.homes]
+        let looked = try await SnapshotViews.look(configuration)
+        #expect(looked.misplaced == [] && looked.unassigned == [] && looked.accounts == 1 && looked.problems == [])
+    }
+
     // MARK: - The customer's access
 
     private static let changes = [

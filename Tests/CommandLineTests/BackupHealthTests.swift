@@ -47,6 +47,18 @@ import Testing
         #expect(health.summary.problems.map(\.account) == ["1"])
     }
 
+    @Test("a deleted account has no problems any more, one whose delete failed keeps them")
+    func deleted() {
+        func delete(_ account: String, _ result: JobResult) {
+            end(job(account, "delete", type: .provisioning), result)
+        }
+        end("1", .failed)
+        end("2", .failed)
+        delete("1", .success)
+        delete("2", .failed)
+        #expect(health.summary.problems.map(\.account) == ["2"])
+    }
+
     @Test("a level is overdue from the time by which a success was due until there is one")
     func overdue() {
         func note(due: Timestamp?) {
@@ -147,7 +159,7 @@ import Testing
             -> Timestamp?
         {
             BackupHealth.due(
-                .init(copies: copies, lastSuccess: success, lastCompletion: completion), provisioned: provisioned,
+                lastSuccess: success, lastCompletion: copies ? nil : completion, provisioned: provisioned,
                 schedule: daily, window: nil, timeLimit: .zero, now: now + .seconds(20 * 86_400))
         }
         func after(_ time: Timestamp) -> Timestamp? {
@@ -163,7 +175,7 @@ import Testing
         #expect(due(true, success: ahead, completion: ahead, provisioned: earlier) == after(earlier), "a wrong clock")
         #expect(
             BackupHealth.due(
-                .init(copies: true, lastSuccess: earlier), provisioned: nil, schedule: nil, window: nil,
+                lastSuccess: earlier, lastCompletion: nil, provisioned: nil, schedule: nil, window: nil,
                 timeLimit: .zero, now: now)
                 == nil)
     }

@@ -181,25 +181,25 @@ import Testing
         }
     }
 
-    @Test("a script that has ended is not run again because the daemon was killed during its JobEnd handler")
-    func killedAtJobEnd() async throws {
+    @Test(
+        "a script that has ended is not run again because the daemon was killed during its JobEnd handler",
+        arguments: [(0, JobResult.success), (1, .failed)])
+    func killedAtJobEnd(status: Int, result: JobResult) async throws {
         try await DaemonHarness.run { harness in
             let handlers = try harness.handlers(
                 Self.python(
                     "    def JobEnd(self, job): open('\(harness.path("ending"))', 'w').close(); time.sleep(1000)"),
                 timeout: "30m")
-            let script = try harness.script("once.sh", "echo run >> \(harness.path("runs"))")
+            let script = try harness.script("once.sh", "echo run >> \(harness.path("runs")); exit \(status)")
             try harness.settings(backup: "HOME_SCRIPT =\n[Job once]\nSCRIPT = \(script)\n\(handlers)")
             let first = try await harness.running()
             let job = try await harness.run("once")
             try await eventually("the handler hears of the end") { harness.exists("ending") }
-            try await eventually("the end of the attempt is recorded") {
-                try await harness.details(job).attempts.last?.fate == .ended
-            }
+            try await eventually("the outcome is recorded") { try await harness.details(job).result == result }
             first.kill(SIGKILL)
             _ = await first.end()
             let second = try await harness.running()
-            #expect(try await harness.ended(job).result == .success)
+            #expect(try await harness.ended(job).result == result)
             #expect(try String(contentsOfFile: harness.path("runs"), encoding: .utf8) == "run\n")
             await harness.stop(second)
         }
@@ -272,7 +272,7 @@ import Testing
             let quick = try harness.script("quick.sh", "echo working")
             try harness.settings(
                 backup:
-                    "HOME_SCRIPT =\n[Job first]\nSCRIPT = \(quick)\n[Job second]\nSCRIPT = \(hanging)\n[Job last]\nSCRIPT = \(quick)\n\(handlers)"
+                    "HOME_SCRIPT =\n[Job first]\nSCRIPT = \(quick)\n[Job second]\nSCRIPT = \(hanging)\n[Job last]\nSCRIPT = \(quick)\n\(handlers)\n\(harness.mailSection())"
             )
             let daemon = try await harness.running()
             let first = try await harness.ended(try await harness.run("first"))
@@ -291,7 +291,11 @@ import Testing
             #expect(
                 canceled.result == .aborted && canceled.reportText.contains("heard of it"), "\(canceled)")
             #expect(!harness.numbers("hanging.sh").contains(where: isRunning))
+            #expect(canceled.message.hasPrefix(JobOutcome.canceled(by: .handler).message), "\(canceled.message)")
             await harness.stop(daemon)
+            // Nobody else knows.
+            let mails = try harness.mails().joined()
+            #expect(mails.contains("job \(second.id), job second: aborted"), "\(mails)")
         }
     }
 
@@ -431,11 +435,12 @@ import Testing
             for part in [file, error, place, "correct it, then run: prov-backup-rsnapshot scripts restart"] {
                 #expect(listed.output.contains(part) && line.contains(part), "\(part): \(listed.output)\(line)")
             }
-            #expect(listed.output.contains("not loaded"), "\(listed.output)")
+            #expect(listed.output.contains("not loaded") && listed.status == 1, "\(listed.output)")
 
             _ = try harness.handlers(Self.python("    def JobStart(self, job): pass"))
             #expect(try await harness.command("scripts", "restart").status == 0)
-            #expect(try await !harness.command("scripts", "list").output.contains("not loaded"))
+            let again = try await harness.command("scripts", "list")
+            #expect(again.status == 0 && !again.output.contains("not loaded"), "\(again.output)")
             #expect(try await harness.command("check").output.contains("ok    event handlers: \(file)\n"))
             // Handlers that the next start could not load are reported as well, with or without a daemon.
             _ = try harness.handlers("this is no Python\n")

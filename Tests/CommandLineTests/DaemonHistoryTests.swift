@@ -103,10 +103,12 @@ import Testing
             let holder = try await Self.lock(harness)
             defer { holder.kill(SIGKILL) }
             let daemon = try await harness.running()
-            try await daemon.says("another program keeps the history locked; find it with fuser")
+            try await daemon.says("another program keeps the history locked; find it among those that fuser -v ")
             let id = try await harness.run("waiting")
             try await eventually("it runs") { harness.numbers("waiting.sh").count == 1 }
-            try await Self.expectLiveOnly(harness, id, hint: "find it with fuser")
+            try await Self.expectLiveOnly(harness, id, hint: "fuser -v ")
+            let health = try await harness.command("health")
+            #expect(health.status == 1 && health.output.contains("history.sqlite"), "\(health.output)")
 
             holder.kill(SIGKILL)
             _ = await holder.end()
@@ -117,6 +119,8 @@ import Testing
             try harness.touch("go")
             #expect(try await harness.ended(next).result == .success)
             try await daemon.says("the history is written again; ")
+            let after = try await harness.command("health")
+            #expect(after.status == 0, "\(after.output)")
             await harness.stop(daemon)
             #expect(try await harness.jobs().contains { $0.id.number == next && $0.result == .success })
         }

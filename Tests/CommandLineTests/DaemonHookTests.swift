@@ -69,6 +69,10 @@ import Testing
             _ = try harness.script("hooks/post_script.sh", "exit 0")
             try harness.settings(backup: Self.hooks(harness))
             let daemon = try await harness.running()
+            let warning = "Provisioning pre script: \(harness.path("hooks/pre_script.sh"))"
+            try await daemon.says(warning)
+            daemon.kill(SIGHUP)
+            try await eventually("a reload warns as well") { daemon.output.ranges(of: warning).count == 2 }
             try await harness.add("3724300")
             try await eventually("the entry says that it failed") {
                 try await harness.text("3724300", "sstProvisioningReturnValue") ?? "0" != "0"

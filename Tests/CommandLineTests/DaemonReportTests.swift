@@ -182,7 +182,7 @@ struct DaemonReportTests {
             await harness.stop(daemon)
             let bad = try await explain("3724301")
             #expect(bad.lastGood == nil && bad.lastTry == nil)
-            for part in ["sstIsActive", other.path, "systemctl start", "MONTHLY"] {
+            for part in ["sstIsActive", other.path, "systemctl start"] {
                 #expect(bad.inTheWay.contains { $0.contains(part) }, "\(part): \(bad.inTheWay)")
             }
             let text = try await harness.command("accounts", "explain", "3724301").output

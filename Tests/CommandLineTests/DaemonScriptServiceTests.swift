@@ -1,4 +1,5 @@
 import LDAP
+import Sandbox
 import Foundation
 import Glibc
 import JobCore
@@ -58,6 +59,72 @@ import Testing
             let backup = try await harness.command("backup", "daily")
             #expect(backup.status != 0 && backup.output.contains("TYPE = Rsnapshot"), "\(backup.output)")
             await harness.stop(daemon)
+            #expect(!daemon.output.contains("archived homes"), "\(daemon.output)")
+        }
+    }
+
+    @Test(
+        "an entry without a uid is administered by its name or its DN, one with two uids has the name that its jobs have"
+    )
+    func entriesWithoutUID() async throws {
+        try await DaemonHarness.run { harness in
+            let add = try harness.script("add.sh", "test -e \(harness.path("right")) || exit 6")
+            try Self.settings(harness, add: add, modify: "", delete: "")
+            let base = try DN(parsing: SandboxTree.accountsDN)
+            func entry(_ dn: DN, _ attributes: [AttributeName: [AttributeValue]]) async throws {
+                var entry = Entry(dn: dn)
+                entry["sstProvisioningMode"] = ["add"]
+                entry["sstProvisioningState"] = ["0"]
+                entry["sstProvisioningExecutionDate"] = ["0"]
+                for (name, values) in attributes { entry[name] = values }
+                try await harness.manager.add(entry)
+            }
+            let jane = base.appending("cn", "Jane Doe")
+            try await entry(jane, ["objectClass": ["organizationalRole", "sstProvisioning"], "cn": ["Jane Doe"]])
+            let dots = base.appending("uid", "..")
+            try await entry(dots, ["objectClass": ["account", "sstProvisioning"], "uid": ["t1", ".."]])
+            let failed = [jane, dots].map(\.description).sorted()
+
+            var daemon: RunningProgram? = try await harness.serving()
+            try await eventually("both have failed") {
+                try await harness.json("accounts", "list", "--failed").count == 2
+            }
+            let listed = try await harness.json("accounts", "list")
+            #expect(listed.compactMap(\.["uid"].string).sorted() == ["..", "Jane Doe"])
+            let jobs = try await harness.json("jobs", "list")
+            #expect(Set(jobs.compactMap(\.["client"].string)) == ["..", "Jane Doe"])
+            for _ in 1...2 {
+                let status = try #require(try await harness.json("status").first)
+                #expect(status["failedUIDs"].array.compactMap(\.string).sorted() == failed)
+                for name in ["Jane Doe", jane.description] {
+                    let explained = try #require(try await harness.json("accounts", "explain", name).first)
+                    #expect(explained["uid"].string == "Jane Doe" && explained["dn"].string == jane.description)
+                    #expect(explained["lastJob"]["client"].string == "Jane Doe")
+                    #expect(
+                        explained["cure"].string?.hasSuffix(" accounts retry \(jane.description.shellWord)") == true)
+                }
+                // The same without a daemon.
+                if let running = daemon { await harness.stop(running) }
+                daemon = nil
+            }
+
+            let again = try await harness.command("accounts", "retry", "--all")
+            #expect(again.status == 0, "\(again.output)")
+            #expect(try await harness.json("accounts", "list", "--failed").isEmpty)
+            try harness.touch("right")
+            for name in [jane.description, ".."] {
+                #expect(try await harness.command("accounts", "provision", name).status == 0)
+            }
+            #expect(try await harness.json("accounts", "list").compactMap(\.["mode"].string) == ["added", "added"])
+
+            try await entry(
+                base.appending("ou", "a"), ["objectClass": ["organizationalUnit", "sstProvisioning"], "ou": ["a"]])
+            let other = base.appending("ou", "a").appending("cn", "Jane Doe")
+            try await entry(other, ["objectClass": ["organizationalRole", "sstProvisioning"], "cn": ["Jane Doe"]])
+            let both = try await harness.command("accounts", "explain", "Jane Doe")
+            #expect(both.status == 1 && both.output.contains("\(jane)") && both.output.contains("\(other)"))
+            #expect(try await harness.json("accounts", "explain", "\(other)").first?["dn"].string == "\(other)")
+            #expect(try await harness.command("accounts", "explain", "\(base.appending("cn", "none"))").status == 1)
         }
     }
 

@@ -60,7 +60,7 @@ import Testing
         let all = HealthReport.accounts(uids.count)
         try await eventually("health is critical\n\(daemon.output.suffix(2_000))") {
             try await harness.command("health").output.contains(
-                "a shortage of the machine delays provisioning for \(all)")
+                "provisioning of \(all) is delayed")
         }
         try await eventually("there were more attempts than MAX_ATTEMPTS") {
             try await harness.command("status", "--json").output.contains(/"attempt" *: *[3-9]/)
@@ -68,7 +68,7 @@ import Testing
         let health = try await harness.command("health")
         #expect(health.status == 2 && health.output.hasPrefix("BACKUP CRITICAL - "), "\(health.output)")
         let status = try await harness.command("status")
-        #expect(status.output.contains("machine    delays \(all) since "), "\(status.output)")
+        #expect(status.output.contains("delayed    \(all) since "), "\(status.output)")
         for part in [reason, hint] {
             #expect(health.output.contains(part) && status.output.contains(part), "\(part): \(health) \(status)")
         }
@@ -77,7 +77,7 @@ import Testing
             try await eventually("it is explained") {
                 let explained = try await harness.command("accounts", "explain", uid).output
                 return explained.contains("a shortage of the machine delays it since")
-                    && explained.contains("fix the shortage of the machine")
+                    && explained.contains("fix what delays provisioning")
             }
             #expect(try await harness.text(uid, "sstProvisioningMode") == "adding")
             #expect(try await harness.text(uid, "sstProvisioningReturnValue") == nil)
@@ -93,7 +93,7 @@ import Testing
         let health = try await harness.command("health")
         #expect(health.status == 0, "\(health.output)")
         let lines = daemon.output.split(separator: "\n")
-        #expect(lines.count { $0.contains("a shortage of the machine delays provisioning") } == 1, "\(daemon.output)")
+        #expect(lines.count { $0.contains("provisioning is delayed: ") } == 1, "\(daemon.output)")
         let again = lines.filter { $0.contains("failed and is tried again") }
         #expect(again.allSatisfy { $0.contains("DEBUG") }, "\(daemon.output)")
         await harness.stop(daemon)

@@ -148,6 +148,92 @@ import Testing
             SandboxSettings.shipped(with: "/usr/share/prov-backup-rsnapshot/openldap") == "/etc/Provisioning/Backup")
     }
 
+    // MARK: Restore
+
+    /// Runs commands of the guide with other places.
+    private func run(_ commands: String, _ places: KeyValuePairs<String, String>) async throws -> RunningProgram {
+        let script = places.reduce(commands) { script, place in
+            #expect(script.contains(place.key), "\(place.key)")
+            return script.replacing(place.key, with: place.value)
+        }
+        let shell = try RunningProgram(URL(filePath: "/bin/bash"), ["-uc", "umask 077; " + script])
+        _ = await shell.end()
+        return shell
+    }
+
+    @Test(
+        "the commands of docs/restore.md restore modes, owners and sparse files, and follow no link of the customer's as root",
+        .enabled(if: geteuid() == 0, "needs root to work as the customer"))
+    func restore() async throws {
+        // Which the customer can reach.
+        let directory = URL(filePath: "/var/lib").appending(path: "prov-restore-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let made = try RunningProgram(
+            URL(filePath: "/bin/bash"),
+            [
+                "-euc",
+                """
+                umask 022; mkdir $0; cd $0; mkdir -m 0700 .store secrets; mkdir -p .store/3724300/daily.0/documents incoming
+                echo secret > secrets/file
+                cd .store/3724300/daily.0; ln -s $0/secrets evil
+                echo text > documents/shared; chmod 0666 documents/shared; truncate -s 10M documents/sparse
+                chown -hR 3724300:3724301 . $0/incoming; chmod 0750 . $0/incoming
+                """, directory.path,
+            ])
+        #expect(await made.end() == 0, "\(made.output)")
+        let commands = try DocumentationPage("docs/restore.md").block("restore")
+        func restore(_ path: String) async throws -> RunningProgram {
+            try await run(
+                commands,
+                [
+                    "/var/backup/.store": directory.appending(path: ".store").path,
+                    "/var/backup/0/300/724/3724300/chroot/home/3724300": directory.path,
+                    "--regid=3724300": "--regid=3724301", "./documents": path,
+                ])
+        }
+        let shell = try await restore("./documents")
+        var (shared, sparse) = (stat(), stat())
+        #expect(lstat(directory.appending(path: "incoming/documents/shared").path, &shared) == 0, "\(shell.output)")
+        #expect(shared.st_mode & 0o7777 == 0o666 && shared.st_uid == 3_724_300 && shared.st_gid == 3_724_301)
+        #expect(lstat(directory.appending(path: "incoming/documents/sparse").path, &sparse) == 0, "\(shell.output)")
+        #expect(sparse.st_size == 10 << 20 && sparse.st_blocks < 1_000)
+        _ = try await restore("./evil/file")
+        #expect(!FileManager.default.fileExists(atPath: directory.appending(path: "incoming/evil").path))
+    }
+
+    @Test("a deleted account comes back by the commands of docs/restore.md, and its snapshots are continued")
+    func restoredAccount() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive")
+            let daemon = try harness.start()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            try harness.upload("text", as: "file", of: "3724300")
+            #expect(try await harness.command("backup", "daily").status == 0)
+            try await harness.request("3724300", "delete", ["sstIsActive": "FALSE"])
+            try await harness.reached("deleted", "3724300")
+            #expect(!FileManager.default.fileExists(atPath: harness.home("3724300").path))
+            let archive = harness.homes.appending(path: ".deleted").path
+            let name = try #require(try FileManager.default.contentsOfDirectory(atPath: archive).first)
+            let shell = try await run(
+                try DocumentationPage("docs/restore.md").block("restore of a deleted account"),
+                [
+                    "3724300-20261130T120000Z": name, "/var/backup/0/300/724/3724300": harness.home("3724300").path,
+                    "/var/backup/.deleted": archive,
+                ])
+            #expect(shell.output.contains(name))
+            try await harness.request("3724300", "add", ["sstIsActive": "TRUE"])
+            try await harness.reached("added", "3724300")
+            #expect(try await harness.command("backup", "daily", "--force").status == 0)
+            let snapshots = harness.home("3724300").appending(path: ".snapshots")
+            for name in ["daily.0", "daily.1"] {
+                #expect(FileManager.default.fileExists(atPath: snapshots.appending(path: "\(name)/file").path))
+            }
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
     // MARK: The directory
 
     @Test("the steps of docs/install.md on a server with Debian's own configuration lead to a successful backup")
@@ -256,6 +342,20 @@ import Testing
         running.kill(SIGTERM)
         #expect(await running.end() == 0)
 
+        // docs/many-servers.md: daemons that share accounts.
+        _ = try await run(program, "ldif", "load", "--server", uri, "\(pieces)/provisioning-claim.ldif")
+        let claim = try await run(program, "ldif", "site", "--base", Self.base, "--claim")
+        _ = try await run(
+            "/usr/bin/ldapmodify", "-Q", "-Y", "EXTERNAL", "-H", uri, "-f", try write("claim.ldif", claim))
+        try await load(try write("claimable.ldif", Self.claimableAccount))
+        let shared = try write(
+            "Shared.conf",
+            try String(contentsOfFile: settings, encoding: .utf8)
+                .replacing("[Attributes]\n", with: "[Attributes]\nCLAIM = provisioningClaim\n"))
+        _ = try await run(program, "check", "-c", shared)
+        _ = try await run(program, "run", "--once", "-c", shared)
+        #expect(try await run(program, "accounts", "list", "-c", shared).contains("modified"))
+
         let daemon = try await LDAPConnection.open(
             ServerAddress(parsing: uri),
             options: ConnectionOptions(
@@ -305,6 +405,20 @@ import Testing
     /// With which Debian's slapd begins.
     private static let base = "dc=nodomain"
     private static let accounts = "ou=accounts,ou=backup,ou=services,\(base)"
+
+    private static let claimableAccount = """
+        dn: uid=3724300,\(accounts)
+        changetype: modify
+        add: objectClass
+        objectClass: provisioningClaimable
+        -
+        replace: sstProvisioningMode
+        sstProvisioningMode: modify
+        -
+        replace: sstProvisioningState
+        sstProvisioningState: 0
+
+        """
 
     /// The DNs of all entries that anybody can read.
     private func anonymous(_ uri: String) async throws -> [String] {

@@ -138,7 +138,7 @@ extension SettingsSchema {
                 Settings that all provisioning daemons of this server share (option -g).
 
                 Every key may also stand in the service's own file, which wins over this one, and in the environment \
-                as PROV_SECTION_KEY, which wins over both. What begins with # has the value that is shown.
+                as PROV_SECTION_KEY, which wins over both. Keys behind # have the value that is shown.
                 """)
     }
 
@@ -155,7 +155,7 @@ extension SettingsSchema {
                 A file that holds a password must be its owner's alone: chmod 600. Better, keep the password apart by \
                 ADMIN_PASSWORD_FILE or by a systemd credential.
 
-                What begins with # has the value that is shown.
+                Keys behind # have the value that is shown.
                 """)
     }
 }

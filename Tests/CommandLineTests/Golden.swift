@@ -114,6 +114,7 @@ struct Normalizer {
         names.reduce(text) { $0.replacing($1.0, with: $1.1) }
             .replacing(#/\d{14}\.\d{6}Z#[0-9a-f]{6}#[0-9a-f]{3}#[0-9a-f]{6}/#, with: "<csn>")
             .replacing(#/\d{8}T\d{6}Z/#, with: "<time>")
+            .replacing(#/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/#, with: "<time>")
             .replacing(#/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/#, with: "<uuid>")
             .replacing(#/process \d+/#, with: "process <number>")
             .replacing(#/\d+ bytes/#, with: "<number> bytes").replacing(#/alone \d+/#, with: "alone <number>")

@@ -3,6 +3,7 @@ import LDAP
 import Foundation
 import Glibc
 import JobCore
+import Provisioning
 import TestSupport
 import Testing
 
@@ -46,8 +47,19 @@ import Testing
             ),
             (
                 Self.health {
-                    $0.shortages = [ShortageLine(accounts: 2, since: "20261122T120000Z", reason: "no room; df /srv")]
-                }, .critical, ["a shortage of the machine delays provisioning for 2 accounts: no room; df /srv"]
+                    $0.shortages = [
+                        ProvisioningDelay(
+                            accounts: 2, since: Timestamp(secondsSince1970: 0), reason: "no room; df /srv")
+                    ]
+                }, .critical, ["provisioning of 2 accounts is delayed: no room; df /srv"]
+            ),
+            (
+                Self.health { $0.historyError = "/srv/history.sqlite: there is no room" }, .warning,
+                ["the history of jobs is not recorded: /srv/history.sqlite: there is no room"]
+            ),
+            (
+                Self.health { $0.scriptingError = "DirStartUp.py: line 3" }, .warning,
+                ["no event handlers are called: DirStartUp.py: line 3"]
             ),
             (
                 Self.health { $0.behind = 2 }, .warning,

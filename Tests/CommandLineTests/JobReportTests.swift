@@ -9,13 +9,12 @@ import Testing
     private static let time = Timestamp(secondsSince1970: 1_800_000_000)
 
     private static func end(
-        _ type: JobType, _ name: String, _ outcome: JobOutcome, level: String? = nil, isCanceled: Bool = false
+        _ type: JobType, _ name: String, _ outcome: JobOutcome, level: String? = nil
     ) -> Job {
         var job = Job(
             id: JobID(17), type: type, name: name, level: level ?? (type == .admin ? "" : name),
             subject: JobSubject("subject"), client: type == .admin ? name : "3724300", created: time)
         (job.ended, job.result, job.message, job.seconds) = (time, outcome.result, outcome.message, 12)
-        job.isCanceled = isCanceled
         return job
     }
 
@@ -79,9 +78,28 @@ import Testing
         ).message
     }
 
+    @Test("a job that had failed when it was cancelled is mailed; one that an operator ended is not")
+    func canceled() {
+        var failed = Self.end(.admin, "nightly", JobOutcome(.failed, message: "exit code 3"))
+        var aborted = Self.end(.admin, "nightly", .canceled)
+        #expect(JobMail.text(of: failed, []) != nil && JobMail.text(of: aborted, []) != nil)
+        (failed.canceler, aborted.canceler) = (.operator, .operator)
+        #expect(JobMail.text(of: failed, []) != nil && JobMail.text(of: aborted, []) == nil)
+        #expect(JobMail.text(of: Self.end(.admin, "nightly", .success), []) == nil)
+    }
+
+    @Test("with ALERT = no a failed pre or post script alone makes no mail, and is not in the mail of a failed job")
+    func alertsAreOff() {
+        let (good, bad) = (Self.end(.admin, "nightly", .success), Self.end(.admin, "nightly", JobOutcome(.failed)))
+        #expect(JobMail.text(of: good, ["pre_script.sh"])?.contains("pre_script.sh") == true)
+        #expect(JobMail.text(of: good, ["pre_script.sh"], alerts: false) == nil)
+        #expect(JobMail.text(of: bad, ["pre_script.sh"], alerts: false)?.contains("pre_script.sh") == false)
+    }
+
     @Test("the subject names the host, the environment, and the run or the job")
-    func subject() {
-        let one = JobMail.text(of: Self.end(.backup, "daily", JobOutcome(.failed, message: "no room")), [])
+    func subject() throws {
+        let one = try #require(
+            JobMail.text(of: Self.end(.backup, "daily", JobOutcome(.failed, message: "no room")), []))
         #expect(mail([(nil, [one])]).0 == "backup1 (production): job 17, backup daily 3724300: failed")
         #expect(mail([("backup daily", ["a", "b"])]).0 == "backup1 (production): 2 jobs had failures: backup daily")
         #expect(mail([("backup daily", ["a"]), (nil, ["b"])]).0 == "backup1 (production): 2 jobs had failures")
@@ -89,10 +107,9 @@ import Testing
     }
 
     @Test("the body contains each run with its jobs, causes and failed scripts, and the number of omitted jobs")
-    func body() {
-        let failed = JobMail.text(
-            of: Self.end(.backup, "daily", JobOutcome(.failed, message: "no room; make some")), ["pre_script.sh failed"]
-        )
+    func body() throws {
+        let end = Self.end(.backup, "daily", JobOutcome(.failed, message: "no room; make some"))
+        let failed = try #require(JobMail.text(of: end, ["pre_script.sh failed"]))
         let text = mail([("backup daily", [failed]), (nil, Array(repeating: "another", count: 201))]).1
         for part in [
             "202 jobs had failures on backup1 (production)", "backup daily", "job 17", "3724300", "no room; make some",
@@ -101,9 +118,9 @@ import Testing
     }
 
     @Test("the program's own punctuation becomes ASCII, and nothing in a message can begin a line of its own")
-    func ascii() {
+    func ascii() throws {
         let end = Self.end(.backup, "daily", JobOutcome(.failed, message: "“a”…\nSubject: b – ü"))
-        let text = mail([(nil, [JobMail.text(of: end, [])])]).1
+        let text = mail([(nil, [try #require(JobMail.text(of: end, []))])]).1
         #expect(text.contains("\"a\"...\\nSubject: b - ü"))
     }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Testing
 
+@testable import BackupService
 @testable import JobCore
 @testable import prov_backup_rsnapshot
 
@@ -62,7 +63,7 @@ import Testing
 
     @Test("B9 --status takes every one of the 19 letters, and names them all where there is no such letter")
     func letters() throws {
-        let all = String(JobStatus.allCases.map(\.rawValue))
+        let all = JobStatus.allCases.map(\.rawValue).joined()
         #expect(all.count == 19)
         #expect(try JobsCommand.List.parse(["--status", all]).query(now: Self.noon).statuses == all)
         let thrown = #expect(throws: (any Error).self) { try JobsCommand.List.parse(["--status", "TX"]) }
@@ -336,5 +337,21 @@ import Testing
         #expect(lines.count == 4)
         #expect(lines[2].contains("not trusted") && lines[2].contains("0 3 * * *"))
         #expect(lines[3].contains("chmod go-w"))
+    }
+
+    @Test("the last attempt is that of the snapshots, but for its end the history counts if they do not know it")
+    func lastAttempt() {
+        var job = Job(
+            id: JobID(7), type: .backup, name: "daily", level: "daily", subject: JobSubject("s"), client: "3724300",
+            created: Timestamp(secondsSince1970: 1_000))
+        job.started = Timestamp(secondsSince1970: 1_001)
+        var attempt = SnapshotState.Attempt(job: 7, level: "daily", began: 1_002, message: "")
+        #expect(BackupExplanation.lastTry(attempt, job)?.began == attempt.beganAt)
+        (job.ended, job.result) = (Timestamp(secondsSince1970: 1_010), .failed)
+        #expect(BackupExplanation.lastTry(attempt, job)?.result == "failed")
+        attempt.result = "success"
+        #expect(BackupExplanation.lastTry(attempt, job)?.result == "success")
+        attempt = SnapshotState.Attempt(job: 8, level: "daily", began: 1_020, message: "")
+        #expect(BackupExplanation.lastTry(attempt, job)?.job == 8)
     }
 }

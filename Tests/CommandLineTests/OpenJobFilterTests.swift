@@ -16,7 +16,7 @@ import Testing
                     id: JobID(number), type: request.type, name: request.name, level: level, subject: request.subject,
                     client: request.client, created: .distantPast))
         }
-        return OpenJobFilter { registry.live() }
+        return OpenJobFilter(registry)
     }
 
     private static func backup(_ account: Int, _ level: String = "daily") -> JobRequest {

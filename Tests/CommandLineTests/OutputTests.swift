@@ -102,7 +102,7 @@ import Testing
         #expect(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: String] == ["text": text])
     }
 
-    @Test("hints contain valid uids only, and never other text of an entry")
+    @Test("hints contain valid uids and quoted DNs only, and never other text of an entry")
     func commands() {
         #expect(AccountCommand.retry.text("3724300") == "prov-backup-rsnapshot accounts retry 3724300")
         #expect(AccountCommand.explain.text("m.muster-2@x").hasSuffix(" explain m.muster-2@x"))
@@ -110,6 +110,11 @@ import Testing
         {
             #expect(AccountCommand.explain.text(uid) == "prov-backup-rsnapshot accounts explain UID")
         }
+        #expect(AccountCommand.explain.text("cn=jane,ou=people").hasSuffix(" explain cn=jane,ou=people"))
+        #expect(
+            AccountCommand.explain.text("cn=O'Hara $(id),ou=a").hasSuffix(#" explain 'cn=O'\''Hara $(id),ou=a'"#))
+        let cut = OneLine.value("cn=\(String(repeating: "x", count: 600)),ou=people")
+        #expect(AccountCommand.explain.text(cut).hasSuffix(" explain UID"))
     }
 
     @Test("`sandbox start` keeps changed settings, and writes the new ones to another file")

@@ -24,7 +24,7 @@ struct SettingsJobsTests {
         #expect(settings.scripts.events.directory == "/etc/Provisioning/scripts")
         #expect(settings.scripts.events.timeLimit == .seconds(30))
         #expect(settings.scripts.maxJobs == nil)
-        #expect(settings.policies[.admin]?.hooks == HookSettings(directory: "/hooks"))
+        #expect(settings.policies[.admin]?.directory == "/hooks")
         #expect(settings.policies[.backup]?.hooks == nil)
         #expect(settings.policies.values.allSatisfy { $0.window == nil && $0.alerts })
         let job = try #require(settings.userScripts["a"])
@@ -93,8 +93,8 @@ struct SettingsJobsTests {
             """)
         #expect(settings.scripts.maxJobs == 8)
         #expect(settings.policies.filter { $0.value.hooks != nil }.keys.map(\.self) == [.backup])
-        #expect(settings.policies[.backup]?.hooks?.skipsJob == true)
-        #expect(settings.policies[.backup]?.hooks?.timeLimit == .seconds(3_600))
+        #expect(settings.policies[.backup]?.skipsJob == true)
+        #expect(settings.policies[.backup]?.timeLimit == .seconds(3_600))
         #expect(settings.policies[.backup]?.alerts == false)
         #expect(try settings.policies[.backup]?.window == TimeWindow(parsing: "22:00-06:00"))
         #expect(try settings.policies[.provisioning]?.window == TimeWindow(parsing: "08:00-17:00"))
@@ -158,11 +158,11 @@ struct SettingsJobsTests {
             ])
     }
 
-    @Test(arguments: ["256", "-1", "007", "x"])
-    func `a key that is no exit code is unknown`(key: String) throws {
-        let (_, warnings) = try fixture.load(SettingsFixture.minimum + "[Exit e]\n0 = success\n\(key) = failed\n")
-        #expect(warnings.map(\.key) == [key])
-        #expect(warnings.first?.reason == "there is no such key in this section")
+    @Test(arguments: ["256", "-1", "01", "007", "x"])
+    func `a key that is no exit code is an error, since the code that is meant would fail`(key: String) throws {
+        let errors = try fixture.errors(SettingsFixture.minimum + "[Exit e]\n0 = success\n\(key) = failed\n")
+        #expect(errors.map(\.key) == [key])
+        #expect(errors.first?.hint.contains("from 0 to 255") == true)
     }
 
     @Test func `the environment reaches jobs and exit codes, and what scripts are given is no setting`() throws {

@@ -21,7 +21,7 @@ import Testing
             check(GlobalSettings.self), check(OperationModeSettings.self), check(Mailer.Configuration.self),
             check(DatabaseSettings.self), check(AttributeNames.self), check(ServiceSettings.self),
             check(BackupConfiguration.self), check(Pool.self), check(ScriptServiceConfiguration.self),
-            check(ScriptsSettings.self), check(HooksSettings.self), check(JobSettings.self),
+            check(ScriptsSettings.self), check(JobPolicy.self), check(UserScript.self),
             check(BackupJobsConfiguration.self), check(HistorySettings.self),
         ]
         // Its keys are the elements of one property, which `SettingsJobsTests` reads by a profile.

@@ -51,9 +51,9 @@ struct ControlServerTests {
     private static let echo: ControlServer.Handler = { request in
         do {
             let question = try request.decode(Question.self)
-            return try ControlReply(encoding: Answer(text: question.command))
+            return try ControlReply(done: Answer(text: question.command))
         } catch {
-            return .refusal("this is no question: \(error)")
+            return .refusal(CommandFailure("this is no question: \(error)", hint: "ask"))
         }
     }
 
@@ -87,10 +87,10 @@ struct ControlServerTests {
     @Test func `a request that the handler refuses is an error with the reason`() async throws {
         try await withServer { _, client in
             let error = await #expect(throws: ControlClientError.self) { try await client.ask([1], for: Answer.self) }
-            guard case .refused(let reason)? = error else {
+            guard case .refused(let failure)? = error else {
                 return #expect(Bool(false), "\(String(describing: error))")
             }
-            #expect(reason.hasPrefix("this is no question"))
+            #expect(failure.reason.hasPrefix("this is no question"))
         }
     }
 
@@ -132,8 +132,8 @@ struct ControlServerTests {
     @Test func `a reply of many megabytes is complete`() async throws {
         let line = [UInt8](repeating: 65, count: 8 << 20)
         try await withServer(handler: { _ in ControlReply(line: line) }) { _, client in
-            let reply = try await client.send(ControlRequest(line: []))
-            #expect(reply.line == line)
+            let reply = try await client.exchange(ControlRequest(line: []))
+            #expect(reply == line)
         }
     }
 
@@ -143,7 +143,38 @@ struct ControlServerTests {
             rude.send(String(repeating: "x", count: 100_000))
             #expect(String(decoding: await rude.readToEnd(), as: UTF8.self).contains("longer than 65536 bytes"))
             await #expect(throws: ControlClientError.tooLarge(100_000)) {
-                try await client.send(ControlRequest(line: [UInt8](repeating: 65, count: 100_000)))
+                try await client.exchange(ControlRequest(line: [UInt8](repeating: 65, count: 100_000)))
+            }
+        }
+    }
+
+    @Test func `a request of the maximum size is accepted`() async throws {
+        try await withServer(handler: { ControlReply(line: Array("\($0.line.count)".utf8)) }) { _, client in
+            let largest = ControlRequest(line: [UInt8](repeating: 65, count: ControlRequest.sizeLimit))
+            let count = try await client.exchange(largest)
+            #expect(count == Array("65536".utf8))
+        }
+    }
+
+    @Test func `a line in pieces is one request, and what follows it is ignored`() async throws {
+        try await withServer { server, _ in
+            let client = try RawClient(server.path)
+            client.send("{\"command\":")
+            // Another client is served meanwhile, so the first piece has been read.
+            _ = try await ControlClient(socket: server.path).ask(Question(command: "x"), for: Answer.self)
+            client.send("\"whole\"}\nmore\n{}\n")
+            #expect(String(decoding: await client.readToEnd(), as: UTF8.self).contains("whole"))
+        }
+    }
+
+    @Test func `an incomplete request gets no reply, and an empty reply is none`() async throws {
+        try await withServer(handler: { _ in ControlReply(line: []) }) { server, client in
+            let half = try RawClient(server.path)
+            half.send("{\"command\":")
+            shutdown(half.descriptor, Int32(SHUT_WR))
+            #expect(await half.readToEnd().isEmpty)
+            await #expect(throws: ControlClientError.cutOff(server.path)) {
+                try await client.exchange(ControlRequest(line: []))
             }
         }
     }
@@ -153,7 +184,8 @@ struct ControlServerTests {
             let client = try RawClient(server.path)
             client.send("{\"command\":\"half\"}\n")
             shutdown(client.descriptor, Int32(SHUT_WR))
-            #expect(String(decoding: await client.readToEnd(), as: UTF8.self) == "{\"text\":\"half\"}\n")
+            #expect(
+                String(decoding: await client.readToEnd(), as: UTF8.self) == #"{"done":{"_0":{"text":"half"}}}"# + "\n")
         }
     }
 
@@ -176,7 +208,9 @@ struct ControlServerTests {
 
     @Test func `stopping disconnects clients, removes the socket, and ends listening`() async throws {
         let server = try await ControlServer(under: lock) { _ in
-            do { try await Task.sleep(for: .seconds(1_000)) } catch { return .refusal("too late") }
+            do { try await Task.sleep(for: .seconds(1_000)) } catch {
+                return .refusal(CommandFailure("too late", hint: ""))
+            }
             return ControlReply(line: [])
         }
         let waiting = try RawClient(server.path)
@@ -186,7 +220,9 @@ struct ControlServerTests {
         #expect(await waiting.readToEnd().isEmpty)
         #expect(!FileManager.default.fileExists(atPath: server.path.string))
         let client = ControlClient(socket: server.path)
-        let error = await #expect(throws: ControlClientError.self) { try await client.send(ControlRequest(line: [])) }
+        let error = await #expect(throws: ControlClientError.self) {
+            try await client.exchange(ControlRequest(line: []))
+        }
         #expect(error == .notListening(server.path))
         #expect(error?.exitStatus == .tryAgain)
         #expect(error?.description.contains("no daemon listens") == true)
@@ -200,7 +236,7 @@ struct ControlServerTests {
         }) { server, _ in
             let client = ControlClient(socket: server.path, timeout: .milliseconds(100))
             await #expect(throws: ControlClientError.timedOut(server.path, .milliseconds(100))) {
-                try await client.send(ControlRequest(line: []))
+                try await client.exchange(ControlRequest(line: []))
             }
             signal.finish()
         }
@@ -212,7 +248,7 @@ struct ControlServerTests {
         #expect(try UnixSocketAddress(path.string).withSocketAddress { bind(dead, $0, $1) } == 0)
         close(dead)
         await #expect(throws: ControlClientError.notListening(path)) {
-            try await ControlClient(socket: path).send(ControlRequest(line: []))
+            try await ControlClient(socket: path).exchange(ControlRequest(line: []))
         }
         try await withServer { server, client in
             #expect(server.path == path)

@@ -37,6 +37,15 @@ struct InstanceLockTests {
         }
     }
 
+    @Test func `a killed process that was starting a program is waited for`() throws {
+        // Ends, and a process that it has started holds the lock for a moment.
+        let script =
+            "exec 9<>\(file); flock 9; echo $$ >&9; sleep 0.2 </dev/null >/dev/null 2>&1 & echo ready"
+        let child = try ChildProcess(["/bin/sh", "-c", script])
+        #expect(child.line() == "ready" && child.wait() == 0)
+        #expect(throws: Never.self) { try InstanceLock(in: directory.path, longestWait: .seconds(300)) }
+    }
+
     @Test
     func `the lock ends with the value, even if a child process that is being started has a copy of the descriptor`()
         throws

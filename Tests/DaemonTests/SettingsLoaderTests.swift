@@ -236,7 +236,7 @@ struct SettingsSecretTests {
             #expect(chown(path.string, 65_534, 65_534) == 0)
             let errors = settings().errors
             #expect(errors.map(\.hint) == ["chown root \(path)"], "\(errors)")
-            #expect(errors.first?.reason.contains("(65534), mode 0") == true, "\(errors)")
+            #expect(errors.first?.reason.contains("uid 65534, mode 0") == true, "\(errors)")
             #expect(chown(path.string, 0, 0) == 0)
             #expect(settings().errors.isEmpty)
         }

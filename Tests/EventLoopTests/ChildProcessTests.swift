@@ -27,6 +27,32 @@ import Testing
         #expect(long.termination == .signaled(number: SIGKILL))
     }
 
+    /// Has a child whose output it takes, as the holders of children do.
+    @MainActor private final class Holder {
+        var child: ChildProcess?
+        var said: [UInt8] = []
+
+        func run() async throws {
+            let child = try await ChildProcess.start(
+                ChildProcessTests.shell("cat"), input: .open, output: .pipe { self.said += $0 })
+            self.child = child
+            child.closeInput()
+            await child.exited()
+            _ = await child.reap()
+        }
+    }
+
+    @Test("a program that has ended does not hold the one that took its output")
+    @MainActor func released() async throws {
+        weak var former: Holder?
+        do {
+            let holder = Holder()
+            former = holder
+            try await holder.run()
+        }
+        #expect(former == nil)
+    }
+
     @Test("input of any length arrives complete, also in pieces, and a program that reads nothing also ends")
     @MainActor func input() async throws {
         let bytes = [UInt8](repeating: 65, count: 3_000_000)

@@ -78,6 +78,9 @@ struct ConnectionTests {
             #expect(list.current == missing)
             #expect(try await list.connect(options: options).server == working)
             #expect(list.current == working)
+            #expect(list.startAtFirst() && list.current == missing)
+            #expect(!list.startAtFirst())
+            #expect(try await list.connect(options: options).server == working)
             try await sandbox.kill()
             let error = try #require(
                 await failure { () async throws(LDAPError) in try await list.connect(options: options) })

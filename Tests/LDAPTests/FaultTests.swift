@@ -233,7 +233,7 @@ struct FaultTests {
             }
             #expect(write?.code == .referral)
             #expect(write?.referrals.first?.hasPrefix("ldap://other.example.org/") == true)
-            #expect(write?.hint?.contains("ldap://other.example.org/") == true)
+            #expect(write?.hint?.contains("put ldap://other.example.org first") == true)
             let search = connection.search(SearchRequest(base: .tests))
             let part = await failure { () async throws(LDAPError) in try await search.all() }
             #expect(part?.code == .referral)

@@ -98,7 +98,8 @@ struct PasswordPolicyTests {
         }
     }
 
-    @Test func `without a policy the next server is asked; a refusal counts more than a server that does not answer`()
+    @Test
+    func `without a policy the next server is asked; a server that refused is left alone while others do not answer`()
         async throws
     {
         try await withServer(policy: nil) { sandbox, _ in
@@ -107,9 +108,18 @@ struct PasswordPolicyTests {
             #expect(error.code == .invalidCredentials && error.passwordPolicy == nil)
             for server in servers { #expect(error.diagnostic.contains(" at \(server): invalidCredentials")) }
             let missing = ServerAddress(.local(path: "/nonexistent/ldapi"))
-            for list in [[missing, servers[0]], [servers[0], missing]] {
-                let error = try await refusal(sandbox, at: list)
-                #expect(error.code == .invalidCredentials && !error.isRetryable, "\(error)")
+            let options = ConnectionOptions(
+                credentials: .simple(bindDN: try DN(parsing: sandbox.daemonDN), password: Secret("wrong")))
+            for order in [[missing, servers[0]], [servers[0], missing]] {
+                let list = ServerList(order)
+                for count in 1...3 {
+                    if count == 2 { try await sandbox.kill() }
+                    let error = try #require(
+                        await failure { () async throws(LDAPError) in try await list.connect(options: options) })
+                    // The dead server would be unreachable; its refusal is still told.
+                    #expect(error.isRetryable && "\(error)".contains("invalidCredentials"), "\(error)")
+                }
+                try await sandbox.restart()
             }
         }
     }

@@ -62,8 +62,20 @@ struct LDAPErrorTests {
         #expect(error(code).hint.map(error(code).description.hasSuffix) == true)
     }
 
-    @Test func `a referral names the server to put first`() {
+    @Test func `a referral names the server to put first, as SERVER takes it`() {
         #expect(error(.referral).description.contains("put ldap://c first in SERVER"))
+        var other = error(.referral)
+        other.referrals = ["ldap://[::1]:389/uid=1,ou=x??sub", "ldaps://d"]
+        #expect(other.provider == "ldap://[::1]:389 or ldaps://d" && other.isReplicaRefusal)
+        other.referrals = []
+        #expect(!other.provider.isEmpty)
+    }
+
+    @Test func `a replica's refusal is told from others`() {
+        var refusal = error(.unwillingToPerform)
+        #expect(!refusal.isReplicaRefusal)
+        refusal.diagnostic = "shadow context; no update referral"
+        #expect(refusal.isReplicaRefusal)
     }
 
     @Test func `an unknown code keeps its number`() { #expect("\(ResultCode(rawValue: 16654))" == "result (16654)") }

@@ -144,7 +144,7 @@ struct SyncDecoderTests {
 
     @Test func `each state of an entry is its event, with or without a cookie`() throws {
         let decoder = SyncDecoder()
-        let id = try #require(EntryUUID(bytes: uuid))
+        let id = try #require(EntryUUID(bytes: uuid[...]))
         for cookie in [[], BER.element(BER.octets, "c")] {
             #expect(try decoder.event(entry: entry, controls: state(0, cookie: cookie)) == .unchanged)
             #expect(try decoder.event(entry: entry, controls: state(1, cookie: cookie)) == .entry(entry, id))
@@ -168,7 +168,7 @@ struct SyncDecoderTests {
 
     @Test func `a set of identifiers is an event if they are deleted, a new cookie is none`() throws {
         var decoder = SyncDecoder()
-        let id = try #require(EntryUUID(bytes: uuid))
+        let id = try #require(EntryUUID(bytes: uuid[...]))
         let set = BER.element(BER.set, BER.element(BER.octets, uuid) + BER.element(BER.octets, uuid))
         #expect(try decoder.event(info: BER.element(BER.context(3, constructed: true), set)) == .unchanged)
         #expect(

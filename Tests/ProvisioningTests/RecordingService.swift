@@ -19,6 +19,11 @@ final class RecordingService: ProvisioningService {
     /// No two accounts may have the same.
     let unique = Mutex<AttributeName?>(nil)
     var uniqueAttribute: AttributeName? { unique.withLock(\.self) }
+    /// Another attribute whose values name the same.
+    let alsoUnique = Mutex<AttributeName?>(nil)
+    func uniqueValues(of entry: Entry) -> [AttributeValue] {
+        [uniqueAttribute, alsoUnique.withLock(\.self)].compactMap(\.self).flatMap { entry[$0] }
+    }
     /// Why nothing can be locked; nil: it can.
     let lockFailure = Mutex<ProvisioningFailure?>(nil)
     private let calls = Mutex<[Call]>([])

@@ -45,6 +45,39 @@ import Testing
         #expect(!directory.exists("ran"))
     }
 
+    @Test("the uid is unique where it is the name; the name is an exclusion key, wherever it is from")
+    func unique() {
+        let service = ScriptService(configuration: ScriptServiceConfiguration())
+        #expect(service.uniqueAttribute == "uid")
+        for (uids, unique, name) in [
+            (["jane"], ["jane"], "jane"), ([], [], "Jane"), (["a", "b"], [], "Jane"),
+        ] as [([AttributeValue], [AttributeValue], String)] {
+            let entry = entry(uids: uids, rdn: RDN("cn", "Jane"))
+            #expect(service.uniqueValues(of: entry) == unique)
+            #expect(service.exclusionNames(of: entry) == [name])
+        }
+    }
+
+    @Test("before the script of delete, and of nothing else, another entry with the uid is searched again")
+    func uniqueAgain() async throws {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("echo $PROV_ACTION >> $directory/ran")
+        for operation in [Provisioning.Operation.add, .modify, .delete] {
+            let request = ProvisioningRequest(
+                operation: operation, entry: person(), job: JobID(17), attempt: 1,
+                demandUnique: { throw ProvisioningFailure(.undefinedError, reason: "twice", hint: "") })
+            let steps = try await ScriptService(configuration: configuration).plan(request)
+            var failure: ProvisioningFailure?
+            for step in steps {
+                do { try await step.perform(in: .alone(1, scripts: ScriptRunner())) } catch {
+                    failure = error as? ProvisioningFailure
+                }
+            }
+            #expect(failure?.reason == (operation == .delete ? "twice" : nil))
+        }
+        #expect(try directory.text("ran") == "add\nmodify\n")
+    }
+
     @Test("an RDN in hexadecimal digits is not a name")
     func encoded() async throws {
         let rdn = RDN(RDN.Assertion("cn", AttributeValue(bytes: [4, 1, 0x61]), isEncoded: true))

@@ -37,8 +37,8 @@ import Testing
 
     /// Runs an engine with the service around a body, which is bound as the server's manager.
     private func running(
-        _ configuration: ScriptServiceConfiguration, _ directory: TestDirectory,
-        _ body: (LDAPConnection) async throws -> Void
+        _ configuration: ScriptServiceConfiguration, _ directory: TestDirectory, meeting condition: Filter? = nil,
+        log: InMemoryLogHandler = InMemoryLogHandler(), _ body: (LDAPConnection) async throws -> Void
     ) async throws {
         try await LDAPSandbox.temporary(options: .testing) { sandbox in
             let uri = try ServerAddress(parsing: sandbox.uri)
@@ -55,15 +55,16 @@ import Testing
             mkdir(directory.path.appending("attempts").string, 0o700)
             let retry = RetryPolicy(
                 maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50))
-            let log = InMemoryLogHandler()
+            var logger = Logger(label: "test") { _ in log }
+            logger.logLevel = .debug
             let settings = Engine.Configuration(
                 servers: [uri], connection: options,
-                scope: WatchScope(base: people.dn, names: AttributeNames()),
+                scope: WatchScope(base: people.dn, condition: condition, names: AttributeNames()),
                 policy: DecisionPolicy(calendar: .system), jobRetry: retry, ldapRetry: retry,
                 service: ScriptService(configuration: configuration))
             let engine = await Engine(
                 { settings }, ids: try JobIDSource(file: directory.path.appending("job-number")),
-                logger: Logger(label: "test") { _ in log })
+                logger: logger)
             await engine.start()
             do {
                 try await body(manager)
@@ -152,6 +153,92 @@ import Testing
 
             try await request("good", "delete", ldap)
             try await expect("good", "deleted", returned: "0", ldap)
+        }
+    }
+
+    /// Adds a person in a branch of its own, by default with the request `add`.
+    @discardableResult
+    private func add(
+        _ name: String, in branch: String, to ldap: LDAPConnection, _ attributes: [AttributeName: AttributeValue] = [:]
+    ) async throws -> DN {
+        let parent = try DN(parsing: Self.base).appending("ou", branch)
+        var unit = Entry(dn: parent)
+        unit["objectClass"] = ["organizationalUnit"]
+        unit["ou"] = [AttributeValue(branch)]
+        try await ldap.add(unit)
+        var entry = Entry(dn: parent.appending("cn", name))
+        entry["objectClass"] = ["inetOrgPerson", "sstProvisioning"]
+        entry["cn"] = [AttributeValue(name)]
+        entry["sn"] = ["Doe"]
+        entry["sstProvisioningMode"] = ["add"]
+        entry["sstProvisioningState"] = ["0"]
+        entry["sstProvisioningExecutionDate"] = ["0"]
+        for (attribute, value) in attributes { entry[attribute] = [value] }
+        try await ldap.add(entry)
+        return entry.dn
+    }
+
+    private func expect(_ dn: DN, _ mode: String, returned: String, _ ldap: LDAPConnection) async throws {
+        try await eventually("\(dn) is \(mode), returned \(returned)") {
+            let entry = try await ldap.entry(at: dn, attributes: ["*"])
+            return entry?.text("sstProvisioningMode") == mode
+                && entry?.text("sstProvisioningReturnValue") == returned
+        }
+    }
+
+    @Test(
+        "two entries with one uid are refused until one is gone; one that SEARCH_FILTER leaves out does not count",
+        arguments: [("add", "adding", "added"), ("modify", "modifying", "modified"), ("delete", "deleting", "deleted")])
+    func sharedUID(request: String, claimed: String, done: String) async throws {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("echo \"$PROV_DN\" >> $directory/ran")
+        let (mode, state): (AttributeName, AttributeName) = ("sstProvisioningMode", "sstProvisioningState")
+        try await running(configuration, directory, meeting: .equal("description", "ours")) { ldap in
+            func add(_ name: String, in branch: String, uid: AttributeValue, isOurs: Bool = true) async throws -> DN {
+                try await self.add(
+                    name, in: branch, to: ldap,
+                    ["uid": uid, "description": isOurs ? "ours" : "others", mode: "added", state: "20260101T000000Z"])
+            }
+            let asked: [Modification] = [.replace(mode, AttributeValue(request)), .replace(state, "0")]
+            let entries = [
+                try await add("Jane", in: "a", uid: "same"), try await add("John", in: "b", uid: "SAME"),
+            ]
+            for entry in entries { try await ldap.modify(entry, asked) }
+            for entry in entries { try await expect(entry, claimed, returned: "1", ldap) }
+
+            _ = try await add("Joe", in: "c", uid: "other", isOurs: false)
+            let alone = try await add("Joan", in: "d", uid: "other")
+            try await ldap.modify(alone, asked)
+            try await expect(alone, done, returned: "0", ldap)
+
+            try await ldap.delete(entries[1])
+            try await ldap.modify(entries[0], asked)
+            try await expect(entries[0], done, returned: "0", ldap)
+            #expect(try directory.text("ran") == "\(alone)\n\(entries[0])\n")
+        }
+    }
+
+    @Test("scripts for one NAME out of the DNs of two entries, or out of a uid and a DN, do not run at the same time")
+    func sharedName() async throws {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration(
+            """
+            mkdir $directory/busy || exit 7
+            while [ ! -e $directory/go ] && [ -e "$0" ]; do sleep 0.05; done
+            rmdir $directory/busy
+            """)
+        let log = InMemoryLogHandler()
+        try await running(configuration, directory, log: log) { ldap in
+            let entries = [
+                try await add("same", in: "a", to: ldap), try await add("same", in: "b", to: ldap),
+                try await add("Jane", in: "c", to: ldap, ["uid": "same"]),
+            ]
+            try await eventually("two wait for the first") {
+                let waiting = log.entries.map { "\($0.message)" }.filter { $0.contains("waits for another job") }
+                return entries.count { entry in waiting.contains { $0.hasPrefix("\(entry) ") } } == 2
+            }
+            try directory.write("", to: "go")
+            for entry in entries { try await expect(entry, "added", returned: "0", ldap) }
         }
     }
 

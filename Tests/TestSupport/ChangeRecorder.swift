@@ -51,7 +51,7 @@ public final class ChangeRecorder: JobRecorder {
 
     /// The letters that a job has had.
     public func letters(of id: JobID) -> String {
-        String((job(id)?.statuses ?? []).map(\.letter.rawValue))
+        (job(id)?.statuses ?? []).map(\.letter.rawValue).joined()
     }
 
     /// The jobs that were opened, in the order in which they were.

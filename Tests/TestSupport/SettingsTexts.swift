@@ -14,7 +14,7 @@ extension SettingsSchema {
         """
         Comments begin with `#` or `;` on a line of their own. Lists are separated by blanks. Yes and no are written as \
         `1` or `0`, `yes` or `no`, `true` or `false`, `on` or `off`. Durations are seconds, or have a unit: `30s`, `5m`, `2h`, `1d`. \
-        Keys are not case-sensitive. An unknown key gives a warning, a wrong value an error; both name file and line.
+        Keys are not case-sensitive. An unknown key gives a warning (in [Exit NAME] an error), a wrong value an error; both name file and line.
         """,
         """
         A change takes effect with a reload, for jobs that start after it. Keys marked with "restart" take effect at the next \

@@ -1,6 +1,5 @@
 package import LDAP
 import Provisioning
-import Glibc
 import JobCore
 import SystemPackage
 
@@ -119,32 +118,25 @@ struct BackupAccount: Hashable, Sendable {
     /// Looks the account up in the system's user database (nsswitch.conf).
     /// - Throws: code 2 when the user is unknown or has another number.
     func requireSystemUser() throws(ProvisioningFailure) {
-        var record = passwd()
-        var found: UnsafeMutablePointer<passwd>?
-        var buffer = [CChar](repeating: 0, count: 4096)
-        var result = getpwnam_r(uid, &record, &buffer, buffer.count, &found)
-        while result == ERANGE, buffer.count < 1 << 20 {
-            buffer = [CChar](repeating: 0, count: buffer.count * 2)
-            result = getpwnam_r(uid, &record, &buffer, buffer.count, &found)
-        }
         let code = ProvisioningExitCode.userNotPresentInBackend
-        guard found != nil else {
-            // getpwnam(3) reports an unknown user in several ways; any other error means that the database did not answer.
-            let isUnknown = [0, ENOENT, ESRCH, EBADF, EPERM].contains(result)
-            let cause = Errno(rawValue: result)
-            guard !cause.isShortage else {
+        let hint = "see what getent passwd \(uid) says, or set REQUIRE_SYSTEM_USER = no"
+        let user: SystemUser?
+        do throws(Errno) { user = try SystemUser.named(uid) } catch {
+            guard !error.isShortage else {
                 throw ProvisioningFailure(
-                    code, .shortage, reason: "cannot look up \(uid) in the system's user database: \(cause)",
-                    hint: cause.shortageHint(at: "/etc"))
+                    code, .shortage, reason: "cannot look up \(uid) in the system's user database: \(error)",
+                    hint: error.shortageHint(at: "/etc"))
             }
             throw ProvisioningFailure(
-                code, isUnknown ? .permanent : .retryable,
-                reason: "the system's user database \(isUnknown ? "does not know" : "did not answer about") \(uid)",
-                hint: "see what getent passwd \(uid) says, or set REQUIRE_SYSTEM_USER = no")
+                code, .retryable, reason: "the system's user database did not answer about \(uid)", hint: hint)
         }
-        guard record.pw_uid == uidNumber else {
+        guard let user else {
             throw ProvisioningFailure(
-                code, reason: "the system knows \(uid) as user \(record.pw_uid), the entry as \(uidNumber)",
+                code, reason: "the system's user database does not know \(uid)", hint: hint)
+        }
+        guard user.uid == uidNumber else {
+            throw ProvisioningFailure(
+                code, reason: "the system knows \(uid) as user \(user.uid), the entry as \(uidNumber)",
                 hint: "see what getent passwd \(uid) says and make both the same")
         }
     }

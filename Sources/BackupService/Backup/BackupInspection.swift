@@ -72,10 +72,10 @@ extension BackupJobs {
         return found
     }
 
-    /// Accepts that an account has far less data than before: its newest copy becomes the one with which later ones are compared
-    /// (``SnapshotState/CopiedTree/hasShrunk(from:)``), and the last full snapshot is no longer kept beyond its level's number.
+    /// Accepts that an account has far less data than before, or that not all of it can be copied: its newest copy becomes the one with which later
+    /// ones are compared (``SnapshotState/CopiedTree/replaces(_:)``), and the last full snapshot is no longer kept beyond its level's number.
     /// - Parameter account: with ``inspectedAttributes``.
-    /// - Returns: the contents of the newest copy; nil if it had not shrunk.
+    /// - Returns: the contents of the newest copy; nil if it is the last full one.
     /// - Throws: `ProvisioningFailure`, retryable while a backup runs.
     package static func acceptNewestCopy(
         of account: Account, _ configuration: BackupConfiguration
@@ -109,6 +109,8 @@ extension BackupJobs {
         } catch let error as HeldDirectory.Failure {
             throw refusal(
                 "\(error)", error.cause.isShortage ? "see the disk and the kernel's log" : "run this command as root")
+        } catch let later as SnapshotState.LaterVersion {
+            throw refusal(later.reason, later.hint)
         } catch {
             throw refusal("the state of the snapshots cannot be read: \(error)", "the next backup replaces it")
         }
@@ -117,6 +119,7 @@ extension BackupJobs {
 
 extension BackupInspection {
     fileprivate mutating func inspect(_ account: Account, _ configuration: BackupConfiguration) {
+        let account = account.readProvisioned(configuration)
         let retained = Dictionary(
             uniqueKeysWithValues: SnapshotLevel.allCases.map { level in
                 let number = account.entry.text(level.intervalAttribute).flatMap(EntryReader.decimal)
@@ -161,9 +164,13 @@ extension BackupInspection {
         of account: BackupAccount, _ configuration: BackupConfiguration
     ) throws -> HomePath? {
         let home = try configuration.places.home(of: account)
-        switch try home.map({ try HomeWalk(to: $0).condition(ownership: configuration.ownership) }) {
+        let walk = try home.map { try HomeWalk(to: $0) }
+        let isVacant = try walk?.isVacant() ?? true
+        switch try isVacant ? .absent : walk?.condition(ownership: configuration.ownership) {
         case nil, .absent:
-            let missing = HomePath.missing(at: home.map { "\($0.path)" } ?? configuration.places.rootList)
+            let missing = HomePath.missing(
+                at: home.map { "\($0.path)" } ?? configuration.places.rootList,
+                for: isVacant ? ConfigurationFile(of: account.uid, configuration) : nil)
             if isProvisioned { obstacles.append("\(missing.reason); \(missing.hint)") }
             return nil
         case .unfinished(let objection):
@@ -183,6 +190,7 @@ extension BackupInspection {
             }
             guard let text = try file.trustedText() else { return }
             let configured = ConfiguredSnapshots(parsing: text)
+            try configured.demandSnapshots(in: HomeWalk(to: home), of: file)
             for level in levels { found.attempt { _ in try configured.demand(level, in: home, of: file) } }
             if let lock = configured.lockFile, let holder = AccountLock.holder(of: lock) {
                 found.obstacles.append("the account's lock \(lock) is held by \(holder); wait for its end")
@@ -208,6 +216,8 @@ extension BackupInspection {
             unknown.append(
                 "\(failure.path) cannot be read (\(failure.cause))"
                     + (isRefused ? "; only root can: run this command as root" : "; check the disk with dmesg and df"))
+        } catch let later as SnapshotState.LaterVersion {
+            obstacles.append("\(later)")
         } catch {
             unknown.append("the state file of the snapshots is damaged: \(error); the next backup replaces it")
         }

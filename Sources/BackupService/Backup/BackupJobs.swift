@@ -42,7 +42,7 @@ package struct BackupJobs: Sendable {
         do {
             try await accounts(of: [level]) { account in
                 let success = isForced ? nil : await recentSuccess(level, account)
-                let request = success == nil ? try await select(level, account) : nil
+                let request = success == nil ? try await select(level, account, isForced: isForced) : nil
                 do {
                     try await body(request)
                 } catch {
@@ -75,10 +75,11 @@ package struct BackupJobs: Sendable {
         _ body: (Account) async throws -> Void
     ) async throws {
         let filter = Filter.or(
-            levels.map { .and([.present($0.intervalAttribute), .not(.equal($0.intervalAttribute, "0"))]) })
-        for try await account in await engine.accounts(where: filter, attributes: BackupAttribute.all)
-        where !Set(Self.levels(of: account)).isDisjoint(with: levels) {
-            try await body(account)
+            levels.map { .and([.present($0.intervalAttribute), .not(.equal($0.intervalAttribute, "0"))]) }
+                + [await engine.openModify])
+        for try await account in await engine.accounts(where: filter, attributes: BackupAttribute.all) {
+            let account = await account.provisioned(configuration)
+            if !Set(Self.levels(of: account)).isDisjoint(with: levels) { try await body(account) }
         }
     }
 
@@ -87,10 +88,10 @@ package struct BackupJobs: Sendable {
     /// The account's current entry; nil if it is gone, or no longer this daemon's.
     /// - Throws: `CancellationError`, or `LDAPError`.
     package func account(_ key: AccountKey) async throws -> Account? {
-        try await engine.account(key, attributes: BackupAttribute.all)
+        try await engine.account(key, attributes: BackupAttribute.all)?.provisioned(configuration)
     }
 
-    /// The levels of which an account gets backups, by its entry; the first is the one that copies. No text is made, since a run asks this of
+    /// The levels of which an account gets backups; the first is the one that copies. No text is made, since a run asks this of
     /// every account.
     package static func levels(of account: Account) -> [SnapshotLevel] {
         SnapshotLevel.obstacle(of: account) == nil ? SnapshotLevel.allCases.filter { $0.isKept(by: account) } : []
@@ -151,7 +152,7 @@ package struct BackupJobs: Sendable {
                         "its last \(level) snapshot was made at \(success.text), less than half a period ago",
                         "give --force to make another one all the same")
                 }
-                jobs.append(request(level, account))
+                jobs.append(request(level, account, isForced: isForced))
             } catch let refusal as BackupRefusal {
                 refusals.append(refusal)
             }
@@ -169,7 +170,7 @@ package struct BackupJobs: Sendable {
         let condition = Filter.equal(BackupAttribute.uid, AttributeValue(uid))
         var found: [Account] = []
         for try await account in await engine.accounts(where: condition, attributes: BackupAttribute.all) {
-            found.append(account)
+            found.append(await account.provisioned(configuration))
         }
         found.sort { "\($0.key.uuid)" < "\($1.key.uuid)" }
         // The job warns of several entries with one uid.
@@ -193,16 +194,33 @@ package struct BackupJobs: Sendable {
 
     // MARK: - One account
 
-    private func select(_ level: SnapshotLevel, _ account: Account) async throws -> JobRequest {
-        guard let refusal = try await missingConfiguration(of: account) else { return request(level, account) }
+    /// The job of an interrupted one: for its entry, whatever uid that has now. The job finds out whether the account still gets a backup.
+    /// - Returns: nil if the entry is gone, or no longer this daemon's.
+    /// - Throws: `CancellationError`, or `LDAPError`.
+    package func request(of level: SnapshotLevel, resuming uuid: EntryUUID) async throws -> JobRequest? {
+        let condition = Filter.equal("entryUUID", AttributeValue("\(uuid)"))
+        var found: Account?
+        for try await account in await engine.accounts(where: condition, attributes: BackupAttribute.all) {
+            found = account
+        }
+        return found.map { request(level, $0) }
+    }
+
+    private func select(
+        _ level: SnapshotLevel, _ account: Account, isForced: Bool = false
+    ) async throws -> JobRequest {
+        guard let refusal = try await missingConfiguration(of: account) else {
+            return request(level, account, isForced: isForced)
+        }
         return Self.failing(
             level, "backup of \(account.key.dn)", client: refusal.account, .wrongConfiguration, refusal.description)
     }
 
-    private func request(_ level: SnapshotLevel, _ account: Account) -> JobRequest {
+    /// - Parameter isForced: whether it makes a snapshot even if another job has made one since it was requested.
+    private func request(_ level: SnapshotLevel, _ account: Account, isForced: Bool = false) -> JobRequest {
         let backup = RsnapshotBackup(
-            engine: engine, configuration: configuration, jobs: jobs, key: account.key, clock: clock,
-            steadyClock: steadyClock)
+            engine: engine, configuration: configuration, jobs: jobs, key: account.key, isForced: isForced,
+            clock: clock, steadyClock: steadyClock)
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
             subject: JobSubject(account.key.uuid), client: Self.uid(of: account),
@@ -251,17 +269,50 @@ extension BackupRefusal {
     }
 }
 
+extension Account {
+    /// The account with the numbers of snapshots that it has: until a `modify` is done, which may wait for its day for weeks, those of its
+    /// configuration, and not those of the request.
+    func provisioned(_ configuration: BackupConfiguration) async -> Account {
+        guard isBeingModified else { return self }
+        return await BlockingWork.run { readProvisioned(configuration) }
+    }
+
+    fileprivate var isBeingModified: Bool { status.mode.operation == .modify && status.mode.stage != .done }
+
+    /// It blocks.
+    func readProvisioned(_ configuration: BackupConfiguration) -> Account {
+        let uid = BackupJobs.uid(of: self)
+        guard isBeingModified, EntryReader.decimal(uid) != nil,
+            let text = try? ConfigurationFile(of: uid, configuration).current()
+        else { return self }
+        let configured = ConfiguredSnapshots(parsing: text)
+        // The job reports a file that is not right.
+        guard !configured.levels.isEmpty else { return self }
+        var account = self
+        for level in SnapshotLevel.allCases {
+            let retain = configured.retain(level.rawValue) ?? 0
+            account.entry[level.intervalAttribute] = [AttributeValue("\(retain)")]
+        }
+        return account
+    }
+}
+
 extension SnapshotLevel {
-    /// Why an account gets no backup of the level, by its entry; nil: it gets one.
+    /// Why an account gets no backup of the level, by its entry (``Account/provisioned(_:)``); nil: it gets one.
     ///
     /// Backed up are active accounts that were added, are not being deleted, and keep snapshots of the level. A request `modify` does not
-    /// prevent a backup, since it may wait for its day for weeks; the scheduler runs one job for each account at a time.
+    /// prevent a backup; the scheduler runs one job for each account at a time.
     func refusal(of account: Account) -> BackupRefusal? {
         if let obstacle = Self.obstacle(of: account) {
             let mode = obstacle.namesMode ? " (\(account.status.mode))" : ""
             return BackupRefusal(of: account, obstacle.reason + mode, obstacle.hint)
         }
         guard !isKept(by: account) else { return nil }
+        if account.isBeingModified {
+            return BackupRefusal(
+                of: account, "it keeps no \(self) snapshots until its modify is done",
+                "wait for that; if it takes long, run: \(Self.explain(account))")
+        }
         let name = intervalAttribute
         let text = account.entry.text(name).map { "is \(EntryReader.quote($0))" } ?? "is missing"
         return BackupRefusal(

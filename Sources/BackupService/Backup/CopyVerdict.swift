@@ -49,15 +49,15 @@ extension SnapshotState.End {
         }
     }
 
+    static let quotaHint =
+        "the account's quota is used up, of bytes or of files (QUOTA_FILES): raise sstQuota (it counts the snapshots too), or keep fewer snapshots"
+
     /// By the system's errors in rsync's messages.
     private static func hint(_ output: RsyncOutput) -> String {
         let memory = "memory ran out: raise MEMORY in [Backup Jobs]"
         let hints = [
             (ENOSPC, "the disk is full: make room on the volume, or keep fewer snapshots"),
-            (
-                EDQUOT,
-                "the account's quota is used up, of bytes or of files (QUOTA_FILES): raise sstQuota (it counts the snapshots too), or keep fewer snapshots"
-            ),
+            (EDQUOT, quotaHint),
             (EROFS, "the file system is read-only: check the disk and the kernel's log"),
             (EIO, "the disk fails: see the kernel's log"),
             (ESTALE, "the mount is stale: mount the volume again"),

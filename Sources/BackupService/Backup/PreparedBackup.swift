@@ -22,12 +22,15 @@ struct PreparedBackup: Sendable {
         _ jobs: BackupJobsConfiguration, clock: any WallClock, steadyClock: any SteadyClock
     ) throws {
         try Program.demandRsnapshot(configuration)
+        let file = ConfigurationFile(of: account.uid, configuration)
+        let made = try file.exists() ? file : nil
         switch try configuration.places.place(of: account) {
         case .given(let place): home = place
         case .new(let pool):
-            throw HomePath.missing(at: pool.volumes.map { "\($0)" }.joined(separator: " or "))
+            throw HomePath.missing(at: pool.volumes.map { "\($0)" }.joined(separator: " or "), for: made)
         }
         let walk = try HomeWalk(to: home)
+        if try walk.isVacant() { throw HomePath.missing(at: "\(home.path)", for: made) }
         switch try walk.condition(ownership: configuration.ownership) {
         case .whole: break
         case .absent: throw HomePath.missing(at: "\(home.path)")
@@ -36,13 +39,13 @@ struct PreparedBackup: Sendable {
                 .cannotCheckHomeDirPresence, reason: "\(home.path) \(objection)",
                 hint: ConfiguredSnapshots.provisionAgain)
         }
-        let file = ConfigurationFile(of: account.uid, configuration)
         guard let text = try file.trustedText() else {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, reason: "\(file.path) does not exist",
                 hint: ConfiguredSnapshots.provisionAgain)
         }
         let configured = ConfiguredSnapshots(parsing: text)
+        try configured.demandSnapshots(in: walk, of: file)
         try configured.demand(level, in: home, of: file)
         guard let snapshots = try walk.snapshots().map(SnapshotDirectory.init) else {
             throw HomePath.missing(at: "\(home.snapshots)")
@@ -80,8 +83,11 @@ struct PreparedBackup: Sendable {
             held.message = "rsnapshot already runs for the account: \(held.message); wait for its end"
             throw held
         } catch let error as Errno {
+            let hint =
+                error.isShortage ? error.shortageHint(at: file.removingLastComponent()) : "check its directory"
             throw JobOutcome(
-                .failed, message: "the lock file \(file) could not be made: \(error); check the directory and the disk")
+                .failed, failureClass: error.isShortage ? .shortage : .permanent,
+                message: "the lock file \(file) could not be made: \(error); \(hint)")
         }
     }
 

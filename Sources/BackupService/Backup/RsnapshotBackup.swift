@@ -15,6 +15,8 @@ import SystemPackage
     let configuration: BackupConfiguration
     let jobs: BackupJobsConfiguration
     let key: AccountKey
+    /// Whether it makes a snapshot even if another job has made one since it was requested.
+    let isForced: Bool
     let clock: any WallClock
     /// For TIMEOUT.
     let steadyClock: any SteadyClock
@@ -37,8 +39,10 @@ import SystemPackage
             let prepared = try await attempt.step("account") { try await prepare(level) }
             if let other = prepared.copiedBy {
                 return JobOutcome(
-                    .success,
-                    message: "nothing to do: \(other) has the same uid, and its job makes the snapshot of their home")
+                    .warnings,
+                    message:
+                        "nothing to do: \(other) has the same uid, and its job makes the snapshot of their home; \(Self.sameUIDHint)"
+                )
             }
             let (account, isShared) = (prepared.account, engine.sharesAccounts)
             let isFree = engine.acquire(account.uid, of: BackupAttribute.uid, for: attempt.job.id)
@@ -69,12 +73,15 @@ import SystemPackage
     }
 
     /// The outcome of an error on the disk; nil for other errors.
-    private nonisolated static func outcome(of error: any Error) -> JobOutcome? {
+    nonisolated static func outcome(of error: any Error) -> JobOutcome? {
         var failureClass = FailureClass.permanent
         let message: String
         switch error {
         case let failure as HeldDirectory.Failure:
-            message = "\(failure); check the directory, the disk and the kernel's log"
+            let isQuota = failure.cause == .diskQuotaExceeded
+            message =
+                "\(failure); "
+                + (isQuota ? SnapshotState.End.quotaHint : "check the directory, the disk and the kernel's log")
             failureClass = FailureClass(failure.cause) ?? .permanent
         case let excess as TreeWalk.LimitExceeded:
             message = "\(excess); \(excess.hint); with SNAPSHOTS = readonly no account can change its snapshots"
@@ -90,7 +97,9 @@ import SystemPackage
 
     /// - Throws: `BackupRefusal` for an account that gets no backup any more, `ProvisioningFailure`.
     private func prepare(_ level: SnapshotLevel) async throws -> PreparedBackup {
-        guard let account = try await engine.account(key, attributes: BackupAttribute.all) else {
+        guard
+            let account = try await engine.account(key, attributes: BackupAttribute.all)?.provisioned(configuration)
+        else {
             throw BackupRefusal(
                 account: "\(key.dn)", dn: key.dn, reason: "it is gone from LDAP, or no longer this daemon's",
                 hint: "no action is needed unless the account should exist")
@@ -104,15 +113,33 @@ import SystemPackage
         let others = try await engine.others(
             than: account, withSame: BackupAttribute.uid, attributes: BackupAttribute.all)
         if let other = others.map(\.key.dn).first {
-            prepared.warnings.append(
-                "\(account.key.dn) and \(other) have the same uid, and with it one home; remove one, or give it another number"
-            )
+            prepared.warnings.append("\(account.key.dn) and \(other) have the same uid; \(Self.sameUIDHint)")
         }
         // A home is copied once, while any of its entries gets a backup.
-        let copies = others.filter { level.refusal(of: $0) == nil } + [account]
-        let first = copies.min { "\($0.key.uuid)" < "\($1.key.uuid)" }
+        let entries = try await [account] + accounts(among: others, copyingHomeOf: described, level)
+        let first = entries.min { "\($0.key.uuid)" < "\($1.key.uuid)" }
         if let first, first.key.uuid != account.key.uuid { prepared.copiedBy = first.key.dn }
         return prepared
+    }
+
+    private static let sameUIDHint = "remove one of the two entries, or give it another number"
+
+    /// The accounts whose jobs make snapshots of a home: this daemon serves them, and they name it. Others of the same uid, such as those of another
+    /// host, must not keep the home from its backups.
+    private func accounts(
+        among others: [Account], copyingHomeOf described: BackupAccount, _ level: SnapshotLevel
+    ) async throws -> [Account] {
+        var copying: [Account] = []
+        for other in others {
+            guard
+                let served = try await engine.account(other.key, attributes: BackupAttribute.all)?
+                    .provisioned(configuration), level.refusal(of: served) == nil,
+                let account = try? BackupAccount(reading: served.entry, for: .modify, places: configuration.places),
+                account.homes.map(\.path) == described.homes.map(\.path)
+            else { continue }
+            copying.append(served)
+        }
+        return copying
     }
 
     /// Works on the snapshots before an attempt is recorded. TIMEOUT is recorded nevertheless.
@@ -133,12 +160,15 @@ import SystemPackage
         _ level: SnapshotLevel, _ prepared: PreparedBackup, _ attempt: RunningAttempt
     ) async throws -> JobOutcome {
         let work = prepared.work
-        let begun = try await begin(prepared) { try work.begin(attempt.job, isCancelled: $0) }
+        let open = attempt.openJobs
+        let begun = try await begin(prepared) { try work.begin(attempt.job, open: open, isCancelled: $0) }
         var (state, warnings) = (begun.state, begun.warnings + prepared.warnings)
         for warning in warnings { attempt.write(warning) }
         var outcome: JobOutcome
+        var hasEnd = false
         do {
             let end = try await snapshot(level, prepared, &state, after: begun.previous, attempt)
+            hasEnd = true
             outcome = JobOutcome(.success, message: end.note)
             if !end.warning.isEmpty { warnings.append(end.warning) }
             if end.isWhole || work.configured.copies(level) {
@@ -157,7 +187,7 @@ import SystemPackage
         }
         if prepared.deadline.hasPassed {
             state.copyHitTimeLimit = true
-        } else if outcome.result.isSuccess, work.configured.copies(level) {
+        } else if hasEnd, outcome.result.isSuccess, work.configured.copies(level) {
             state.copyHitTimeLimit = nil
         }
         let (result, message) = (outcome.result, outcome.message)
@@ -175,6 +205,15 @@ import SystemPackage
         if let end = state.end(of: job) {
             attempt.write("the snapshot was made by an earlier attempt of this job")
             return end
+        }
+        if !isForced, let success = LevelTiming(level, jobs).recentSuccess(state, now: clock.now),
+            success.secondsSince1970 >= job.created.secondsSince1970
+        {
+            throw JobOutcome(
+                .success,
+                message:
+                    "nothing to do: another job has finished a snapshot at \(success.text), after this one was requested; "
+                    + "give --force to make another one all the same")
         }
         if let refusal = Self.refusal(of: attempt, after: previous, now: clock.now) { throw refusal }
         if let source = work.configured.source(of: level) {

@@ -70,7 +70,7 @@ struct SnapshotDirectory {
     /// - Throws: `HeldDirectory.Failure`, `DecodingError` for a damaged file, `SnapshotState.LaterVersion`.
     func state() throws -> SnapshotState {
         guard let bytes = try directory.contents(of: Self.stateName) else { return SnapshotState() }
-        return try SnapshotState(decoding: bytes)
+        return try SnapshotState(decoding: bytes, of: path.appending(Self.stateName))
     }
 
     /// The recorded sizes; empty if they cannot be read, or if the account could have written them.
@@ -103,7 +103,8 @@ struct SnapshotRotation {
 
     /// Where a copy is made.
     static let copyName: FilePath.Component = ".sync"
-    /// The last full snapshot, kept although its level has dropped it, while newer ones are much smaller (``SnapshotState/CopiedTree/hasShrunk(from:)``).
+    /// The last full snapshot, kept although its level has dropped it, while newer ones are partial or much smaller
+    /// (``SnapshotState/CopiedTree/replaces(_:)``).
     static let keptName: FilePath.Component = ".full"
     private static let trashPrefix = ".trash-"
 

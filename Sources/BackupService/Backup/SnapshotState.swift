@@ -1,5 +1,6 @@
 import FoundationEssentials
 package import JobCore
+import SystemPackage
 
 /// The state of an account's snapshots: a small file in their directory, flushed before any step relies on it.
 ///
@@ -8,7 +9,7 @@ package import JobCore
 package struct SnapshotState: Codable, Hashable, Sendable {
     /// The format; files with a larger number are rejected.
     static let currentVersion = 1
-    /// One job for each of the five levels, and some started by hand.
+    /// Of jobs that are no longer open.
     private static let mostCompleted = 16
 
     var version = Self.currentVersion
@@ -28,7 +29,7 @@ package struct SnapshotState: Codable, Hashable, Sendable {
     package internal(set) var copyHitTimeLimit: Bool?
     /// The newest copy.
     var lastCopy: CopiedTree?
-    /// The last copy that had not shrunk (``CopiedTree/hasShrunk(from:)``).
+    /// The last full copy (``CopiedTree/replaces(_:)``).
     var fullCopy: CopiedTree?
     /// What the files of an unfinished copy depend on; nil: unknown, so that it must not be continued.
     var unfinished: UnfinishedCopy?
@@ -36,7 +37,7 @@ package struct SnapshotState: Codable, Hashable, Sendable {
     /// The durability of unfinished copies. After the end of a boot without a flush, and after a failed one, a file may have its size and time but
     /// not its contents (sparse writes on ext4), and rsync would take it for copied.
     enum UnfinishedCopy: Codable, Hashable, Sendable {
-        /// `.sync` was begun in this boot, the kernel's boot_id, and not flushed.
+        /// `.sync` was begun in this boot and on this mount (the kernel's boot_id and the number of the mount), and not flushed.
         case written(boot: String, isPartialFlushed: Bool)
         case flushed
     }
@@ -89,22 +90,36 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         var ownBytes: UInt64 = 0
         /// All names; nil: not counted.
         var names: UInt64?
+        /// Whether all files were copied; nil: unknown, which counts as true.
+        var isWhole: Bool?
+
+        /// Whether it becomes the last full copy. One that has shrunk does not, and of a partial one after a whole one it is unknown how much is
+        /// missing.
+        ///
+        /// Otherwise the last full snapshot is kept beyond its level's number, until a later copy is full again or an operator accepts the newest one.
+        func replaces(_ full: CopiedTree?) -> Bool {
+            guard let full else { return true }
+            return (isWhole != false || full.isWhole == false) && !hasShrunk(from: full)
+        }
 
         /// Whether it has less than a tenth of the files or bytes of the last full copy: the customer may have lost files unintentionally.
-        ///
-        /// The last full snapshot is then kept beyond its level's number, until a later copy is full again or an operator accepts the size.
         func hasShrunk(from full: CopiedTree?) -> Bool {
             guard let full else { return false }
             func isLess(_ new: UInt64, _ old: UInt64) -> Bool { new < old / 10 + (old % 10 == 0 ? 0 : 1) }
             return isLess(files, full.files) || isLess(bytes, full.bytes)
         }
 
-        /// - Returns: nil if it has not shrunk.
-        func shrinkWarning(after full: CopiedTree?, uid: String) -> String? {
-            guard let full, hasShrunk(from: full) else { return nil }
+        /// Why the last full snapshot is kept, and how to end that; nil: this copy replaces it.
+        func warning(after full: CopiedTree?, uid: String) -> String? {
+            guard let full, !replaces(full) else { return nil }
+            let accept = "prov-backup-rsnapshot snapshots accept \(uid)"
+            guard hasShrunk(from: full) else {
+                return
+                    "the last whole snapshot is kept until a copy is whole again; if it is not needed, run: \(accept)"
+            }
             return "the copy has far less than the last full one (\(text) against \(full.text)); the last full "
                 + "snapshot is kept until a copy is full again; if the customer deleted the files on purpose, run: "
-                + "prov-backup-rsnapshot snapshots accept \(uid)"
+                + accept
         }
 
         private var text: String {
@@ -146,27 +161,41 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         let seconds = time.secondsSince1970
         completed.removeAll { $0.job == job }
         completed.insert(Completed(job: job, level: level, end: end), at: 0)
-        completed.removeLast(max(0, completed.count - Self.mostCompleted))
         completions[level] = seconds
         if end.isWhole { successes[level] = seconds }
+    }
+
+    /// Forgets the jobs that were completed long ago, but not those that may be repeated.
+    /// - Parameter open: the open jobs of the account.
+    mutating func forgetCompleted(except open: [Job]) {
+        let open = Set(open.map(JobMark.init))
+        completed =
+            completed.prefix(Self.mostCompleted)
+            + completed.dropFirst(Self.mostCompleted).filter { open.contains($0.job) }
     }
 
     // MARK: - The file
 
     /// The file is of a later version of this program: what it says of an unfinished rotation is needed, and unknown here.
     struct LaterVersion: Error, CustomStringConvertible {
-        var description: String {
-            "a later version of this program has written the state of the snapshots (.snapshots/.state); install that version again, or remove the file: then the next backup measures all snapshots"
+        /// Where it is on the disk: what a customer sees of it may be a read-only mount.
+        var path: FilePath
+
+        var reason: String { "a later version of this program has written \(path), the state of the snapshots" }
+        var hint: String {
+            "install that version again, or rm \(path.shellWord): then the next backup measures all snapshots"
         }
+        var description: String { "\(reason); \(hint)" }
     }
 
     private struct Format: Decodable { var version: Int }
 
+    /// - Parameter path: of the file.
     /// - Throws: `DecodingError`; ``LaterVersion``.
-    init(decoding bytes: [UInt8]) throws {
+    init(decoding bytes: [UInt8], of path: FilePath) throws {
         let data = Data(bytes)
         guard try JSONDecoder().decode(Format.self, from: data).version <= Self.currentVersion else {
-            throw LaterVersion()
+            throw LaterVersion(path: path)
         }
         self = try JSONDecoder().decode(Self.self, from: data)
     }

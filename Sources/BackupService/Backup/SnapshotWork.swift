@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import JobCore
 import Provisioning
@@ -36,15 +37,25 @@ struct SnapshotWork: Sendable {
     private static let closedCopyName: FilePath.Component = "sync"
 
     /// The kernel's random identifier of this boot (proc_sys_kernel(5)); nil: it cannot be read.
-    private static let boot = try? FileDescriptor.text(at: "/proc/sys/kernel/random/boot_id")
+    static let boot = try? FileDescriptor.text(at: "/proc/sys/kernel/random/boot_id")
 
     private var directory: HeldDirectory { snapshots.directory }
+
+    /// Whether this process sees the mounts of the machine: in a mount namespace of its own, such as a unit can have, all numbers of mounts are new at
+    /// each start.
+    private static let seesMachine =
+        getpid() != 1
+        && (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/mnt"))
+            == (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/1/ns/mnt"))
+
+    /// The boot and the mount. With the end of either, what was not flushed may be lost; nil: unknown.
+    private var mounted: String? { Self.boot.map { "\($0) \(Self.seesMachine ? directory.mountNumber : 0)" } }
 
     // MARK: - Begin
 
     /// Completes an interrupted job, and records the beginning of this one.
     /// - Returns: the state, the previous attempt, and warnings.
-    func begin(_ job: Job, isCancelled: @escaping @Sendable () -> Bool) throws -> (
+    func begin(_ job: Job, open: [Job], isCancelled: @escaping @Sendable () -> Bool) throws -> (
         state: SnapshotState, previous: SnapshotState.Attempt?, warnings: [String]
     ) {
         var warnings: [String] = []
@@ -67,6 +78,7 @@ struct SnapshotWork: Sendable {
                 state.rotation = nil
             }
         }
+        state.forgetCompleted(except: open)
         let previous = state.lastAttempt
         state.lastAttempt = SnapshotState.Attempt(
             job: job.id.number, level: job.level, began: clock.now.secondsSince1970, message: "")
@@ -97,13 +109,13 @@ struct SnapshotWork: Sendable {
             return nil
         }
         guard try !directory.names().contains(where: { try snapshots.inode(of: $0) == full.inode }) else { return nil }
-        let hasShrunk = state.lastCopy != full
-        let candidate = try configured.levels.lazy.compactMap { try snapshot(of: $0.name, isNewest: !hasShrunk) }.first
-        guard let name = hasShrunk && kept != nil ? SnapshotRotation.keptName : candidate,
+        let isNewest = state.lastCopy == full
+        let candidate = try configured.levels.lazy.compactMap { try snapshot(of: $0.name, isNewest: isNewest) }.first
+        guard let name = !isNewest && kept != nil ? SnapshotRotation.keptName : candidate,
             let inode = try snapshots.inode(of: name)
         else { return nil }
         state.fullCopy?.inode = inode
-        guard hasShrunk else {
+        if isNewest {
             state.lastCopy?.inode = inode
             return nil
         }
@@ -143,7 +155,7 @@ struct SnapshotWork: Sendable {
     ) throws -> (configuration: FilePath, fileSystem: HeldDirectory) {
         try makeRoom(&state, isCancelled: isCancelled)
         let isPartialFlushed = try keepReliable(state, isCancelled: isCancelled)
-        state.unfinished = Self.boot.map { .written(boot: $0, isPartialFlushed: isPartialFlushed) }
+        state.unfinished = mounted.map { .written(boot: $0, isPartialFlushed: isPartialFlushed) }
         try snapshots.record(state)
         let isClosed = sandbox.confinement == .root
         if isClosed {
@@ -170,7 +182,7 @@ struct SnapshotWork: Sendable {
     }
 
     /// Flushes a file system. If that fails, the copy must not be continued: the kernel does not report the failure again. It becomes trash, and the
-    /// state forgets it; either is enough, and on a disk without room the other may fail.
+    /// state forgets it; either is enough, and on a disk without room the other may fail. On a disk that takes nothing both fail, until it is mounted again.
     private func flush(_ fileSystem: HeldDirectory, _ state: inout SnapshotState) throws {
         do throws(HeldDirectory.Failure) {
             try fileSystem.synchronizeFileSystem()
@@ -205,7 +217,7 @@ struct SnapshotWork: Sendable {
         case .flushed:
             try keepPartial(state, isCancelled: isCancelled)
             return true
-        case .written(let boot, let isPartialFlushed) where boot == Self.boot:
+        case .written(let boot, let isPartialFlushed) where boot == mounted:
             let former = try snapshots.inode(of: Self.partialName)
             try keepPartial(state, isCancelled: isCancelled)
             return try isPartialFlushed && former == snapshots.inode(of: Self.partialName)
@@ -288,11 +300,9 @@ struct SnapshotWork: Sendable {
         guard let inode = try snapshots.inode(of: name) else {
             throw refusal("\(snapshots.path)/\(name) is missing or not a directory")
         }
-        let newest = configured.levels.first.map { SnapshotRotation.name($0.name, 0) }
-        let previous = try newest.flatMap { try snapshots.inode(of: $0) == nil ? nil : $0 }
         let others = limit(state)
         let tree = try SnapshotTree.walk(
-            name, in: directory, previous: previous,
+            name, in: directory, previous: linkedSnapshot(),
             limit: { if $0 == name, let names = copied.names { .counted(names) } else { try others($0) } },
             isCancelled: isCancelled)
         var end = copied.end
@@ -302,8 +312,8 @@ struct SnapshotWork: Sendable {
         }
         let copy = SnapshotState.CopiedTree(
             inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes,
-            names: UInt64(tree.entries))
-        if let warning = copy.shrinkWarning(after: state.fullCopy, uid: uid) {
+            names: UInt64(tree.entries), isWhole: end.isWhole)
+        if let warning = copy.warning(after: state.fullCopy, uid: uid) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
         try flush(copied.fileSystem, &state)
@@ -312,6 +322,14 @@ struct SnapshotWork: Sendable {
             finished: clock.now.secondsSince1970)
         try snapshots.record(state)
         return tree
+    }
+
+    /// The snapshot whose unchanged files rsnapshot has linked, as it finds it (`rsync_backup_point`): the first that exists, level by level. Where the
+    /// level that copies is new, that is one of a larger level.
+    private func linkedSnapshot() throws -> FilePath.Component? {
+        try configured.levels.lazy
+            .flatMap { level in (0..<level.retain).lazy.map { SnapshotRotation.name(level.name, $0) } }
+            .first { try snapshots.inode(of: $0) != nil }
     }
 
     // MARK: - Rotate
@@ -342,7 +360,7 @@ struct SnapshotWork: Sendable {
         }
         try rotation(state).put(next.inode, from: .named(next.source), before: next.level, retain: retain)
         if let copy = next.copy {
-            if !copy.hasShrunk(from: state.fullCopy) { state.fullCopy = copy }
+            if copy.replaces(state.fullCopy) { state.fullCopy = copy }
             state.lastCopy = copy
             state.sizes.add(inode: copy.inode, bytes: copy.bytes, ownBytes: copy.ownBytes, names: copy.names)
         }

@@ -1,4 +1,5 @@
 import CLinux
+import EventLoop
 import Glibc
 import JobCore
 import Provisioning
@@ -75,6 +76,28 @@ final class HeldDirectory: Sendable {
         return status
     }
 
+    /// Whether both are one directory, perhaps with two names.
+    func isSame(as other: HeldDirectory) throws(Failure) -> Bool {
+        let (first, second) = (try status(), try other.status())
+        return first.st_dev == second.st_dev && first.st_ino == second.st_ino
+    }
+
+    /// The number of the mount that it lies on, which changes with each mount; 0 before Linux 6.8.
+    var mountNumber: UInt64 { clinux_mount_number(descriptor) }
+
+    /// The number of the btrfs subvolume that it lies on; nil: it lies on none.
+    func subvolume() throws(Failure) -> UInt64? {
+        var number: UInt64 = 0
+        try withReadable { number = clinux_btrfs_subvolume($0) }
+        return number == 0 ? nil : number
+    }
+
+    /// Whether users are held to disk quotas on its file system; nil: the kernel does not tell.
+    var enforcesUserQuota: Bool? {
+        let answer = clinux_enforces_user_quota(descriptor)
+        return answer < 0 ? nil : answer > 0
+    }
+
     /// Whether new files inside inherit a group or an access control list.
     func bequeathsRights() throws(Failure) -> Bool {
         if try status().st_mode & S_ISGID != 0 { return true }
@@ -131,6 +154,17 @@ final class HeldDirectory: Sendable {
         return try call("open", name, unless: .noSuchFileOrDirectory) {
             clinux_openat2(descriptor, $0, UInt64(Self.pathOnly), 0, resolve)
         }.map { HeldDirectory(descriptor: $0, path: path.appending(name)) }
+    }
+
+    /// Whether something is mounted at a name.
+    func hasMount(at name: FilePath.Component) throws(Failure) -> Bool {
+        do throws(Failure) {
+            _ = try directory(name, crossesMounts: false)
+            return false
+        } catch {
+            guard error.cause == .improperLink else { throw error }
+            return true
+        }
     }
 
     /// Owner and type of a name, links not followed; nil if there is none.
@@ -329,22 +363,11 @@ extension FileDescriptor {
     static func text(at path: FilePath) throws -> String { try String(utf8: try bytes(at: path)) }
 
     /// - Throws: `Errno`; EFBIG for a file longer than ``longestSmallFile``.
-    static func bytes(at path: FilePath) throws -> [UInt8] {
-        let file = try open(path, .readOnly, options: .closeOnExec)
-        return try file.closeAfter { try file.bytes() }
+    static func bytes(at path: FilePath) throws(Errno) -> [UInt8] {
+        try path.reading { file throws(Errno) in try file.bytes() }
     }
 
-    func bytes() throws -> [UInt8] {
-        var bytes: [UInt8] = []
-        while true {
-            let part = try [UInt8](unsafeUninitializedCapacity: 8192) { buffer, count in
-                count = try read(into: UnsafeMutableRawBufferPointer(buffer))
-            }
-            if part.isEmpty { return bytes }
-            bytes += part
-            if bytes.count > Self.longestSmallFile { throw Errno.fileTooLarge }
-        }
-    }
+    func bytes() throws(Errno) -> [UInt8] { try contents(limit: Self.longestSmallFile) }
 }
 
 extension String {

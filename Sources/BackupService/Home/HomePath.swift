@@ -33,11 +33,23 @@ struct HomePath: Hashable, Sendable {
     /// The uid.
     var accountName: FilePath.Component { accountDirectory.lastComponent ?? ".nameless" }
 
-    /// The failure of a job that needs the home.
-    static func missing(at place: String) -> ProvisioningFailure {
-        ProvisioningFailure(
+    /// The failure of work that needs the home.
+    /// - Parameters:
+    ///   - file: by which a request would refuse to make the home again (``HomeWalk/isVacant()``); nil: it would make it.
+    ///   - retry: the command that repeats a request; nil: the work repeats by itself.
+    static func missing(
+        at place: String, for file: ConfigurationFile? = nil, retry: String? = nil
+    ) -> ProvisioningFailure {
+        let again = ConfiguredSnapshots.provisionAgain
+        let next =
+            switch (file?.path.shellWord, retry) {
+            case (nil, _): "; else \(again)"
+            case (let file?, nil): "; if the home is lost, rm \(file), and then \(again)"
+            case (let file?, let retry?): ", or, if the home is lost, rm \(file); then run: \(retry)"
+            }
+        return ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "there is no home at \(place)",
-            hint: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
+            hint: "mount its volume if it is not mounted\(next)")
     }
 
     /// Why a text is not the place of a home. The reason continues the text in a sentence.

@@ -125,6 +125,11 @@ extension HomePlaces {
             }
             walks.append(walk)
         }
+        if let (first, second) = try Self.twins(walks.compactMap(\.base), below: walks[0].home.root) {
+            throw ProvisioningFailure(
+                .cannotCheckHomeDirPresence, .configuration, reason: "\(first) and \(second) are the same directory",
+                hint: Self.twinHint)
+        }
         let existing = walks.filter { $0.account != nil }
         guard existing.count < 2 else {
             let directories = existing.map { "\($0.home.accountDirectory)" }.joined(separator: " and ")
@@ -145,14 +150,37 @@ extension HomePlaces {
         return .new(pool)
     }
 
+    static let twinHint = "name it once in HOME_ROOTS and VOLUMES"
+
+    /// Two volumes that are one directory, such as a symbolic link and its target.
+    var twins: (FilePath, FilePath)? {
+        try? Self.twins(volumes.compactMap { try? HeldDirectory(configured: $0) }, below: "/")
+    }
+
+    private static func twins(
+        _ bases: [HeldDirectory], below root: FilePath
+    ) throws(ProvisioningFailure) -> (FilePath, FilePath)? {
+        try HomeWalk.explained(below: root) {
+            for (index, base) in bases.enumerated() {
+                if let other = try bases.prefix(index).first(where: { try $0.isSame(as: base) }) {
+                    return (other.path, base.path)
+                }
+            }
+            return nil
+        }
+    }
+
     /// The home of an account that has one; nil: it has none yet.
     func home(of account: BackupAccount) throws(ProvisioningFailure) -> HomePath? {
         if case .given(let home) = try place(of: account) { home } else { nil }
     }
 
+    /// 0 also where no home can be made: on a read-only volume, and without free inodes.
     private static func freeBytes(_ walk: HomeWalk) -> UInt64 {
         var system = statvfs()
-        guard let base = walk.base, fstatvfs(base.descriptor, &system) == 0 else { return 0 }
+        guard let base = walk.base, fstatvfs(base.descriptor, &system) == 0, system.f_flag & UInt(ST_RDONLY) == 0,
+            system.f_files == 0 || system.f_favail > 0
+        else { return 0 }
         return UInt64(system.f_bavail) * UInt64(system.f_frsize)
     }
 }

@@ -111,7 +111,30 @@ struct HomeWalk {
         return try Self.explained(below: home.root) { try directory?.directory(HomePath.snapshotsName) }
     }
 
+    /// Whether there are snapshots, in the store or in the home. What a mount shows there lies elsewhere and does not count.
+    func hasSnapshots() throws(ProvisioningFailure) -> Bool {
+        let store = try store()
+        return try Self.explained(below: home.root) {
+            if let store { return try !store.isEmpty() }
+            guard let directory, try !directory.hasMount(at: HomePath.snapshotsName) else { return false }
+            return try directory.directory(HomePath.snapshotsName)?.isEmpty() == false
+        }
+    }
+
     // MARK: - Checks
+
+    /// Whether nothing of the account is here: no snapshots, and no directory of its own or an empty one, as where a volume is not mounted.
+    ///
+    /// The rsnapshot configuration tells whether that can be: provisioning writes it after the home was made, and a deletion removes it first.
+    func isVacant() throws(ProvisioningFailure) -> Bool {
+        guard try store() == nil else { return false }
+        return try Self.explained(below: home.root) { try account?.isEmpty() ?? true }
+    }
+
+    /// Whether the home has the directory of the uploads, or anything else of its name.
+    func hasUploads() throws(ProvisioningFailure) -> Bool {
+        try Self.explained(below: home.root) { try directory?.status(of: HomePath.incomingName) != nil }
+    }
 
     /// Why root must not work in a directory; nil: it may.
     static func objection(to status: stat) -> String? {
@@ -166,6 +189,14 @@ struct HomeWalk {
         try snapshots.firstName(ofType: Int(DT_LNK)) { name throws(HeldDirectory.Failure) in
             guard let status = try snapshots.status(of: name), status.st_mode & S_IFMT == S_IFLNK else { return false }
             return status.st_uid != 0 && status.st_uid != geteuid()
+        }
+    }
+
+    /// The number of the btrfs subvolume whose top is the account's own directory; nil: it is none.
+    func subvolume() throws(ProvisioningFailure) -> UInt64? {
+        try Self.explained(below: home.root) {
+            guard let account, try account.status().st_ino == 256 else { return nil }
+            return try account.subvolume()
         }
     }
 

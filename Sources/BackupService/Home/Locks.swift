@@ -6,8 +6,8 @@ import SystemPackage
 /// Keeps other daemons that share the storage from working on an account's home: flock(2) on `BASE/.locks/UID`, where BASE is the volume or
 /// root of the home. If the home may be on several volumes, it is the first one of the settings, which must be the same for all daemons.
 ///
-/// The kernel releases the lock when the process ends; NFS passes it on to the server. The file is removed with the value. A single daemon
-/// needs no such lock: the scheduler runs one job for each account.
+/// The kernel releases the lock when the process ends. The file is removed with the value. A single daemon needs no such lock: the scheduler runs
+/// one job for each account.
 final class HomeLock: Sendable {
     private let directory: HeldDirectory
     private let name: FilePath.Component
@@ -79,7 +79,7 @@ final class HomeLock: Sendable {
             switch cause {
             case _ where cause.isShortage: cause.shortageHint(at: base)
             case .noLocks, .notSupported, .staleNFSFileHandle:
-                "mount \(base) by NFS version 4, or run rpc.statd and lockd"
+                "let \(base) be on a file system with flock(2) and renames that replace nothing, which NFS lacks"
             case .permissionDenied, .notPermitted: "let the daemon's user write in \(base)"
             case .noSuchFileOrDirectory: "mount the volume, or make the directory"
             default: "let \(base.appending(directoryName)) be a directory that belongs to root, with mode 0700"

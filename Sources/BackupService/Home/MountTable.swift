@@ -96,7 +96,7 @@ struct MountTable: Hashable, Sendable {
             // Not UTF-8 is possible: an account may mount something of its own (FUSE).
             return MountTable(parsing: String(decoding: try FileDescriptor.bytes(at: list), as: UTF8.self), near: path)
         } catch {
-            throw HeldDirectory.Failure(operation: "read", path: list, cause: error as? Errno ?? .ioError)
+            throw HeldDirectory.Failure(operation: "read", path: list, cause: error)
         }
     }
 }

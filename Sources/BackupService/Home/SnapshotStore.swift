@@ -247,8 +247,7 @@ private struct OpenPlaces {
     /// The root of the mount that shows the store; nil if there is none.
     private func mounted() throws(HeldDirectory.Failure) -> HeldDirectory? {
         guard let store, let seen = try directory.directory(name) else { return nil }
-        let (first, second) = (try store.status(), try seen.status())
-        return first.st_dev == second.st_dev && first.st_ino == second.st_ino ? seen : nil
+        return try store.isSame(as: seen) ? seen : nil
     }
 
     func perform(_ call: SnapshotStore.Call) throws(HeldDirectory.Failure) {

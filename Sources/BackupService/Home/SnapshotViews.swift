@@ -12,6 +12,8 @@ package struct SnapshotViews: Sendable {
     package private(set) var changed: [FilePath] = []
     /// Snapshots of accounts without a configuration, such as deleted accounts whose homes are kept.
     private(set) var unassigned: [FilePath] = []
+    /// Snapshots elsewhere than in the store of the home that the account's configuration names, one line each.
+    package private(set) var misplaced: [String] = []
     /// What could not be examined or changed, one line each with the hint.
     package private(set) var problems: [String] = []
 
@@ -65,8 +67,23 @@ package struct SnapshotViews: Sendable {
 
     private mutating func examine(_ store: FilePath) {
         do throws(ProvisioningFailure) {
-            guard let home = try home(of: store) else {
+            guard let uid = store.lastComponent?.string, EntryReader.decimal(uid) != nil,
+                let text = try ConfigurationFile(of: uid, configuration).trustedText()
+            else {
                 unassigned.append(store)
+                return
+            }
+            let made = ConfiguredSnapshots(parsing: text).home
+            guard let made, let home = try? HomePath(parsing: made.string, uid: uid, places: configuration.places)
+            else {
+                let named = made.map { "the home \($0), which is none of the settings" } ?? "no home"
+                problems.append(
+                    "\(store): the account's configuration names \(named); "
+                        + ConfiguredSnapshots.provisionAgain)
+                return
+            }
+            guard home.store == store else {
+                if !Self.isOneDirectory(store, home.store) { misplaced.append("\(store) (belongs in \(home.store))") }
                 return
             }
             accounts += 1
@@ -79,18 +96,8 @@ package struct SnapshotViews: Sendable {
         }
     }
 
-    /// The home in the account's rsnapshot configuration.
-    /// - Returns: nil if there is none whose snapshots would be in this store.
-    private func home(of store: FilePath) throws(ProvisioningFailure) -> HomePath? {
-        guard let uid = store.lastComponent?.string, EntryReader.decimal(uid) != nil,
-            let text = try ConfigurationFile(of: uid, configuration).trustedText(),
-            let path = ConfiguredSnapshots(parsing: text).home
-        else { return nil }
-        do throws(HomePath.Invalid) {
-            let home = try HomePath(parsing: path.string, uid: uid, places: configuration.places)
-            return home.store == store ? home : nil
-        } catch {
-            return nil
-        }
+    /// Whether a store is seen twice, since a root may be a symbolic link to another one.
+    private static func isOneDirectory(_ first: FilePath, _ second: FilePath) -> Bool {
+        (try? HeldDirectory(configured: first).isSame(as: HeldDirectory(configured: second))) == true
     }
 }

@@ -186,6 +186,68 @@ struct ConfiguredSnapshots: Sendable {
         return source.removingLastComponent()
     }
 
+    /// Refuses to go on without the snapshots that the file names and that are elsewhere than where they are looked for, as after a change of the
+    /// volumes or of the home's place.
+    /// - Parameter retry: the command that repeats a request; nil: the account has to be provisioned again.
+    /// - Throws: code 4 if such snapshots of the account exist, and the home has none.
+    func demandSnapshots(
+        in walk: HomeWalk, of file: ConfigurationFile, retry: String? = nil
+    ) throws(ProvisioningFailure) {
+        let home = walk.home
+        guard let root, ![home.snapshots, home.store].contains(root) else { return }
+        let isInHome = root.lastComponent == HomePath.snapshotsName
+        guard (isInHome ? root.removingLastComponent() : root).lastComponent == home.accountName,
+            try HomeWalk.explained(below: home.root, { try Self.holdsFiles(root) }), try !walk.hasSnapshots()
+        else { return }
+        let store = try walk.store()
+        let place = isInHome && store == nil ? home.snapshots : home.store
+        // Not in its place before it is whole: between file systems mv copies.
+        let unfinished = FilePath("\(place).moving")
+        var commands = [
+            "mv -T \(root.shellWord) \(unfinished.shellWord)", "mv -T \(unfinished.shellWord) \(place.shellWord)",
+        ]
+        if place == home.store, try walk.stores() == nil {
+            commands.insert("install -d -m 0700 \(place.removingLastComponent().shellWord)", at: 0)
+        }
+        if (try? walk.directory?.hasMount(at: HomePath.snapshotsName)) == true {
+            commands.insert("umount \(home.snapshots.shellWord)", at: 0)
+        }
+        throw ProvisioningFailure(
+            .cannotCheckHomeDirPresence,
+            reason: "the account's snapshots lie in \(root), as \(file.path) says, and belong in \(place)",
+            hint: """
+                move them: \(commands.joined(separator: " && ")) (after an interruption: rm -rf \(unfinished.shellWord), \
+                and again); or, to leave them there and begin without any, rm \(file.path.shellWord); \
+                then \(retry.map { "run: \($0)" } ?? Self.provisionAgain)
+                """)
+    }
+
+    private static func holdsFiles(_ path: FilePath) throws(HeldDirectory.Failure) -> Bool {
+        do throws(HeldDirectory.Failure) {
+            return try !HeldDirectory(configured: path).isEmpty()
+        } catch {
+            guard [.noSuchFileOrDirectory, .notDirectory].contains(error.cause) else { throw error }
+            return false
+        }
+    }
+
+    /// Refuses to forget the file while its snapshots are mounted at a home that is not looked at any more, as after a change of HOME_LAYOUT.
+    /// - Parameter retry: the command that repeats the request.
+    /// - Throws: code 4.
+    func demandUnmounted(_ walk: HomeWalk, retry: String) throws(ProvisioningFailure) {
+        let store = try walk.store()
+        guard let home, let root, root.lastComponent != HomePath.snapshotsName,
+            let made = try? HeldDirectory(configured: home),
+            store == nil || (try? walk.directory?.isSame(as: made)) != true,
+            (try? made.hasMount(at: HomePath.snapshotsName)) == true
+        else { return }
+        let point = home.appending(HomePath.snapshotsName)
+        throw ProvisioningFailure(
+            .cannotCheckHomeDirPresence,
+            reason: "the snapshots in \(root) are mounted at \(point), and nothing would unmount them later",
+            hint: "umount \(point.shellWord); then run: \(retry)")
+    }
+
     /// Checks that the file is about this home and has the level. It may name either of the account's two places of snapshots; the disk decides
     /// which one is used, see ``SnapshotStore``.
     /// - Throws: code 7.

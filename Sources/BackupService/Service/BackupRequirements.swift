@@ -52,6 +52,10 @@ extension BackupConfiguration {
         var findings = places.problems.map {
             Requirement.unmet("home places", $0.reason, hint: $0.hint)
         }
+        if places.layout == .hashed, let (first, second) = places.twins {
+            findings.append(
+                .unmet("home places", "\(first) and \(second) are the same directory", hint: HomePlaces.twinHint))
+        }
         for place in places.roots { findings.append(requirement(of: place, subject: "HOME_ROOTS")) }
         for place in places.volumes where !places.roots.contains(place) {
             findings.append(requirement(of: place, subject: "VOLUMES"))
@@ -94,8 +98,11 @@ extension BackupConfiguration {
     /// Whether QUOTA can work on the mount of a volume, and whether its options are safe.
     private func mountRequirements(of volume: FilePath) async -> [Requirement] {
         let mount: MountTable.Mount?
+        var isEnforced: Bool?
         do {
-            mount = try MountTable.current().mount(holding: HeldDirectory(configured: volume))
+            let directory = try HeldDirectory(configured: volume)
+            mount = try MountTable.current().mount(holding: directory)
+            isEnforced = directory.enforcesUserQuota
         } catch {
             guard quota != .none else { return [] }
             return [
@@ -111,7 +118,7 @@ extension BackupConfiguration {
             ? [Self.restriction(of: mount, mayHoldDevices: hasScript)].compactMap(\.self) : []
         switch quota {
         case .none: return rights
-        case .setquota: return [Self.enforcement(on: mount)] + rights
+        case .setquota: return [Self.enforcement(on: mount, isEnforced: isEnforced)] + rights
         case .btrfs: return [await btrfsQuota(of: volume, on: mount)] + rights
         }
     }
@@ -179,17 +186,26 @@ extension BackupConfiguration {
         }
     }
 
-    /// ext4 with the feature `quota` counts without a mount option, but enforces limits only with one: setquota would succeed without effect.
-    static func enforcement(on mount: MountTable.Mount) -> Requirement {
-        let limits = mount.options.contains {
+    /// ext4 with the feature `quota` counts without a mount option, but enforces limits only with one, and not when that was added by a remount
+    /// alone: setquota would succeed without effect.
+    /// - Parameter isEnforced: what the kernel says; nil: unknown, and the options decide.
+    static func enforcement(on mount: MountTable.Mount, isEnforced: Bool?) -> Requirement {
+        let hasOption = mount.options.contains {
             ["usrquota", "quota", "uquota"].contains($0) || $0.hasPrefix("usrjquota=")
         }
-        return limits
-            ? .met("QUOTA", "\(mount.point) limits users")
-            : .unmet(
-                "QUOTA",
-                "\(mount.point) (\(mount.type)) is mounted without usrquota: limits could be set and would not be held",
-                hint: "write usrquota into the options of \(mount.point) in /etc/fstab and remount it")
+        guard !(isEnforced ?? hasOption) else { return .met("QUOTA", "\(mount.point) limits users") }
+        let point = mount.point.shellWord
+        let commands =
+            mount.type == "xfs"
+            ? "umount \(point) && mount \(point), since a remount does not switch it on"
+            : "mount -o remount,usrquota \(point) && quotaon -u \(point); "
+                + "on ext4 without the feature quota, quotacheck -cum \(point) before quotaon"
+        return .unmet(
+            "QUOTA",
+            "\(mount.point) (\(mount.type)) "
+                + (hasOption ? "has quotas that are not switched on" : "is mounted without usrquota")
+                + ": limits could be set and would not be held",
+            hint: "write usrquota into the options of \(point) in /etc/fstab, then: \(commands)")
     }
 
     private func homeScriptRequirement() async -> Requirement {
@@ -385,6 +401,17 @@ extension BackupConfiguration {
             let reason = "\(report.accounts) mounts slow down what reads their list; consider hidden"
             findings.append(.note(Self.subject, reason))
         }
+        if !report.misplaced.isEmpty {
+            findings.append(
+                .unmet(
+                    Self.subject,
+                    "snapshots lie where they are not looked for, as after a change of the volumes: "
+                        + Self.list(report.misplaced),
+                    hint:
+                        "do for each account what prov-backup-rsnapshot accounts explain UID says; only if nothing prevents its "
+                        + "backups, newer ones are in their place: then move these away once they are no longer needed")
+            )
+        }
         if !report.unassigned.isEmpty {
             let reason = "snapshots of accounts without a configuration, such as deleted ones that are kept: "
             findings.append(.note(Self.subject, reason + Self.list(report.unassigned)))
@@ -392,7 +419,7 @@ extension BackupConfiguration {
         return findings
     }
 
-    private static func list(_ paths: [FilePath]) -> String {
-        paths.prefix(5).map(\.string).joined(separator: ", ") + (paths.count > 5 ? ", …" : "")
+    private static func list(_ items: [some CustomStringConvertible]) -> String {
+        items.prefix(5).map(\.description).joined(separator: ", ") + (items.count > 5 ? ", …" : "")
     }
 }

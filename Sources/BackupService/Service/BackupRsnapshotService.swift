@@ -16,6 +16,8 @@ package struct BackupRsnapshotService: ProvisioningService {
     /// In layout `hashed`, chooses the volume of a new home (event NewVolume, specification: rows.md B2). nil or another directory: the
     /// first volume, which has the most free space.
     package var chooseVolume: @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath?
+    /// Until when the clock, from which the age of an archived home counts, may be wrong; nil: it is trusted.
+    package var clockDoubtedUntil: @Sendable () -> Timestamp? = { nil }
     private let template: TemplateFile
     /// The first problem of the settings; no plan can be made then.
     private let settingsProblem: ProvisioningFailure?
@@ -114,6 +116,9 @@ package struct BackupRsnapshotService: ProvisioningService {
         let checksOwners = configuration.ownership == .account
         // Without a step all directories down to the home are root's.
         let walk = try HomeWalk(to: home, isTakenOver: checksOwners)
+        try demandHome(of: account, walk)
+        let file = ConfigurationFile(of: account.uid, configuration)
+        try configured(file)?.demandSnapshots(in: walk, of: file, retry: Self.retry(account))
         let takeOver = checksOwners ? try HomeTakeOverStep(of: account, walk) : nil
         let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
@@ -145,18 +150,60 @@ package struct BackupRsnapshotService: ProvisioningService {
         let changesHome = steps.contains { $0 is HomeTakeOverStep || $0 is HomeScriptStep || $0 is PlainHomeStep }
         if let step = try snapshots(of: home, walk, afterHome: changesHome) { steps.append(step) }
         if let program = configuration.quota.program {
-            steps.append(
+            let program = try program.find(configuration)
+            func quota(lifts: Bool) throws(ProvisioningFailure) -> QuotaStep {
                 try QuotaStep(
-                    account: account, walk: walk, program: try program.find(configuration), configuration: configuration
-                ))
+                    account: account, walk: walk, program: program, configuration: configuration, lifts: lifts)
+            }
+            let usual = try quota(lifts: false)
+            // A limit of btrfs binds root too, which the steps before could exceed.
+            if configuration.quota == .btrfs, !steps.isEmpty, try walk.subvolume() != nil {
+                steps = [try quota(lifts: true)] + steps.map { LiftedStep(step: $0, quota: usual) }
+            }
+            steps.append(usual)
         }
         let current = try template.template()
         steps.append(
             try ConfigurationStep(
-                file: ConfigurationFile(of: account.uid, configuration),
+                file: file,
                 text: try current.render(for: account, home: home, rsync: rsync, configuration: configuration),
                 template: current, of: template, configuration: configuration, isFirst: steps.isEmpty))
         return steps
+    }
+
+    /// Refuses to make a home that was made elsewhere, or that its volume may hold. A home script may be there to mount a disk at an empty
+    /// directory.
+    private func demandHome(of account: BackupAccount, _ walk: HomeWalk) throws(ProvisioningFailure) {
+        guard try !walk.hasUploads() else { return }
+        let file = ConfigurationFile(of: account.uid, configuration)
+        guard let made = try unmovedHome(of: account, file, at: walk.home), try walk.isVacant(),
+            configuration.homeScript == nil || walk.account == nil
+        else { return }
+        throw HomePath.missing(at: "\(made)", for: file, retry: Self.retry(account))
+    }
+
+    /// - Returns: the home that was made according to the configuration; nil: none was.
+    /// - Throws: code 4 if the account has no home there now.
+    private func unmovedHome(
+        of account: BackupAccount, _ file: ConfigurationFile, at home: HomePath
+    ) throws(ProvisioningFailure) -> FilePath? {
+        guard let made = try configured(file)?.home else { return nil }
+        guard !account.homes.contains(where: { $0.path == made }) else { return made }
+        throw ProvisioningFailure(
+            .cannotCheckHomeDirPresence,
+            reason: "there is no home at \(home.path), and \(file.path) names \(made)",
+            hint: """
+                move the home there, or correct homeDirectory or HOME_LAYOUT; to leave it where it is and begin with an empty one, \
+                rm \(file.path.shellWord); then run: \(Self.retry(account))
+                """)
+    }
+
+    private func configured(_ file: ConfigurationFile) throws(ProvisioningFailure) -> ConfiguredSnapshots? {
+        try file.current().map(ConfiguredSnapshots.init(parsing:))
+    }
+
+    private static func retry(_ account: BackupAccount) -> String {
+        "prov-backup-rsnapshot accounts retry \(account.uid)"
     }
 
     /// - Parameter afterHome: whether earlier steps may change the home.
@@ -183,6 +230,11 @@ package struct BackupRsnapshotService: ProvisioningService {
         var steps: [any ProvisioningStep] = []
         let file = ConfigurationFile(of: account.uid, configuration)
         if try file.exists() {
+            if configuration.onDelete == .keep {
+                try configured(file)?.demandUnmounted(walk, retry: Self.retry(account))
+            } else {
+                try demandWhole(account, walk, file)
+            }
             steps.append(
                 BlockingStep(name: "rsnapshot configuration", text: { "remove \(file.path)" }, work: file.remove))
         }
@@ -195,6 +247,14 @@ package struct BackupRsnapshotService: ProvisioningService {
         }
         let hasStore = try walk.store() != nil
         if hasStore || configuration.onDelete != .keep && walk.account != nil {
+            if configuration.onDelete == .archive, let until = clockDoubtedUntil() {
+                throw ProvisioningFailure(
+                    .undefinedError, .shortage,
+                    reason: "the machine's clock may be wrong, and the age of archived homes would count from it",
+                    hint:
+                        "synchronize the clock (timedatectl); deletes continue by themselves, at the latest at \(until.text)"
+                )
+            }
             steps.append(
                 HomeDisposalStep(
                     account: account, home: home, disposal: configuration.onDelete,
@@ -202,6 +262,18 @@ package struct BackupRsnapshotService: ProvisioningService {
                     demandUnique: request.demandUnique))
         }
         return steps
+    }
+
+    /// Refuses to archive or remove less than what the account has.
+    private func demandWhole(
+        _ account: BackupAccount, _ walk: HomeWalk, _ file: ConfigurationFile
+    ) throws(ProvisioningFailure) {
+        let retry = Self.retry(account)
+        if try !walk.hasUploads() {
+            let made = try unmovedHome(of: account, file, at: walk.home)
+            if try walk.isVacant() { throw HomePath.missing(at: "\(made ?? walk.home.path)", for: file, retry: retry) }
+        }
+        try configured(file)?.demandSnapshots(in: walk, of: file, retry: retry)
     }
 
     /// Why the home script runs; nil: it does not.

@@ -125,15 +125,33 @@ struct HomeScriptStep: ProvisioningStep {
         throw ProvisioningFailure(
             .cannotCreateHomeDir, ExitProfile.provisioning.reading(of: result).failureClass ?? .permanent,
             reason: "\(script) \(request.operation) \(account.uid) \(complaint)",
-            hint: result.cause == .timeLimit
-                ? "fix what the script waits for, or raise SCRIPT_TIMEOUT"
-                : "fix what its output names; its command is in: prov-backup-rsnapshot jobs show \(request.job)",
+            hint: result.failureHint(limit: "SCRIPT_TIMEOUT", job: request.job),
             output: result.outputTail)
     }
 
     /// - Throws: code 5, class configuration, for a script that others could write.
     static func checkPermissions(_ script: FilePath) throws(ProvisioningFailure) {
         try FileTrust.demand(script, setting: "HOME_SCRIPT", code: .cannotCreateHomeDir)
+    }
+}
+
+/// A step for which the quota was lifted. If it fails, the quota is set again.
+struct LiftedStep: ProvisioningStep {
+    let step: any ProvisioningStep
+    let quota: QuotaStep
+
+    var name: String { step.name }
+    var preview: String { step.preview }
+
+    func perform(in attempt: RunningAttempt) async throws {
+        do {
+            try await step.perform(in: attempt)
+        } catch {
+            // This task may be cancelled.
+            let restored = await Task { try await quota.perform(in: attempt) }.result
+            if case .failure(let error) = restored { attempt.write("the quota was not set again: \(error)") }
+            throw error
+        }
     }
 }
 
@@ -145,20 +163,28 @@ struct QuotaStep: ProvisioningStep {
     let home: HomePath
     let program: FilePath
     let configuration: BackupConfiguration
-    let name = "quota"
+    let name: String
+    private let lifts: Bool
+    /// Bytes; nil: no limit.
+    private let limit: UInt64?
     /// As of the plan.
     private let arguments: [String]
 
-    /// - Parameter walk: to the home, as of the plan.
+    /// - Parameters:
+    ///   - walk: to the home, as of the plan.
+    ///   - lifts: whether the limit is removed, for steps that follow and that it would bind.
     /// - Throws: code 6 if the place of the home is on no known mount.
-    init(account: BackupAccount, walk: HomeWalk, program: FilePath, configuration: BackupConfiguration)
-        throws(ProvisioningFailure)
-    {
+    init(
+        account: BackupAccount, walk: HomeWalk, program: FilePath, configuration: BackupConfiguration,
+        lifts: Bool = false
+    ) throws(ProvisioningFailure) {
         self.account = account
+        self.lifts = lifts
+        (name, limit) = lifts ? ("lift quota", nil) : ("quota", account.quota)
         home = walk.home
         self.program = program
         self.configuration = configuration
-        arguments = try Self.arguments(account: account, walk, configuration)
+        arguments = try Self.arguments(account, limit, walk, configuration)
     }
 
     var preview: String {
@@ -166,13 +192,14 @@ struct QuotaStep: ProvisioningStep {
     }
 
     func perform(in attempt: RunningAttempt) async throws {
-        let (account, home, configuration) = (account, home, configuration)
+        let (account, limit, home, configuration, lifts) = (account, limit, home, configuration, lifts)
         let arguments = try await BlockingWork.run { _ in
-            let walk = try HomeWalk(to: home)
+            // The limit is lifted before a home is taken over.
+            let walk = try HomeWalk(to: home, isTakenOver: lifts)
             if configuration.quota == .btrfs {
                 try HomeWalk.explained(below: home.root) { try Self.demandSubvolume(walk) }
             }
-            return try Self.arguments(account: account, walk, configuration)
+            return try Self.arguments(account, limit, walk, configuration)
         }
         let invocation = ScriptInvocation(
             executable: program, arguments: arguments, environment: configuration.baseEnvironment,
@@ -190,14 +217,22 @@ struct QuotaStep: ProvisioningStep {
 
     /// setquota takes blocks of 1024 bytes and inodes, rounded up here; the soft limit is the hard limit, so that no grace time applies.
     private static func arguments(
-        account: BackupAccount, _ walk: HomeWalk, _ configuration: BackupConfiguration
+        _ account: BackupAccount, _ limit: UInt64?, _ walk: HomeWalk, _ configuration: BackupConfiguration
     ) throws(ProvisioningFailure) -> [String] {
         switch configuration.quota {
         case .none: return []
         case .btrfs:
-            return ["qgroup", "limit", account.quota.map(\.description) ?? "none", walk.home.accountDirectory.string]
+            let (value, directory) = (limit.map(\.description) ?? "none", walk.home.accountDirectory)
+            let isMount = try HomeWalk.explained(below: walk.home.root) {
+                try walk.account != nil && walk.accountParent?.hasMount(at: walk.home.accountName) == true
+            }
+            // By number from outside: inside the kernel refuses also this change once the limit is reached. The number of a mount's top means
+            // another subvolume outside.
+            let number = isMount ? nil : try walk.subvolume()
+            let place = number.map { ["0/\($0)", directory.removingLastComponent().string] } ?? [directory.string]
+            return ["qgroup", "limit", value] + place
         case .setquota:
-            let bytes = account.quota ?? 0
+            let bytes = limit ?? 0
             let blocks = "\((bytes + 1023) / 1024)"
             let files = "\(((bytes + (1 << 30) - 1) >> 30) * UInt64(configuration.quotaFiles))"
             return ["-u", String(account.uidNumber), blocks, blocks, files, files, try mountPoint(walk).string]
@@ -225,14 +260,11 @@ struct QuotaStep: ProvisioningStep {
             hint: "let the daemon see the mounts of the machine, or set QUOTA = none")
     }
 
-    /// btrfs limits only subvolumes. The top directory of a subvolume has the inode number 256.
+    /// btrfs limits only subvolumes.
     private static func demandSubvolume(_ walk: HomeWalk) throws {
-        guard let account = walk.account else { return }
-        let mount = try MountTable.current(near: account.realPath()).mount(holding: account)
-        guard mount?.type == "btrfs", try account.status().st_ino == 256 else {
-            throw ProvisioningFailure(
-                .cannotSetQuota, reason: "\(walk.home.accountDirectory) is not a btrfs subvolume",
-                hint: "let HOME_SCRIPT make it with btrfs subvolume create, as the shipped script does on btrfs")
-        }
+        guard walk.account != nil, try walk.subvolume() == nil else { return }
+        throw ProvisioningFailure(
+            .cannotSetQuota, reason: "\(walk.home.accountDirectory) is not a btrfs subvolume",
+            hint: "let HOME_SCRIPT make it with btrfs subvolume create, as the shipped script does on btrfs")
     }
 }

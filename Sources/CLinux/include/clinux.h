@@ -10,10 +10,6 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 // How openat2 resolves a path (openat2(2), struct open_how.resolve). Combined by OR.
 enum : unsigned long long {
     /// No component may lead out of the directory given as dirfd: neither an absolute link nor "..".
@@ -37,8 +33,6 @@ int clinux_openat2(int dirfd, const char *_Nonnull path, unsigned long long flag
 enum : unsigned int {
     /// Fails with EEXIST when the target exists.
     CLINUX_RENAME_NOREPLACE = 1,
-    /// Exchanges the two names in one step; both must exist.
-    CLINUX_RENAME_EXCHANGE = 2,
 };
 
 /// renameat2(2). Returns 0, or -1 with errno (EINVAL where the file system does not know the flag).
@@ -194,6 +188,10 @@ int clinux_accept(int socket);
 /// syncfs(2). Returns 0, or -1 with errno.
 int clinux_syncfs(int file);
 
+/// The number of the mount that a file lies on, which no other mount of this boot has (statx(2), STATX_MNT_ID_UNIQUE, Linux 6.8).
+/// Returns 0 if the kernel does not tell.
+unsigned long long clinux_mount_number(int file);
+
 /// Removes a directory's default ACL (acl(5)), if it has one.
 /// Returns 0, or -1 with errno of fremovexattr(2).
 int clinux_remove_default_acl(int directory);
@@ -207,6 +205,15 @@ int clinux_mount_read_only(int directory, int point);
 /// - root: a descriptor of the mount's root.
 /// Returns 0, or -1 with errno.
 int clinux_restrict_mount(int root);
+
+/// Whether the kernel holds users to disk quotas on the file system that a descriptor lies on (quotactl_fd(2), Linux 5.14).
+/// - file: O_PATH is enough.
+/// Returns 1 or 0, or -1 with errno where the kernel does not tell.
+int clinux_enforces_user_quota(int file);
+
+/// The number of the btrfs subvolume that an open directory lies on (BTRFS_IOC_INO_LOOKUP); 0 with errno if there is none.
+/// - directory: O_PATH is not enough.
+unsigned long long clinux_btrfs_subvolume(int directory);
 
 /// Whether the mount that a descriptor lies on is read-only, nosuid and nodev (fstatvfs(3)). Returns 1 or 0, or -1 with errno.
 int clinux_is_restricted_mount(int file);
@@ -223,7 +230,3 @@ int clinux_detach_mount(int root);
 
 /// Names the calling thread for ps and top; the system shows at most 15 bytes.
 void clinux_name_thread(const char *_Nonnull name);
-
-#ifdef __cplusplus
-}
-#endif

@@ -17,38 +17,43 @@ package struct ControlClient: Sendable {
         self.timeout = timeout
     }
 
-    /// Sends one request and decodes the reply.
-    package func ask<Answer: Decodable>(
-        _ question: some Encodable, for type: Answer.Type
-    ) async throws(ControlClientError) -> Answer {
+    /// Sends one request and decodes the value of its ``DaemonReply``.
+    package func ask<Value: Codable & Sendable>(
+        _ question: some Encodable, for type: Value.Type
+    ) async throws(ControlClientError) -> Value {
         let request: ControlRequest
         do { request = try ControlRequest(encoding: question) } catch { throw .unencodable("\(error)") }
-        let reply = try await send(request)
-        do {
-            return try JSONDecoder().decode(type, from: Data(reply.line))
-        } catch {
+        return try await send(request, for: type)
+    }
+
+    /// Sends one request and decodes the value of its ``DaemonReply``.
+    package func send<Value: Codable & Sendable>(
+        _ request: ControlRequest, for type: Value.Type
+    ) async throws(ControlClientError) -> Value {
+        let line = try await exchange(request)
+        let reply: DaemonReply<Value>
+        do { reply = try JSONDecoder().decode(DaemonReply<Value>.self, from: Data(line)) } catch {
             throw .incomprehensible(path, "\(error)")
+        }
+        switch reply {
+        case .done(let value): return value
+        case .refused(let failure): throw .refused(failure)
         }
     }
 
-    /// Sends one request and reads the whole reply.
-    package func send(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
-        let reply = try await exchange(request)
-        if let refusal = reply.refusal { throw .refused(refusal) }
-        return reply
-    }
-
-    @MainActor private func exchange(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
+    /// Sends one request and reads the reply's line.
+    @MainActor func exchange(_ request: ControlRequest) async throws(ControlClientError) -> [UInt8] {
         guard request.line.count <= ControlRequest.sizeLimit else { throw .tooLarge(request.line.count) }
         let deadline = ContinuousClock.now + timeout
         do throws(Errno) {
-            let connection = socket(
+            let descriptor = socket(
                 AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
-            guard connection >= 0 else { throw Errno(rawValue: errno) }
-            defer { close(connection) }
-            try await connect(connection, until: deadline)
-            try await write(request.line + [UInt8(ascii: "\n")], to: connection, until: deadline)
-            return ControlReply(line: try await readLine(from: connection, until: deadline))
+            guard descriptor >= 0 else { throw Errno(rawValue: errno) }
+            defer { close(descriptor) }
+            try await connect(descriptor, until: deadline)
+            let connection = ControlConnection(descriptor: descriptor)
+            try await connection.write(request.line, until: deadline)
+            return try await connection.readLine(until: deadline)
         } catch .noSuchFileOrDirectory, .connectionRefused {
             throw .notListening(path)
         } catch .permissionDenied, .notPermitted {
@@ -63,50 +68,14 @@ package struct ControlClient: Sendable {
     }
 
     @MainActor private func connect(
-        _ connection: Int32, until deadline: ContinuousClock.Instant
+        _ descriptor: Int32, until deadline: ContinuousClock.Instant
     ) async throws(Errno) {
         let address = try UnixSocketAddress(path.string)
-        while address.withSocketAddress({ Glibc.connect(connection, $0, $1) }) != 0 {
+        while address.withSocketAddress({ Glibc.connect(descriptor, $0, $1) }) != 0 {
             guard errno == EAGAIN else { throw Errno(rawValue: errno) }
             guard .now < deadline else { throw .timedOut }
             // The daemon's queue is full, and no event reports when it has room.
             do { try await Task.sleep(for: .milliseconds(10)) } catch { throw .canceled }
-        }
-    }
-
-    @MainActor private func write(
-        _ bytes: [UInt8], to connection: Int32, until deadline: ContinuousClock.Instant
-    ) async throws(Errno) {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { Glibc.send(connection, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-            if count >= 0 {
-                rest = rest.dropFirst(count)
-            } else if errno == EPIPE || errno == ECONNRESET {
-                return  // The daemon has replied early or has ended: the following read finds out.
-            } else if errno != EINTR {
-                guard errno == EAGAIN else { throw Errno(rawValue: errno) }
-                try await EventLoop.shared.wait(for: .writable, at: connection, until: deadline)
-            }
-        }
-    }
-
-    @MainActor private func readLine(
-        from connection: Int32, until deadline: ContinuousClock.Instant
-    ) async throws(Errno) -> [UInt8] {
-        var received: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 64 * 1024)
-        while true {
-            let count = recv(connection, &buffer, buffer.count, 0)
-            if count > 0 {
-                received += buffer[..<count]
-            } else if count == 0 || errno == ECONNRESET {
-                guard received.popLast() == UInt8(ascii: "\n") else { throw .connectionReset }
-                return received
-            } else if errno != EINTR {
-                guard errno == EAGAIN else { throw Errno(rawValue: errno) }
-                try await EventLoop.shared.wait(for: .readable, at: connection, until: deadline)
-            }
         }
     }
 }
@@ -121,8 +90,8 @@ package enum ControlClientError: Error, Hashable, Sendable, CustomStringConverti
     case timedOut(FilePath, Duration)
     /// The connection ended before the reply was complete.
     case cutOff(FilePath)
-    /// The daemon refused the request, with the reason.
-    case refused(String)
+    /// The daemon refused the request.
+    case refused(CommandFailure)
     /// The request exceeds the size limit.
     case tooLarge(Int)
     /// The request cannot be encoded as JSON.
@@ -141,7 +110,7 @@ package enum ControlClientError: Error, Hashable, Sendable, CustomStringConverti
         case .timedOut(let path, let timeout):
             "\(path): the daemon did not answer within \(timeout.components.seconds) s; see its log, or try again"
         case .cutOff(let path): "\(path): the daemon ended before it had answered; try again when it runs"
-        case .refused(let reason): "the daemon refuses: \(reason)"
+        case .refused(let failure): failure.description
         case .tooLarge(let count):
             "the request has \(count) bytes, more than \(ControlRequest.sizeLimit); ask for less at once"
         case .unencodable(let reason): "the request cannot be written as JSON: \(reason)"
@@ -157,7 +126,8 @@ package enum ControlClientError: Error, Hashable, Sendable, CustomStringConverti
         case .notListening, .timedOut, .cutOff: .tryAgain
         case .notAllowed: .notAllowed
         case .tooLarge: .wrongUsage
-        case .refused, .unencodable, .incomprehensible, .failed: .failure
+        case .refused(let failure): failure.status
+        case .unencodable, .incomprehensible, .failed: .failure
         }
     }
 }

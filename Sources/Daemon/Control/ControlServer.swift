@@ -18,7 +18,8 @@ package import SystemPackage
     private let access: ControlAccess
     private let timeLimit: Duration
     private let handler: Handler
-    private var connections: [ObjectIdentifier: ControlConnection] = [:]
+    /// By their descriptors, which their tasks close.
+    private var clients: [Int32: (user: UInt32?, task: Task<Void, Never>)] = [:]
     /// Ends the interruption after the kernel could not accept a client; nil: accepting is not interrupted.
     private var pause: EventLoop.Timer?
     private var isListening = false
@@ -80,12 +81,15 @@ package import SystemPackage
     private func end() async {
         EventLoop.shared.forget(listener.descriptor)
         if let pause { EventLoop.shared.cancel(pause) }
-        for connection in Array(connections.values) { connection.end() }
+        for (descriptor, client) in clients {
+            shutdown(descriptor, Int32(SHUT_RDWR))
+            client.task.cancel()
+        }
         await BlockingWork.run { [listener] in listener.close() }
     }
 
     private func updateListening() {
-        let hasRoom = connections.count < ControlAccess.clients && pause == nil
+        let hasRoom = clients.count < ControlAccess.clients && pause == nil
         guard hasRoom != isListening, ending == nil else { return }
         isListening = hasRoom
         EventLoop.shared.change(listener.descriptor, to: hasRoom ? .readable : [])
@@ -93,9 +97,9 @@ package import SystemPackage
 
     /// Accepts a bounded number of clients per event, so that many refused clients do not delay others.
     private func acceptClients() {
-        for _ in 0..<ControlAccess.clients where connections.count < ControlAccess.clients {
+        for _ in 0..<ControlAccess.clients where clients.count < ControlAccess.clients {
             do throws(Errno) {
-                if let (client, user) = try listener.accept() { try admit(client, of: user) }
+                if let (client, user) = try listener.accept() { admit(client, of: user) }
             } catch {
                 // Out of descriptors or memory: the client stays in the kernel's queue. An immediate retry would loop.
                 if error != .wouldBlock { interrupt() }
@@ -112,114 +116,55 @@ package import SystemPackage
         }
     }
 
-    private func admit(_ client: Int32, of user: UInt32?) throws(Errno) {
-        let others = connections.values.count { $0.user == user }
+    private func admit(_ descriptor: Int32, of user: UInt32?) {
+        let others = clients.values.count { $0.user == user }
         if let refusal = access.refusal(of: user, connections: others) {
-            let bytes = ControlReply.refusal(refusal).bytes
-            send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL))
-            close(client)
+            let bytes = ControlReply.refusal(refusal).line + [UInt8(ascii: "\n")]
+            send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+            close(descriptor)
             return
         }
-        let exchange = ControlExchange(now: .now, timeLimit: timeLimit, requestLimit: access.requestLimit)
-        let connection = try ControlConnection(client, of: user, exchange, handler) { connection in
-            self.connections[ObjectIdentifier(connection)] = nil
-            self.updateListening()
-        }
-        connections[ObjectIdentifier(connection)] = connection
-    }
-}
-
-/// The driver of a ``ControlExchange``: one admitted client.
-@MainActor private final class ControlConnection {
-    /// The client's user according to the kernel.
-    let user: UInt32?
-    private let client: Int32
-    private var exchange: ControlExchange
-    private let handler: ControlServer.Handler
-    private let ended: (ControlConnection) -> Void
-    private var isOver = false
-    private var work: Task<Void, Never>?
-    private var timer: EventLoop.Timer?
-    /// When the timer fires.
-    private var deadline: ContinuousClock.Instant?
-
-    /// - Parameter client: is closed at the end, also if this throws.
-    init(
-        _ client: Int32, of user: UInt32?, _ exchange: ControlExchange, _ handler: @escaping ControlServer.Handler,
-        ended: @escaping (ControlConnection) -> Void
-    ) throws(Errno) {
-        self.client = client
-        self.user = user
-        self.exchange = exchange
-        self.handler = handler
-        self.ended = ended
-        do throws(Errno) {
-            try EventLoop.shared.watch(client, for: .readable) { self.serve($0) }
-        } catch {
-            close(client)
-            throw error
-        }
-        setTimer()
-    }
-
-    private func serve(_ events: EventLoop.Events) {
-        if exchange.reads {
-            read()
-        } else if !events.isDisjoint(with: .broken) {
-            end()
-        } else {
-            write()
-        }
-    }
-
-    private func read() {
-        var buffer = [UInt8](repeating: 0, count: 16 * 1024)
-        let count = recv(client, &buffer, buffer.count, 0)
-        if count < 0, errno == EAGAIN || errno == EINTR { return }
-        guard count >= 0 else { return end() }
-        perform(count == 0 ? exchange.endOfInput() : exchange.received(buffer[..<count], now: .now))
-    }
-
-    private func write() {
-        let rest = exchange.unsent
-        let count = rest.withUnsafeBytes { send(client, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-        if count < 0, errno == EAGAIN || errno == EINTR { return }
-        guard count >= 0 else { return end() }
-        perform(exchange.sent(count))
-    }
-
-    private func perform(_ action: ControlExchange.Action) {
-        switch action {
-        case .wait: break
-        case .close: return end()
-        case .handle(var request):
-            request.user = user
-            work = Task { [request] in
-                let reply = await handler(request)
-                if !isOver { perform(exchange.answered(reply, now: .now)) }
+        clients[descriptor] = (
+            user,
+            Task {
+                // A client that is silent, does not read its reply or disconnects gets none.
+                do throws(Errno) { try await serve(ControlConnection(descriptor: descriptor), of: user) } catch {}
+                close(descriptor)
+                clients[descriptor] = nil
+                updateListening()
             }
+        )
+    }
+
+    /// Reads one line, lets the handler reply, and writes the reply. Reading and writing have a time limit each, the handler has none.
+    private func serve(_ client: ControlConnection, of user: UInt32?) async throws(Errno) {
+        var reply: ControlReply
+        do throws(Errno) {
+            let line = try await client.readLine(atMost: access.requestLimit, until: .now + timeLimit)
+            var request = ControlRequest(line: line)
+            request.user = user
+            reply = try await handle(request, of: client)
+        } catch .messageTooLong {
+            reply = .refusal(
+                CommandFailure(
+                    "the request is longer than \(access.requestLimit) bytes", hint: "ask for less at once",
+                    status: .wrongUsage))
         }
-        // Without any requested event the loop still reports a disconnect.
-        EventLoop.shared.change(client, to: exchange.reads ? .readable : exchange.unsent.isEmpty ? [] : .writable)
-        setTimer()
+        if !reply.line.isEmpty { try await client.write(reply.line, until: .now + timeLimit) }
     }
 
-    private func setTimer() {
-        guard exchange.deadline != deadline else { return }
-        if let timer { EventLoop.shared.cancel(timer) }
-        deadline = exchange.deadline
-        timer = deadline.map { EventLoop.shared.call(at: $0) { self.end() } }
-    }
-
-    /// Disconnects the client and cancels its handler.
-    func end() {
-        guard !isOver else { return }
-        isOver = true
-        EventLoop.shared.forget(client)
-        close(client)
-        if let timer { EventLoop.shared.cancel(timer) }
-        work?.cancel()
-        ended(self)
+    /// - Throws: `canceled` when the client disconnects, which cancels the handler, or the server stops.
+    private func handle(_ request: ControlRequest, of client: ControlConnection) async throws(Errno) -> ControlReply {
+        let descriptor = client.descriptor
+        // Without any requested event the loop still reports a disconnect, again and again.
+        try EventLoop.shared.watch(descriptor, for: []) { _ in
+            EventLoop.shared.forget(descriptor)
+            self.clients[descriptor]?.task.cancel()
+        }
+        let reply = await handler(request)
+        EventLoop.shared.forget(descriptor)
+        guard !Task.isCancelled else { throw .canceled }
+        return reply
     }
 }
 
@@ -308,13 +253,16 @@ package enum ControlAccess: Sendable {
     ///   - user: of the client; nil: unknown to the kernel.
     ///   - others: open connections of the same user.
     /// - Returns: why the client is refused; nil: it may connect.
-    func refusal(of user: UInt32?, connections others: Int, own: UInt32 = geteuid()) -> String? {
+    func refusal(of user: UInt32?, connections others: Int, own: UInt32 = geteuid()) -> CommandFailure? {
         if let user, user == 0 || user == own { return nil }
         guard self == .everybody, user != nil else {
-            return "only root and the daemon's own user may use the control socket"
+            return CommandFailure(
+                "only root and the daemon's own user may use the control socket", hint: "use sudo", status: .notAllowed)
         }
         guard others < Self.clientsPerUser else {
-            return "your user has \(others) connections here already; try again when one of them has ended"
+            return CommandFailure(
+                "your user has \(others) connections here already", hint: "try again when one of them has ended",
+                status: .tryAgain)
         }
         return nil
     }

@@ -107,6 +107,9 @@ package struct MailDigest: Sendable {
         return take { $0.hasEnded || ($0.since.map { $0 + Self.longestWait <= now } ?? false) }
     }
 
+    /// The last mail was not sent: the next one need not wait for the interval.
+    package mutating func forgetLastMail() { lastSent = nil }
+
     /// All sections that were not sent, for the last mail.
     package mutating func takeAll() -> [Section] { take { _ in true } }
 
@@ -187,6 +190,6 @@ package final class DigestMailer: Sendable {
     ) {
         guard !sections.isEmpty else { return }
         let (subject, body) = compose(sections)
-        mailer.send(subject: subject, body: body)
+        if !mailer.send(subject: subject, body: body) { digest.withLock { $0.forgetLastMail() } }
     }
 }

@@ -6,7 +6,7 @@ package import SystemPackage
 
 /// Sends mails in the background.
 ///
-/// `send` adds a mail to a bounded queue and returns; `run` sends one mail after the other. A mail that is refused is retried a few times and then
+/// `send` adds a mail to a bounded queue and returns; `run` sends one mail after the other. A mail that is refused is retried for a day and then
 /// dropped, with a message in the log. The log says once that mail cannot be sent, and once that it can be sent again.
 package final class Mailer: Sendable {
     /// The section `[Mail]`.
@@ -21,7 +21,8 @@ package final class Mailer: Sendable {
         /// The program is killed if it takes longer for one mail.
         package var timeLimit = Duration.seconds(60)
         /// The waits between attempts; after the last attempt the mail is dropped.
-        package var pauses: [Duration] = [.seconds(10), .seconds(60), .seconds(600)]
+        package var pauses: [Duration] =
+            [.seconds(10), .seconds(60), .seconds(600)] + Array(repeating: .seconds(3_600), count: 24)
 
         package init() {}
     }
@@ -29,15 +30,33 @@ package final class Mailer: Sendable {
     private struct State {
         var isFailing = false
         var isFull = false
+        /// No further mails come.
+        var isEnding = false
         var identifiers = SystemRandomNumberGenerator()
     }
+
+    private struct QueuedMail: Sendable {
+        var subject: String
+        var body: String
+        var date: Timestamp
+        var identifier: String
+        /// Attempts that failed.
+        var failures = 0
+        /// When its next attempt is due.
+        var due = Timestamp.distantPast
+    }
+
+    /// The wait before the last attempt of mails that are refused after ``finish()``.
+    private static let lastPause = Duration.seconds(1)
 
     private let configuration: @Sendable () -> Configuration
     private let logger: Logger
     private let clock: any WallClock
     private let state = Mutex(State())
-    private let mails: AsyncStream<MailMessage>
-    private let queue: AsyncStream<MailMessage>.Continuation
+    private let mails: AsyncStream<QueuedMail>
+    private let queue: AsyncStream<QueuedMail>.Continuation
+    /// A pause waits for ``finish()``.
+    private let end = Waiters<Never>()
 
     /// - Parameters:
     ///   - configuration: the current settings. They are read for each mail, and again for each attempt to send it.
@@ -53,34 +72,45 @@ package final class Mailer: Sendable {
         (mails, queue) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(capacity))
     }
 
-    /// Queues a mail to the recipients.
-    package func send(subject: String, body: String) {
-        let configuration = configuration()
-        guard !configuration.recipients.isEmpty else { return }
+    /// Queues a mail to the recipients; those of each attempt count.
+    /// - Returns: false if there are none, or if the queue is full.
+    @discardableResult
+    package func send(subject: String, body: String) -> Bool {
+        guard !configuration().recipients.isEmpty else { return false }
         let identifier = state.withLock { state in
             [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
         }
-        let mail = MailMessage(
-            recipients: configuration.recipients, senderName: configuration.senderName, sender: configuration.sender,
-            subject: subject, body: body, date: clock.now, identifier: identifier)
-        guard case .dropped = queue.yield(mail) else { return state.withLock { $0.isFull = false } }
+        let mail = QueuedMail(subject: subject, body: body, date: clock.now, identifier: identifier)
+        guard case .dropped = queue.yield(mail) else {
+            state.withLock { $0.isFull = false }
+            return true
+        }
         let isFirst = state.withLock { state in
             defer { state.isFull = true }
             return !state.isFull
         }
         if isFirst { logger.error("too many mails wait to be sent; until there is room again, new ones are dropped") }
+        return false
     }
 
-    /// Accepts no further mails; `run` returns when the queued mails are sent or dropped.
-    package func finish() { queue.finish() }
+    /// Accepts no further mails; `run` returns when the queued mails are sent or dropped. A mail that waits for its next attempt has it soon.
+    package func finish() {
+        queue.finish()
+        state.withLock { $0.isEnding = true }
+        Task { @MainActor in end.resume() }
+    }
 
-    /// Sends mails until ``finish()``. If the task is cancelled, the queued mails are dropped and their number is logged.
+    /// Sends mails until ``finish()``. What the transport refuses then is tried once more, and dropped. If the task is cancelled, the queued mails are
+    /// dropped. The number of these mails is logged.
     package func run() async {
+        var refused: [QueuedMail] = []
+        for await mail in mails where await !isDone(mail) { refused.append(mail) }
+        if !refused.isEmpty { try? await Task.sleep(for: Self.lastPause) }
         var left = 0
-        for await mail in mails {
-            if Task.isCancelled { left += 1 } else { left += await deliver(mail) ? 0 : 1 }
+        for mail in refused where (try? await isSent(mail)) != true { left += 1 }
+        if left > 0 {
+            logger.warning("\(left == 1 ? "1 mail was" : "\(left) mails were") not sent before the end")
         }
-        if left > 0, Task.isCancelled { logger.warning("\(left) mails were not sent before the end") }
     }
 
     /// Sends mails until `end` returns, and then the queued ones.
@@ -103,27 +133,67 @@ package final class Mailer: Sendable {
         }
     }
 
-    /// - Returns: whether the mail was sent, or dropped after its last attempt.
-    private func deliver(_ mail: MailMessage) async -> Bool {
-        var pauses = configuration().pauses[...]
-        while true {
-            let configuration = configuration()
-            do {
-                try await Self.handOver(
-                    mail.text, to: configuration.sendmail, timeLimit: configuration.timeLimit)
-                if setFailing(false) { logger.notice("mail can be sent again") }
+    /// Sends a mail. One that is refused is tried again after the others that wait, and dropped after its last attempt.
+    /// - Returns: false if it was refused and the end has come.
+    private func isDone(_ mail: QueuedMail) async -> Bool {
+        guard !Task.isCancelled else { return false }
+        let pauses = configuration().pauses
+        var mail = mail
+        do {
+            if mail.failures > 0 { try await wait(until: mail.due) }
+            if try await isSent(mail) { return true }
+            guard mail.failures < pauses.count else {
+                logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last attempt")
                 return true
-            } catch is CancellationError {
-                return false
-            } catch {
-                if setFailing(true) { logger.error("mail cannot be sent: \(error)") }
-                guard let pause = pauses.popFirst() else {
-                    logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last attempt")
-                    return true
-                }
-                do { try await clock.sleep(for: pause) } catch { return false }
             }
+            mail.due = clock.now + pauses[mail.failures]
+            mail.failures += 1
+            switch queue.yield(mail) {
+            case .enqueued: return true
+            case .terminated: return false
+            case .dropped: break
+            @unknown default: break
+            }
+            logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped: too many wait")
+            return true
+        } catch {
+            return false
         }
+    }
+
+    /// - Returns: false if the transport refuses the mail.
+    /// - Throws: `CancellationError`.
+    private func isSent(_ mail: QueuedMail) async throws -> Bool {
+        let configuration = configuration()
+        // It is not wanted any more.
+        guard !configuration.recipients.isEmpty else { return true }
+        let message = MailMessage(
+            recipients: configuration.recipients, senderName: configuration.senderName, sender: configuration.sender,
+            subject: mail.subject, body: mail.body, date: mail.date, identifier: mail.identifier)
+        do {
+            try await Self.handOver(message.text, to: configuration.sendmail, timeLimit: configuration.timeLimit)
+            if setFailing(false) { logger.notice("mail can be sent again") }
+            return true
+        } catch let error where !(error is CancellationError) {
+            if setFailing(true) { logger.error("mail cannot be sent: \(error)") }
+            return false
+        }
+    }
+
+    /// Waits for a time, or for ``finish()``.
+    /// - Throws: `CancellationError`.
+    private func wait(until due: Timestamp) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask { try await self.clock.sleep(until: due) }
+            group.addTask { await self.ending() }
+            try await group.next()
+        }
+    }
+
+    /// Returns after ``finish()``, or when the task is cancelled.
+    @MainActor private func ending() async {
+        if !state.withLock(\.isEnding) { _ = await end.wait() }
     }
 
     /// - Returns: whether that has changed.

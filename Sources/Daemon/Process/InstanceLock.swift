@@ -6,25 +6,27 @@ package import SystemPackage
 ///
 /// The kernel holds the lock (flock(2)) and releases it when the process ends, so a file left over from a previous process does not matter. Other
 /// users cannot open the file and therefore cannot lock it. The file is never removed: another process may be about to lock it. Child processes
-/// do not inherit the lock.
+/// do not inherit the lock, but one that a killed process was starting has it until it becomes its program.
 package final class InstanceLock: Sendable {
-    /// The locked file. It contains the process ID, for messages only.
+    /// The locked file. It contains the process ID, for messages and to recognise a holder that has ended.
     package let path: FilePath
     private let descriptor: Int32
 
-    /// Takes the lock without waiting.
+    /// Takes the lock. It waits only for what a process that has ended was starting.
     ///
     /// - Parameters:
     ///   - directory: must exist, see `RuntimeDirectory.prepare`.
     ///   - name: the file's name.
     ///   - setting: the key that names the directory, for messages.
+    ///   - longestWait: the limit of that wait.
     /// - Throws: with the status `tryAgain` when another process holds it.
     package init(
-        in directory: FilePath, name: String = "lock", setting: String = "RUNTIME_DIRECTORY"
+        in directory: FilePath, name: String = "lock", setting: String = "RUNTIME_DIRECTORY",
+        longestWait: Duration = .seconds(5)
     ) throws(CommandFailure) {
         let path = directory.appending(name)
         self.path = path
-        descriptor = try Self.lockedFile(at: path, setting: setting)
+        descriptor = try Self.lockedFile(at: path, setting: setting, until: .now + longestWait)
         Self.write(pid: getpid(), to: descriptor)
     }
 
@@ -34,7 +36,9 @@ package final class InstanceLock: Sendable {
         close(descriptor)
     }
 
-    private static func lockedFile(at path: FilePath, setting: String) throws(CommandFailure) -> Int32 {
+    private static func lockedFile(
+        at path: FilePath, setting: String, until end: ContinuousClock.Instant
+    ) throws(CommandFailure) -> Int32 {
         func unusable(_ code: Errno) -> CommandFailure {
             CommandFailure(
                 path, "the lock cannot be taken", code, hint: "let the daemon's user write there, or set \(setting)",
@@ -42,7 +46,8 @@ package final class InstanceLock: Sendable {
         }
         // The file may be removed between open and lock. A lock on a removed file excludes no other process, so the file that has the name now is
         // locked instead.
-        for _ in 0..<16 {
+        var renewals = 0
+        while renewals < 16 {
             let descriptor = open(path.string, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0o600)
             guard descriptor >= 0 else { throw unusable(Errno(rawValue: errno)) }
             // Every user who can read the file can lock it. An earlier version made it readable for all.
@@ -51,12 +56,18 @@ package final class InstanceLock: Sendable {
                 let code = errno
                 defer { close(descriptor) }
                 guard code == EWOULDBLOCK else { throw unusable(Errno(rawValue: code)) }
+                let holder = readPID(descriptor)
+                if let holder, kill(holder, 0) != 0, errno == ESRCH, .now < end {
+                    usleep(10_000)
+                    continue
+                }
                 throw CommandFailure(
-                    "\(path): \(readPID(descriptor).map { "process \($0)" } ?? "another process") holds the lock",
+                    "\(path): \(holder.map { "process \($0)" } ?? "another process") holds the lock",
                     hint: "stop that instance (another service needs a \(setting) of its own)", status: .tryAgain)
             }
             if isFile(descriptor, at: path) { return descriptor }
             close(descriptor)
+            renewals += 1
         }
         throw unusable(.noSuchFileOrDirectory)
     }
@@ -68,7 +79,7 @@ package final class InstanceLock: Sendable {
             && opened.st_dev == named.st_dev
     }
 
-    /// The process ID is used in messages only, so an error is not reported.
+    /// Without the process ID messages do not name this process, and nothing else is lost, so an error is not reported.
     private static func write(pid: pid_t, to descriptor: Int32) {
         guard ftruncate(descriptor, 0) == 0 else { return }
         let text = Array("\(pid)\n".utf8)
@@ -124,47 +135,4 @@ package enum RuntimeDirectory {
             path, reason, Errno(rawValue: code), hint: "let the daemon's user write there, or name another directory",
             status: .wrongConfiguration)
     }
-}
-
-/// An error for the operator, with the hint and the exit status of the command.
-package struct CommandFailure: Error, Hashable, Codable, Sendable, CustomStringConvertible {
-    /// What is wrong, and where.
-    package let reason: String
-    /// How to fix it.
-    package let hint: String
-    package let status: ProcessExitStatus
-
-    package init(_ reason: String, hint: String, status: ProcessExitStatus = .failure) {
-        self.reason = reason
-        self.hint = hint
-        self.status = status
-    }
-
-    package var description: String { "\(reason); \(hint)" }
-}
-
-extension CommandFailure {
-    /// - Parameter status: unless the permissions are not sufficient.
-    init(_ path: FilePath, _ reason: String, _ code: Errno, hint: String, status: ProcessExitStatus) {
-        let isForbidden = [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(code)
-        self.init("\(path): \(reason): \(code)", hint: hint, status: isForbidden ? .notAllowed : status)
-    }
-}
-
-/// Exit statuses of the program (sysexits.h). Provisioning commands end with a provisioning exit code instead.
-package enum ProcessExitStatus: Int32, Codable, Hashable, Sendable, CaseIterable {
-    /// Done.
-    case success = 0
-    /// Any other failure.
-    case failure = 1
-    /// The command line is wrong (EX_USAGE).
-    case wrongUsage = 64
-    /// The LDAP server or the daemon cannot be reached (EX_UNAVAILABLE).
-    case unavailable = 69
-    /// A temporary failure, such as another running instance (EX_TEMPFAIL).
-    case tryAgain = 75
-    /// Not allowed (EX_NOPERM).
-    case notAllowed = 77
-    /// The configuration is wrong (EX_CONFIG).
-    case wrongConfiguration = 78
 }

@@ -195,6 +195,7 @@ package struct SettingsSchema: Sendable {
         /// In the order of the reference, including the keys for files of secrets.
         package let keys: [SettingDeclaration]
         let retired: [RetiredSetting]
+        let unknownKey: SettingValueError?
         /// For a section that is accepted and ignored: what replaces it.
         package let replacement: String?
 
@@ -203,6 +204,7 @@ package struct SettingsSchema: Sendable {
             meaning = Settings.meaning
             keys = Settings.keys.map(\.declaration).flatMap { [$0] + [$0.companion].compactMap(\.self) }
             retired = Settings.retired
+            unknownKey = Settings.unknownKey
             replacement = nil
         }
 
@@ -211,6 +213,7 @@ package struct SettingsSchema: Sendable {
             meaning = ""
             keys = []
             retired = []
+            unknownKey = nil
             self.replacement = replacement
         }
 

@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import JobCore
 package import SystemPackage
@@ -81,16 +82,22 @@ struct SettingsFile {
         if let fault = TrustedPath("", path.absolute ?? path, .file).fault {
             throw SettingValueError(fault.findingOfFile, hint: fault.hint)
         }
-        let descriptor = open(path.string, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
-        guard descriptor >= 0 else { throw Self.failure(errno) }
-        defer { close(descriptor) }
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { throw Self.failure(errno) }
-        guard status.st_mode & S_IFMT == S_IFREG else {
-            throw SettingValueError("this is not a regular file", hint: "name a file")
+        let file: (bytes: [UInt8], mode: mode_t)?
+        do throws(Errno) {
+            file = try path.reading(FileDescriptor.OpenOptions(rawValue: O_NOCTTY | O_NONBLOCK)) {
+                opened throws(Errno) in
+                var status = stat()
+                guard fstat(opened.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
+                guard status.st_mode & S_IFMT == S_IFREG else { return nil }
+                return (try opened.contents(limit: Self.limit), status.st_mode)
+            }
+        } catch .fileTooLarge {
+            throw SettingValueError("the file is larger than 1 MiB", hint: "name a settings file")
+        } catch {
+            throw Self.failure(error)
         }
-        mode = status.st_mode
-        bytes = try Self.readAll(descriptor)
+        guard let file else { throw SettingValueError("this is not a regular file", hint: "name a file") }
+        (bytes, mode) = file
     }
 
     /// Whether users other than the owner can read or write it.
@@ -107,28 +114,13 @@ struct SettingsFile {
         return text
     }
 
-    private static func readAll(_ descriptor: Int32) throws(SettingValueError) -> [UInt8] {
-        var content: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 1 << 14)
-        while true {
-            let count = read(descriptor, &buffer, buffer.count)
-            if count == 0 { return content }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw failure(errno) }
-            content += buffer[..<count]
-            guard content.count <= limit else {
-                throw SettingValueError("the file is larger than 1 MiB", hint: "name a settings file")
-            }
-        }
-    }
-
-    private static func failure(_ code: Int32) -> SettingValueError {
+    private static func failure(_ code: Errno) -> SettingValueError {
         let hint =
             switch code {
-            case ENOENT, ENOTDIR: "check the path, or create the file"
-            case EACCES, EPERM: "let the daemon's user read it, or run as root"
+            case .noSuchFileOrDirectory, .notDirectory: "check the path, or create the file"
+            case .permissionDenied, .notPermitted: "let the daemon's user read it, or run as root"
             default: "check the file system: dmesg"
             }
-        return SettingValueError("the file cannot be read: \(Errno(rawValue: code))", hint: hint)
+        return SettingValueError("the file cannot be read: \(code)", hint: hint)
     }
 }

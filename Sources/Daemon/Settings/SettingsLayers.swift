@@ -156,10 +156,13 @@ extension Settings {
             let owners = schema.sections.filter { $0.key(key) != nil }.map { "[\($0.name)]" }
             let hint =
                 owners.isEmpty
-                ? NearestName.of(key, among: known).map { "did you mean \($0)?" }
+                ? section.unknownKey?.hint ?? NearestName.of(key, among: known).map { "did you mean \($0)?" }
                     ?? "look it up in prov-backup-rsnapshot.conf(5), SECTIONS, or take the line out"
                 : "move the line to \(owners.joined(separator: " or "))"
-            warn(place, title, key: key, "there is no such key in this section", hint: hint)
+            problems.append(
+                SettingsProblem(
+                    severity: section.unknownKey == nil ? .warning : .error, place: place, section: title, key: key,
+                    reason: section.unknownKey?.reason ?? "there is no such key in this section", hint: hint))
             return false
         }
         let entry = Entry(declaration: declaration, label: label, text: value, place: place)

@@ -45,7 +45,8 @@ extension EventHandlers {
             return await use(interpreter)
         } catch {
             if error == .noScript { adopt(nil) }
-            return report(error, current == nil ? "scripting is off" : "the handlers are unchanged")
+            let consequence = current == nil ? "scripting is off" : "a later job loads them again"
+            return report(error, hasHandlers ? "the handlers are unchanged" : consequence)
         }
     }
 
@@ -55,7 +56,7 @@ extension EventHandlers {
         if let interpreter = current, interpreter.daemonEvents.contains(.exit) {
             let deadline = clock.now + configuration.grace
             let fault: String? =
-                switch await interpreter.perform(.exit, nil, startingBefore: deadline) {
+                switch await interpreter.perform(.exit, nil, before: deadline) {
                 case .success(let reply): reply.error.map { "Exit failed: \(OneLine.escaping($0))" }
                 case .failure(.hung): "Exit did not return within \(configuration.timeLimit)"
                 case .failure(.late): "Exit was not called: another handler is still running"
@@ -67,7 +68,7 @@ extension EventHandlers {
         await endAll()
     }
 
-    @discardableResult private func use(_ interpreter: Interpreter) async -> String {
+    @discardableResult func use(_ interpreter: Interpreter) async -> String {
         let script = configuration.script.printable
         let events = interpreter.daemonEvents
         fault = nil

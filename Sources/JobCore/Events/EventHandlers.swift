@@ -4,13 +4,15 @@ import SystemPackage
 /// The site's handlers for the events of jobs (specification: rows.md B1 to B13): `DirStartUp.py`, run by a `python3`
 /// process.
 ///
-/// A faulty handler costs its event and nothing else: no method here throws, and none takes longer than the time
-/// limit for its turn plus the time limit for the handler. Failures are written to the job's report and given as
-/// notices.
+/// No method here throws, and a faulty handler stops neither a job nor the daemon. One that raises costs its event; one
+/// that hangs or dies costs its interpreter as well. Failures are written to the job's report and given as notices.
+///
+/// Events wait for their turn as long as it takes: each handler before them ends within the time limit or loses its
+/// interpreter, and a job waits with one event at a time.
 ///
 /// A job keeps the handlers it began with: each reload starts a new interpreter, and the old one stays until the last
-/// of its jobs has ended. If an interpreter is lost, its jobs continue without handlers, and later ones get a new
-/// interpreter.
+/// of its jobs has ended. If an interpreter is lost, its jobs continue without handlers, and their
+/// ``EventName/jobEnd`` goes to the interpreter that replaces it, as the events of later jobs do.
 ///
 /// - Important: The events of a job are sent one after the other, ``EventName/jobStart`` first and
 ///   ``EventName/jobEnd`` last. Jobs without the first have no handlers.
@@ -34,6 +36,8 @@ import SystemPackage
     var isStopping = false
     /// Why new jobs do not get the handlers of the current script; nil: they do, or there is no script.
     public internal(set) var fault: String?
+    /// Why no handlers run though there is a script; nil: they run, perhaps those of an earlier script, or there is none.
+    public var scriptingError: String? { hasHandlers ? nil : fault }
     private var bindings: [JobID: Binding] = [:]
     private var backoff = InterpreterBackoff()
     /// The interpreter whose loss is already counted.
@@ -111,25 +115,7 @@ import SystemPackage
     // MARK: - Events
 
     /// A job was created. Its handlers are registered here.
-    package func jobStart(_ job: EventJob) async -> EventEffect {
-        let deadline = clock.now + configuration.timeLimit
-        while let interpreter = await usableInterpreter() {
-            bindings[job.id] = Binding(interpreter: interpreter)
-            guard interpreter.daemonEvents.contains(.jobStart) else { return .none }
-            switch await interpreter.perform(.jobStart, job, startingBefore: deadline) {
-            case .failure(.gone) where clock.now < deadline:
-                // It was lost before it received this job's event: use the next one.
-                unbind(job.id)
-            case let result:
-                return conclude(result, .jobStart, job)
-            }
-        }
-        // The log says why, once and not for each job.
-        if current != nil, !isStopping {
-            host.write("error: the job has no handlers: the previous interpreters were lost", to: job.id)
-        }
-        return .none
-    }
+    package func jobStart(_ job: EventJob) async -> EventEffect { await performForDaemon(.jobStart, job) }
 
     /// The job was scheduled.
     package func jobInit(_ job: EventJob) async -> EventEffect { await perform(.jobInit, job) }
@@ -146,7 +132,7 @@ import SystemPackage
             let known = volumes.isEmpty ? "it has none" : volumes.joined(separator: ", ")
             host.write(
                 "error: NewVolume: \"\(OneLine.escaping(name))\" is not a volume of the pool \"\(job.pool)\" (\(known)): the daemon chooses",
-                to: job.id)
+                to: job.id, source: .daemon)
             effect.volumeName = nil
         }
         return effect
@@ -157,21 +143,58 @@ import SystemPackage
 
     /// The job has ended and its handlers are released.
     package func jobEnd(_ job: EventJob) async {
-        guard let binding = bindings[job.id] else { return }
-        let hasHandler = binding.interpreter.daemonEvents.contains(.jobEnd)
-        if binding.isKnown || hasHandler { _ = await deliver(.jobEnd, job) }
+        guard bindings[job.id] != nil else { return }
+        _ = await performForDaemon(.jobEnd, job)
         unbind(job.id)
     }
 
-    private func perform(_ event: EventName, _ job: EventJob) async -> EventEffect {
-        guard let binding = bindings[job.id], binding.events.contains(event) else { return .none }
-        return await deliver(event, job)
+    /// An event for the daemon's handlers: those of the job's interpreter; if it was lost before it received the event,
+    /// those of the next one.
+    private func performForDaemon(_ event: EventName, _ job: EventJob) async -> EventEffect {
+        while let interpreter = await interpreter(of: job.id) {
+            let isKnown = bindings[job.id]?.isKnown ?? false
+            guard isKnown || interpreter.daemonEvents.contains(event) else { return .none }
+            switch await perform(event, job, by: interpreter) {
+            case .failure(.gone) where !isStopping: unbind(job.id)
+            case let result: return conclude(result, event, job)
+            }
+        }
+        // The log says why, once and not for each job.
+        if current != nil, !isStopping {
+            host.write(
+                "error: \(event.rawValue) was not called: the previous interpreters were lost", to: job.id,
+                source: .daemon)
+        }
+        return .none
     }
 
-    private func deliver(_ event: EventName, _ job: EventJob) async -> EventEffect {
-        guard let binding = bindings[job.id], !binding.hasLost else { return .none }
-        let deadline = clock.now + configuration.timeLimit
-        return conclude(await binding.interpreter.perform(event, job, startingBefore: deadline), event, job)
+    /// The interpreter that the job began with, otherwise the current one, which the job has from now on.
+    private func interpreter(of job: JobID) async -> Interpreter? {
+        if let binding = bindings[job] {
+            if !binding.hasLost, !binding.interpreter.isGone { return binding.interpreter }
+            unbind(job)
+        }
+        let interpreter = await usableInterpreter()
+        if let interpreter { bindings[job] = Binding(interpreter: interpreter) }
+        return interpreter
+    }
+
+    private func perform(_ event: EventName, _ job: EventJob) async -> EventEffect {
+        guard let binding = bindings[job.id], binding.events.contains(event), !binding.hasLost else { return .none }
+        return conclude(await perform(event, job, by: binding.interpreter), event, job)
+    }
+
+    private func perform(
+        _ event: EventName, _ job: EventJob, by interpreter: Interpreter
+    ) async -> Result<HandlerMessage.Reply, Interpreter.Loss> {
+        await interpreter.perform(event, job) { wait in
+            if wait > self.configuration.timeLimit {
+                self.note(
+                    .warning,
+                    "\(event.rawValue) waited \(Duration.seconds(wait.components.seconds)) for other handlers, and so did the job",
+                    job: job.id)
+            }
+        }
     }
 
     /// Records the result of an event and reports errors.
@@ -188,28 +211,28 @@ import SystemPackage
                 note(.error, "\(name) failed: \(OneLine.escaping(error))", job: job.id)
             }
             return reply.effect
-        case .failure(.late):
-            report("\(name) was not called within \(configuration.timeLimit): other handlers took too long", job.id)
         case .failure(.hung):
-            lose(job.id, "\(name) did not return within \(configuration.timeLimit), and its interpreter was ended")
+            lose(
+                job.id, event, "\(name) did not return within \(configuration.timeLimit), and its interpreter was ended"
+            )
         case .failure(.died(let how)):
-            lose(job.id, "the interpreter \(how) while \(name) ran")
+            lose(job.id, event, "the interpreter \(how) while \(name) ran")
         case .failure(.gone) where isStopping:
             // It was ended, not lost.
             break
+        case .failure(.late):
+            // The attempt was interrupted before its turn.
+            break
         case .failure(.gone), .failure(.failed):
-            lose(job.id, "the interpreter was lost before \(name)")
+            lose(job.id, event, "the interpreter was lost before \(name)")
         }
         return .none
     }
 
-    private func lose(_ job: JobID, _ text: String) {
+    private func lose(_ job: JobID, _ event: EventName, _ text: String) {
         bindings[job]?.hasLost = true
-        report("\(text): the job continues without handlers", job)
-    }
-
-    private func report(_ text: String, _ job: JobID) {
-        host.write("error: \(text)", to: job)
+        let text = event == .jobEnd ? text : "\(text): the job continues without handlers until JobEnd"
+        host.write("error: \(text)", to: job, source: .daemon)
         note(.error, text, job: job)
     }
 
@@ -237,21 +260,26 @@ import SystemPackage
         if interpreter !== lastLost {
             lastLost = interpreter
             if let pause = backoff.lost(at: clock.now) {
-                return note(
-                    .error,
-                    """
-                    \(backoff.losses) interpreters in a row were lost, so there are no handlers for \(pause); correct \
-                    \(configuration.script.printable) and run scripts restart to load them earlier
-                    """)
+                let text =
+                    "\(configuration.script.printable): \(backoff.losses) interpreters in a row were lost, so there are no handlers for \(pause)"
+                fault = text
+                return note(.error, "\(text); correct it and run scripts restart to load them earlier")
             }
         }
         do throws(LoadFailure) {
-            adopt(try await loadHandlers())
-        } catch {
+            await use(try await loadHandlers())
+        } catch .noScript {
             adopt(nil)
-            report(error, "scripting is off until the handlers are restarted (scripts restart)")
+            report(.noScript, "scripting is off")
+        } catch {
+            // It may have been edited, or Python be installed: a later job tries again.
+            let pause = backoff.notLoaded(at: clock.now)
+            report(error, "there are no handlers for \(pause), then the next job loads them again")
         }
     }
+
+    /// Whether new jobs get handlers; a lost interpreter that is about to be replaced has none.
+    var hasHandlers: Bool { current.map { !$0.isGone } ?? false }
 
     /// Runs changes of the interpreter one after the other.
     func serially<Value: Sendable>(_ change: @escaping @Sendable () async -> Value) async -> Value {
@@ -272,7 +300,9 @@ import SystemPackage
     }
 
     /// The number of jobs with handlers of an earlier interpreter.
-    var jobsWithOldHandlers: Int { bindings.values.count { $0.interpreter !== current && !$0.hasLost } }
+    var jobsWithOldHandlers: Int {
+        bindings.values.count { $0.interpreter !== current && !$0.hasLost && !$0.interpreter.isGone }
+    }
 
     /// Forgets earlier losses after a reload.
     func forgetLosses() { backoff = InterpreterBackoff() }
@@ -313,7 +343,7 @@ extension Job {
 }
 
 /// The back-off between the loss of an interpreter and the start of a new one: none at first, and a doubling pause
-/// after several losses without a handled event between them.
+/// after several losses without a handled event between them, and when the script cannot be loaded again.
 struct InterpreterBackoff: Hashable, Sendable {
     /// Losses in a row without a pause.
     static let lossesWithoutPause = 2
@@ -327,7 +357,16 @@ struct InterpreterBackoff: Hashable, Sendable {
     /// - Returns: the pause; nil: none.
     mutating func lost(at now: ContinuousClock.Instant) -> Duration? {
         losses += 1
-        guard losses > Self.lossesWithoutPause else { return nil }
+        return losses > Self.lossesWithoutPause ? pause(at: now) : nil
+    }
+
+    /// The script could not be loaded after a loss: there is a pause in any case.
+    mutating func notLoaded(at now: ContinuousClock.Instant) -> Duration {
+        losses = max(losses, Self.lossesWithoutPause) + 1
+        return pause(at: now)
+    }
+
+    private mutating func pause(at now: ContinuousClock.Instant) -> Duration {
         let doublings = min(losses - Self.lossesWithoutPause - 1, 16)
         let pause = min(Self.firstPause * (1 << doublings), Self.longestPause)
         resumption = now + pause

@@ -31,7 +31,8 @@ public struct RefusedCommand: Error, Hashable, Sendable, CustomStringConvertible
     func volumeExists(_ name: String) async -> Bool
 
     /// Adds a line, without its line feed, to the report of a job. It must neither block nor fail.
-    func write(_ line: String, to job: JobID)
+    /// - Parameter source: `handler`: a handler wrote it; `daemon`: it is about a handler.
+    func write(_ line: String, to job: JobID, source: ReportLine.Source)
 }
 
 /// The configuration of the event handlers.
@@ -50,7 +51,7 @@ public struct EventConfiguration: Hashable, Sendable {
 
     /// The absolute path of the directory of `DirStartUp.py`.
     public var directory: FilePath = "/etc/Provisioning/scripts"
-    /// The time limit of a handler, and of the wait of an event for its turn.
+    /// The time limit of a handler, from its call.
     public var timeLimit = Duration.seconds(30)
     /// The grace period of an interpreter.
     public var grace = Duration.seconds(5)

@@ -2,7 +2,7 @@ import EventLoop
 import Glibc
 import SystemPackage
 
-/// One `python3` process and its loaded handlers. It handles one event at a time; others wait for a limited time.
+/// One `python3` process and its loaded handlers. It handles one event at a time; others wait for their turn.
 ///
 ///     loading ──loaded──► serving ──told to end──► leaving ──exit──► gone
 ///        └──failed, too late─────────────────────────┘
@@ -14,7 +14,7 @@ import SystemPackage
     enum Loss: Error, Hashable, Sendable {
         /// The process had ended, or was ending, before the event had its turn.
         case gone
-        /// The event did not get its turn in time.
+        /// The event did not get its turn before its deadline.
         case late
         /// The handler did not return in time.
         case hung
@@ -63,7 +63,7 @@ import SystemPackage
     private var isBusy = false
     private var current: Exchange?
     /// Events that wait for their turn.
-    private var waiters: [(number: Int, continuation: CheckedContinuation<Bool, Never>)] = []
+    private(set) var waiters: [(number: Int, continuation: CheckedContinuation<Bool, Never>)] = []
 
     init(
         configuration: EventConfiguration, host: any EventHandlerHost, clock: any SteadyClock,
@@ -110,16 +110,21 @@ import SystemPackage
     }
 
     /// Runs the handler of an event when it is its turn.
-    /// - Parameter deadline: the end of the wait for the turn.
+    /// - Parameters:
+    ///   - deadline: the end of the wait for the turn; nil: none, since every handler before it has a time limit.
+    ///   - begins: called with the time of the wait when it is its turn.
     func perform(
-        _ event: EventName, _ job: EventJob?, startingBefore deadline: ContinuousClock.Instant
+        _ event: EventName, _ job: EventJob?, before deadline: ContinuousClock.Instant? = nil,
+        begins: (Duration) -> Void = { _ in }
     ) async -> Result<HandlerMessage.Reply, Loss> {
         guard state == .serving else { return .failure(.gone) }
+        let asked = clock.now
         if isBusy {
             guard await waitForTurn(until: deadline) else { return .failure(state == .serving ? .late : .gone) }
         }
         isBusy = true
         defer { passTurn() }
+        begins(clock.now - asked)
         return await exchange(event, job: job)
     }
 
@@ -195,12 +200,16 @@ import SystemPackage
 
     // MARK: - Turns
 
-    private func waitForTurn(until end: ContinuousClock.Instant) async -> Bool {
+    private func waitForTurn(until end: ContinuousClock.Instant?) async -> Bool {
         count += 1
         let number = count
-        let timer = at(end) { self.giveUp(waiter: number) }
-        defer { timer.cancel() }
-        return await withCheckedContinuation { waiters.append((number, $0)) }
+        let timer = end.map { at($0) { self.giveUp(waiter: number) } }
+        defer { timer?.cancel() }
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { waiters.append((number, $0)) }
+        } onCancel: {
+            Task { @MainActor in self.giveUp(waiter: number) }
+        }
     }
 
     /// Calls a body at a time, unless the task is cancelled before.
@@ -239,7 +248,8 @@ import SystemPackage
         return await withCheckedContinuation { continuation in
             current = Exchange(
                 number: number, event: event, continuation: continuation, isReportComplete: event == nil)
-            send(event.map { .event($0, number: number, job) } ?? .load(configuration, word: word))
+            guard let event else { return send(.load(configuration, word: word)) }
+            send(.event(event, number: number, job))
         }
     }
 
@@ -331,7 +341,7 @@ import SystemPackage
     private func pass(_ pieces: [ReportStream.Piece]) {
         for piece in pieces {
             switch piece {
-            case .line(let text, let job?): host.write(text, to: job)
+            case .line(let text, let job?): host.write(text, to: job, source: .handler)
             case .line("", nil): break
             case .line(let text, nil): notice(CoreNotice(.info, "handlers: \(text)"))
             case .began(let number) where current?.number == number: current?.hasBegun = true

@@ -32,7 +32,10 @@ struct HistoryFile {
         case S_IFDIR: return "it is a directory"
         default: return "it is no plain file"
         }
-        guard status.st_uid == geteuid() else { return "it belongs to user \(status.st_uid)" }
+        guard status.st_uid == geteuid() else {
+            return
+                "it belongs to user \(status.st_uid); to use it again, stop the daemon, give it to user \(geteuid()) (chown) and rename it back"
+        }
         guard status.st_mode & 0o177 == 0 || chmod(path.string, 0o600) == 0 else {
             return "its mode cannot be set: \(Errno(rawValue: errno))"
         }

@@ -58,8 +58,8 @@ struct HistoryQueue {
 
     /// Dropped items that have not been reported yet.
     private(set) var dropped = 0
-    /// Nothing can be written at the moment, so callers must not wait for it.
-    var isHindered = false
+    /// Why nothing can be written at the moment, with the hint; callers must not wait for it then.
+    var hindrance: String?
 
     init(bound: Bound = Bound()) { self.bound = bound }
 

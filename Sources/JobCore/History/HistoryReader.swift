@@ -33,7 +33,7 @@ public struct JobFilter: Codable, Hashable, Sendable {
     /// Whether a job meets the conditions.
     public func includes(_ job: Job) -> Bool {
         (client == nil || client == job.client) && (type == nil || type == job.type.rawValue)
-            && (statuses.isEmpty || statuses.contains(job.status.rawValue)) && since.map { $0 <= job.created } ?? true
+            && (statuses.isEmpty || statuses.contains(job.status.letter)) && since.map { $0 <= job.created } ?? true
             && until.map { job.created < $0 + .seconds(1) } ?? true
     }
 
@@ -53,7 +53,7 @@ public struct JobFilter: Codable, Hashable, Sendable {
         if !statuses.isEmpty {
             terms.append("status IN (\(statuses.map { _ in "?" }.joined(separator: ", ")))")
             values += statuses.map { .text(String($0)) }
-            let areFinal = Set(statuses.map { JobStatus(rawValue: $0)?.isFinal ?? false })
+            let areFinal = Set(statuses.map { JobStatus(rawValue: String($0))?.isFinal ?? false })
             if areFinal.count == 1 { terms.append(areFinal.contains(true) ? "ended IS NOT NULL" : "ended IS NULL") }
         }
         return (terms.isEmpty ? "" : "WHERE " + terms.joined(separator: " AND "), values)

@@ -112,28 +112,18 @@ struct HistoryStore {
 
     // MARK: - Writing
 
-    /// What an operator has to know of a write.
-    struct Remarks {
-        /// Jobs that were written without what JSON cannot have.
-        var shortened: [JobID] = []
-        /// Jobs whose number was that of another job, which is described, and whose record they have replaced.
-        var replaced: [(job: JobID, other: String)] = []
-    }
+    /// A job whose number was that of another job, which is described, and whose record it has replaced.
+    typealias Replaced = (job: JobID, other: String)
 
     /// Writes all of it or, when it throws, nothing. Pieces of jobs that are not in the file are ignored.
-    func write(_ batch: HistoryQueue.Batch) throws -> Remarks {
+    func write(_ batch: HistoryQueue.Batch) throws -> [Replaced] {
         try database.transaction {
-            var remarks = Remarks()
+            var replaced: [Replaced] = []
             for job in batch.jobs {
-                let other: String?
-                do { other = try write(job) } catch is EncodingError {
-                    other = try write(job.withoutNumbers)
-                    remarks.shortened.append(job.id)
-                }
-                if let other { remarks.replaced.append((job.id, other)) }
+                if let other = try write(job) { replaced.append((job.id, other)) }
             }
             for piece in batch.pieces { try write(piece) }
-            return remarks
+            return replaced
         }
     }
 
@@ -249,7 +239,7 @@ struct HistoryStore {
                 name: row.text(2) ?? "", level: row.text(3) ?? "", subject: JobSubject(row.text(4) ?? ""),
                 client: row.text(5) ?? "", priority: Int(row.integer(6) ?? 10),
                 created: Timestamp(microsecondsSince1970: row.integer(7) ?? 0))
-            job.status = row.text(8).flatMap { JobStatus(letter: $0) } ?? .created
+            job.status = row.text(8).flatMap { JobStatus(rawValue: $0) } ?? .created
             job.attempts = try database.rows(
                 "SELECT number, began, ended, fate FROM attempt WHERE job = ? ORDER BY id", [.integer(job.id.column)]
             ) { row in
@@ -263,15 +253,6 @@ struct HistoryStore {
         }
         try database.close()
         return jobs
-    }
-}
-
-extension Job {
-    /// Without its floating-point numbers and what holds them: JSON has no NaN and no infinity.
-    fileprivate var withoutNumbers: Job {
-        var job = self
-        (job.seconds, job.steps) = (nil, [])
-        return job
     }
 }
 

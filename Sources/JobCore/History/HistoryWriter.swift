@@ -31,7 +31,7 @@ actor HistoryWriter {
     private let executor = ThreadExecutor("job history")
     private var state = State.unopened { didSet { noteHindrance() } }
     private var sweeper: HistorySweeper
-    /// The reported problem that prevents writing now; nil when there is none.
+    /// The reported problem that prevents writing now, with the file; nil when there is none.
     private var trouble: String? { didSet { noteHindrance() } }
     /// The last failed attempt to open the file.
     private var triedAt: ContinuousClock.Instant?
@@ -107,39 +107,29 @@ actor HistoryWriter {
         return false
     }
 
-    private func wrote(_ batch: HistoryQueue.Batch, _ remarks: HistoryStore.Remarks) {
+    private func wrote(_ batch: HistoryQueue.Batch, _ replaced: [HistoryStore.Replaced]) {
         sweeper.wrote(batch.jobs.count { !$0.isOpen })
-        tell(remarks)
-        let missing = queue.withLock { queue in
-            queue.wrote(batch)
-            return queue.takeDropped()
-        }
-        if trouble != nil || missing > 0 {
-            notice(
-                CoreNotice(
-                    .warning,
-                    "\(file.path.printable): the history is written again; \(missing) lines, outputs and jobs are missing"
-                ))
-        }
-        trouble = nil
-        logGrew(by: batch.jobs.count + batch.pieces.count)
-    }
-
-    private func tell(_ remarks: HistoryStore.Remarks) {
-        for (job, other) in remarks.replaced {
+        for (job, other) in replaced {
             notice(
                 CoreNotice(
                     .error,
                     "\(file.path.printable): an earlier job had the number \(job) as well (\(other)); its record is replaced",
                     job: job))
         }
-        for job in remarks.shortened {
+        let missing = queue.withLock { queue in
+            queue.wrote(batch)
+            return queue.takeDropped()
+        }
+        let wasHindered = trouble != nil
+        trouble = nil
+        if wasHindered || missing > 0 {
             notice(
                 CoreNotice(
-                    .error,
-                    "job \(job) is recorded without its steps and duration, since one of their numbers does not exist in JSON; report this as a bug, with the log",
-                    job: job))
+                    .warning,
+                    "\(file.path.printable): the history is written again; \(missing) lines, outputs and jobs are missing"
+                ))
         }
+        logGrew(by: batch.jobs.count + batch.pieces.count)
     }
 
     /// Returns when everything that was recorded before is in a file that can be read.
@@ -150,7 +140,7 @@ actor HistoryWriter {
         if let store = store() { return store }
         if case .off(let error) = state { throw error }
         throw HistoryError(
-            "\(file.path.printable): the history cannot be opened just now: \(trouble ?? "")", isPassing: true)
+            "the history cannot be opened just now: \(trouble ?? file.path.printable)", isPassing: true)
     }
 
     /// The jobs of previous runs that the file has as open. They are read here, where nothing is written meanwhile, so that a job of this run
@@ -179,7 +169,7 @@ actor HistoryWriter {
         do { if try store.has(jobs) { return } } catch {
             throw HistoryError("\(file.path.printable): cannot be read: \(error)")
         }
-        throw HistoryError("\(file.path.printable): \(trouble ?? "some jobs were left out, see the daemon's log")")
+        throw HistoryError(trouble ?? "\(file.path.printable): some jobs were left out, see the daemon's log")
     }
 
     /// A reader has failed: the file is replaced if it is damaged.
@@ -257,8 +247,8 @@ actor HistoryWriter {
     // MARK: - Trouble
 
     private func noteHindrance() {
-        let isHindered = if case .off = state { true } else { trouble != nil }
-        queue.withLock { $0.isHindered = isHindered }
+        let hindrance = if case .off(let error) = state { "\(error)" } else { trouble }
+        queue.withLock { $0.hindrance = hindrance }
     }
 
     /// - Returns: whether to try again at once.
@@ -271,22 +261,27 @@ actor HistoryWriter {
         notice(
             CoreNotice(
                 .error,
-                "\(file.path.printable): \(text)\(cause); jobs wait to be recorded, and continue to run"
+                "\(text)\(cause); jobs wait to be recorded, and continue to run"
             ))
         return false
     }
 
-    /// Why the history cannot be written until an operator acts, with the hint; nil for damage, which is fixed here. What SQLite cannot tell
-    /// from damage the disk may.
+    /// Why the history cannot be written until an operator acts, with the file and the hint; nil for damage, which is fixed here. What SQLite
+    /// cannot tell from damage the disk may.
     private func text(of error: any Error) -> String? {
         if let error = error as? HistoryError { return "\(error)" }
+        return reason(of: error).map { "\(file.path.printable): \($0)" }
+    }
+
+    private func reason(of error: any Error) -> String? {
         if let shortage = error as? Errno {
             return "it cannot be made; \(shortage.shortageHint(at: file.path.removingLastComponent()))"
         }
         guard let error = error as? SQLite.Failure else { return "report this as a bug, with the log" }
         switch error.code {
         case SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_PROTOCOL:
-            return "another program keeps the history locked; find it with fuser"
+            return
+                "another program keeps the history locked; find it among those that fuser -v \(file.path.printable) lists besides the daemon"
         case SQLITE_FULL, SQLITE_NOMEM:
             return "there is no room for the history; make room on its file system"
         default:

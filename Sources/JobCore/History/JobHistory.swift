@@ -92,10 +92,10 @@ public final class JobHistory: JobRecorder {
     }
 
     private func offer(_ body: (inout HistoryQueue) -> Void) {
-        let (mustWake, isOverflow, isHindered) = writer.queue.withLock { queue in
+        let (mustWake, isOverflow, hindrance) = writer.queue.withLock { queue in
             let before = queue.dropped
             body(&queue)
-            return (queue.announce(), before == 0 && queue.dropped > 0, queue.isHindered)
+            return (queue.announce(), before == 0 && queue.dropped > 0, queue.hindrance)
         }
         if isOverflow {
             notice(
@@ -106,10 +106,13 @@ public final class JobHistory: JobRecorder {
         }
         guard mustWake else { return }
         Task { [writer] in
-            try await Task.sleep(for: isHindered ? Self.retrying : Self.gathering)
+            try await Task.sleep(for: hindrance == nil ? Self.gathering : Self.retrying)
             while await writer.drain() { try await Task.sleep(for: Self.retrying) }
         }
     }
+
+    /// Why nothing is recorded at the moment, with the file and the hint; nil: it is.
+    public var hindrance: String? { writer.queue.withLock(\.hindrance) }
 
     /// Waits until all that was recorded before is written, or cannot be.
     public func flush() async { await writer.flush() }
@@ -117,7 +120,7 @@ public final class JobHistory: JobRecorder {
     /// Waits until a job as it was recorded before is in the file. Callers during one transaction share the next one. While the history
     /// cannot be written it returns at once, and never later than after ``longestWait``.
     @MainActor public func recorded(_ id: JobID) async {
-        guard !writer.queue.withLock(\.isHindered) else { return }
+        guard hindrance == nil else { return }
         await withCheckedContinuation { continuation in
             let wait = Wait(id, continuation)
             wait.limit = EventLoop.shared.call(at: .now + Self.longestWait) { wait.end() }

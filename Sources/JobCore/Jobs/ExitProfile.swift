@@ -137,6 +137,19 @@ public struct ExitReading: Hashable, Sendable {
     }
 }
 
+extension ExitReading {
+    /// What a script means by the number that it reports (specification: rows.md L6): a result, otherwise an exit code of its profile.
+    static func reported(_ number: Int32, _ profile: ExitProfile) -> ExitReading {
+        let results = ExitProfile.lightsOutClient
+        return (results.meanings[number] == nil ? profile : results).reading(of: .exited(code: number))
+    }
+
+    /// The one with the heavier result (specification: rows.md L8); if they weigh the same, this one.
+    func heavier(_ other: ExitReading) -> ExitReading {
+        result.heavier(other.result) == result ? self : other
+    }
+}
+
 extension ExitReading: CustomStringConvertible {
     /// `failed (exit code 9, profile posix)`
     public var description: String { "\(title) (\(termination), profile \(profile))" }

@@ -10,19 +10,22 @@ public import SystemPackage
 /// wait get increasing retry times, so that none overtakes another. The limit uses the wall clock: setting the clock
 /// forward by an hour admits one more hour's worth.
 public final class HourlyLimit: Sendable {
-    /// The state of the limit.
-    public struct Summary: Hashable, Sendable {
-        /// Subjects per hour; 0: no limit.
-        public var limit = 0
-        /// How many subjects wait.
-        public var count = 0
-        /// The waiting subjects in the order of their times; at most ``HourlyLimit/mostNamed``.
-        public var waiting: [String] = []
-        /// When the first of them may be admitted; nil: none waits.
-        public var next: Timestamp?
+    /// The subjects that wait.
+    public struct Summary: Hashable, Sendable, Codable {
+        /// How many wait.
+        public var count: Int
+        /// Subjects per hour.
+        public var limit: Int
+        /// When the first of them may be admitted.
+        public var next: Timestamp
+        /// The first in the order of their times; at most ``HourlyLimit/mostNamed``.
+        public var subjects: [String]
 
-        /// No limit.
-        public init() {}
+        private enum CodingKeys: String, CodingKey {
+            case count, limit, next
+            // The name in the JSON must not change.
+            case subjects = "accounts"
+        }
     }
 
     fileprivate struct State {
@@ -140,8 +143,8 @@ public final class HourlyLimit: Sendable {
     /// Removes a waiting subject.
     public func withdraw(_ subject: String) { state.withLock { _ = $0.waiting.removeValue(forKey: subject) } }
 
-    /// The current state.
-    public var summary: Summary { withState(\.summary) }
+    /// The subjects that wait; nil: none does.
+    public var summary: Summary? { withState(\.summary) }
 
     // MARK: - The file
 
@@ -193,11 +196,10 @@ extension HourlyLimit.State {
         return (last, summary)
     }
 
-    fileprivate var summary: HourlyLimit.Summary {
-        var summary = HourlyLimit.Summary()
-        (summary.limit, summary.count) = (limit, waiting.count)
+    fileprivate var summary: HourlyLimit.Summary? {
         let first = waiting.sorted { ($0.value, $0.key) < ($1.value, $1.key) }.prefix(HourlyLimit.mostNamed)
-        (summary.waiting, summary.next) = (first.map(\.key), first.first?.value)
-        return summary
+        return first.first.map {
+            HourlyLimit.Summary(count: waiting.count, limit: limit, next: $0.value, subjects: first.map(\.key))
+        }
     }
 }

@@ -7,7 +7,8 @@ extension Job: Codable {
     public static let version = 1
 
     private enum Key: String, CodingKey {
-        case version, job, uniqueName, subject, priority, isCanceled, reported, attempts, steps, statuses, report
+        case version, job, uniqueName, subject, priority, isCanceled, canceler, reported, attempts, steps, statuses,
+            report
         case droppedLines, output, missing
     }
 
@@ -17,7 +18,10 @@ extension Job: Codable {
         self = try record.decode(JobLine.self, forKey: .job).job
         subject = JobSubject(try record.decode(String.self, forKey: .subject))
         priority = try record.decode(Int.self, forKey: .priority)
-        isCanceled = try record.decode(Bool.self, forKey: .isCanceled)
+        // Earlier versions do not name the canceler.
+        canceler =
+            try record.decode(Bool.self, forKey: .isCanceled)
+            ? try record.decodeIfPresent(Canceler.self, forKey: .canceler) ?? .operator : nil
         reported = try record.decodeIfPresent(JobResult.self, forKey: .reported)
         attempts = try record.decode([Attempt].self, forKey: .attempts)
         steps = try record.decode([Step].self, forKey: .steps)
@@ -37,6 +41,7 @@ extension Job: Codable {
         try record.encode(subject.description, forKey: .subject)
         try record.encode(priority, forKey: .priority)
         try record.encode(isCanceled, forKey: .isCanceled)
+        try record.encodeIfPresent(canceler, forKey: .canceler)
         try record.encodeIfPresent(reported, forKey: .reported)
         try record.encode(attempts, forKey: .attempts)
         try record.encode(steps, forKey: .steps)
@@ -114,29 +119,6 @@ extension JobID: Codable {
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(number)
-    }
-}
-
-extension JobStatus: Codable {
-    /// - Returns: nil for a text that is none of the letters.
-    public init?(letter: String) {
-        guard letter.count == 1, let first = letter.first else { return nil }
-        self.init(rawValue: first)
-    }
-
-    /// The letter.
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        guard let status = Self(letter: try container.decode(String.self)) else {
-            throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a job status")
-        }
-        self = status
-    }
-
-    /// The letter.
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(letter)
     }
 }
 

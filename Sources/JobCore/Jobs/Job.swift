@@ -1,3 +1,5 @@
+public import EventLoop
+
 /// One unit of work on one subject: the request, its state and its history. It keeps its number over all its
 /// attempts.
 ///
@@ -39,9 +41,11 @@ public struct Job: Hashable, Sendable {
     public var step: String?
     /// Percent, if known.
     public var progress: Int?
+    /// Who asked for its cancellation; nil: it was not asked for.
+    public var canceler: Canceler?
     /// Whether its cancellation was requested.
-    public var isCanceled = false
-    /// The result that the script reported in this attempt.
+    public var isCanceled: Bool { canceler != nil }
+    /// The result that a script of the work reported in this attempt.
     public var reported: JobResult?
     /// The output so far of the running program; nil if none runs.
     public var output: CapturedOutput?
@@ -64,7 +68,7 @@ public struct Job: Hashable, Sendable {
     public var ended: Timestamp?
     /// From its start to its end, or until now; nil if unknown.
     public var seconds: Double?
-    /// The result; nil while it is open.
+    /// The result; nil until it is certain. The handlers of its end are called between that and its end.
     public var result: JobResult?
     /// The error and its hint; empty after a plain success.
     public var message = ""
@@ -108,21 +112,27 @@ public struct Job: Hashable, Sendable {
     /// The state when a new process resumes it.
     var reopened: Job {
         var job = self
-        (job.status, job.step, job.reported, job.isCanceled) = (.created, nil, nil, false)
+        (job.status, job.step, job.reported, job.canceler) = (.created, nil, nil, nil)
         return job
     }
 
-    /// The outcome of a job of a previous run whose last attempt had ended, and that was only not closed: its work must not be done again. nil: another
-    /// attempt may follow, also because it is not recorded whether a failure is final.
-    package func endBeforeClosing(_ policy: InterruptionPolicy = .repeats) -> JobOutcome? {
+    /// The outcome of an open job that was certain, and that only was not closed, when the previous run of the daemon ended. Its work must not be
+    /// done again. Without handlers it is not recorded by itself: then a good end of the last attempt is the outcome.
+    package var outcomeBeforeClosing: JobOutcome? {
+        guard isOpen else { return nil }
+        if let result { return JobOutcome(result, message: message) }
         guard statuses.last?.letter == .running, let last = attempts.last, last.fate == .ended,
-            let result = last.result
+            let result = last.result, result.isSuccess || result == .aborted
         else { return nil }
-        switch result {
-        case .success, .warnings, .aborted: break
-        case .failed, .missed, .wrongConfiguration, .undefined, .unknown: guard policy == .fails else { return nil }
-        }
         return JobOutcome(result, message: last.message)
+    }
+
+    /// The pre and post scripts that failed in the last attempt. Their messages are in the report.
+    var scriptFailures: [String] {
+        guard let last = attempts.last, last.fate == .ended else { return [] }
+        return [("pre", last.pre), ("post", last.post)].filter { $0.1 == .failed }.map {
+            "the \($0.0) script failed in attempt \(last.number)"
+        }
     }
 
     // MARK: - Parts
@@ -240,9 +250,25 @@ public struct Job: Hashable, Sendable {
     }
 }
 
+/// Who cancels a job. The raw values are in the JSON of jobs.
+public enum Canceler: String, CaseIterable, Hashable, Sendable, Codable {
+    /// A person, by a command.
+    case `operator`
+    /// A handler of the site, by `job.cancel`.
+    case handler
+
+    /// For messages.
+    var words: String {
+        switch self {
+        case .operator: "an operator"
+        case .handler: "an event handler"
+        }
+    }
+}
+
 /// A line of a job's report.
 public struct ReportLine: Hashable, Sendable, Codable {
-    /// The author of a line.
+    /// The author of a line; `daemon` also about scripts and handlers.
     public enum Source: String, Hashable, Sendable, Codable { case daemon, script, handler, reporter }
 
     /// When.
@@ -295,9 +321,9 @@ public struct JobType: RawRepresentable, Hashable, Sendable, CustomStringConvert
 
 /// The subject of a job. At most one job per subject runs at a time, of any type.
 public struct JobSubject: Hashable, Sendable, CustomStringConvertible {
-    /// Many entries can wait, and a UUID takes less memory as two numbers.
     private enum Form: Hashable, Sendable {
-        case uuid(UInt64, UInt64)
+        /// Its text is in lower case.
+        case uuid(UUID128)
         case name(String)
     }
 
@@ -305,59 +331,23 @@ public struct JobSubject: Hashable, Sendable, CustomStringConvertible {
 
     /// - Parameter text: an entry's UUID, or `job NAME` for a script without another subject. Equal texts are equal
     ///   subjects.
-    public init(_ text: String) { form = Self.uuid(text).map { .uuid($0, $1) } ?? .name(text) }
+    public init(_ text: String) {
+        let uuid =
+            text.utf8.contains { (UInt8(ascii: "A")...UInt8(ascii: "F")).contains($0) } ? nil : UUID128(text: text)
+        form = uuid.map { .uuid($0) } ?? .name(text)
+    }
+
+    /// The subject of an entry's UUID.
+    public init(_ uuid: UUID128) { form = .uuid(uuid) }
 
     /// The text.
     public var description: String {
         switch form {
         case .name(let text): text
-        case .uuid(let high, let low): Self.text(high, low)
+        case .uuid(let uuid): uuid.description
         }
     }
 
-    /// An entry's UUID as two numbers, the first of them with the first eight bytes.
-    package init(uuid high: UInt64, _ low: UInt64) { form = .uuid(high, low) }
-
-    /// The two numbers of an entry's UUID; nil for a subject that is none.
-    package var uuid: (high: UInt64, low: UInt64)? {
-        if case .uuid(let high, let low) = form { (high, low) } else { nil }
-    }
-
-    /// Whether a hyphen is at this place of a UUID's text (RFC 9562, section 4).
-    private static func isHyphen(_ place: Int) -> Bool { place == 8 || place == 13 || place == 18 || place == 23 }
-
-    /// - Returns: nil unless the text is a UUID in lower case.
-    private static func uuid(_ text: String) -> (UInt64, UInt64)? {
-        guard text.utf8.count == 36 else { return nil }
-        var numbers: (UInt64, UInt64) = (0, 0)
-        for (place, byte) in text.utf8.enumerated() {
-            let digit: UInt8
-            switch byte {
-            case 0x30...0x39: digit = byte - 0x30
-            case 0x61...0x66: digit = byte - 0x61 + 10
-            default:
-                guard isHyphen(place), byte == UInt8(ascii: "-") else { return nil }
-                continue
-            }
-            guard !isHyphen(place) else { return nil }
-            numbers = (numbers.0 << 4 | numbers.1 >> 60, numbers.1 << 4 | UInt64(digit))
-        }
-        return numbers
-    }
-
-    private static func text(_ high: UInt64, _ low: UInt64) -> String {
-        String(unsafeUninitializedCapacity: 36) { text in
-            var rest = (high, low)
-            for place in (0..<36).reversed() {
-                if isHyphen(place) {
-                    text[place] = UInt8(ascii: "-")
-                } else {
-                    let digit = UInt8(truncatingIfNeeded: rest.1 & 0xF)
-                    text[place] = digit < 10 ? 0x30 + digit : 0x61 + digit - 10
-                    rest = (rest.0 >> 4, rest.1 >> 4 | rest.0 << 60)
-                }
-            }
-            return 36
-        }
-    }
+    /// The entry's UUID; nil for a subject that is none.
+    package var uuid: UUID128? { if case .uuid(let uuid) = form { uuid } else { nil } }
 }

@@ -2,7 +2,7 @@ public import EventLoop
 
 /// The status of a job, as one of Bacula's letters (specification: rows.md B9); ``title`` is the status in words. A
 /// waiting job has the status of what it waits for.
-public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
+public enum JobStatus: String, CaseIterable, Hashable, Sendable, Codable {
     case created = "C"
     case running = "R"
     case blocked = "B"
@@ -73,8 +73,8 @@ public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
         }
     }
 
-    /// The letter as a string.
-    public var letter: String { String(rawValue) }
+    /// The letter.
+    public var letter: String { rawValue }
 }
 
 extension JobResult {
@@ -187,5 +187,16 @@ public struct JobOutcome: Error, Hashable, Sendable {
     public static let success = JobOutcome(.success)
 
     /// Cancelled by an operator.
-    public static let canceled = JobOutcome(.aborted, message: "canceled by an operator")
+    public static let canceled = canceled(by: .operator)
+
+    /// Cancelled on request.
+    package static func canceled(by canceler: Canceler) -> JobOutcome {
+        JobOutcome(.aborted, message: "canceled by \(canceler.words)")
+    }
+
+    /// Who cancelled the job, if that is its outcome.
+    var canceler: Canceler? {
+        guard result == .aborted else { return nil }
+        return Canceler.allCases.first { message.hasPrefix(Self.canceled(by: $0).message) }
+    }
 }

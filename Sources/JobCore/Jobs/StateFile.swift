@@ -9,25 +9,11 @@ enum StateFile {
     /// Larger files were not written by this program; the rest is not read.
     private static let largestSize = 4096
 
-    /// Allocates as much memory as the file is long.
     /// - Returns: nil if the file does not exist.
     static func read(_ file: FilePath, atMost largestSize: Int = largestSize) throws(StateFileError) -> [UInt8]? {
-        do {
-            let descriptor = try FileDescriptor.open(file, .readOnly, options: [.closeOnExec, .noFollow])
-            return try descriptor.closeAfter {
-                var status = stat()
-                guard fstat(descriptor.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
-                let size = min(Int(status.st_size), largestSize)
-                return try [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
-                    let bytes = UnsafeMutableRawBufferPointer(buffer)
-                    var part = 0
-                    repeat {
-                        part = try descriptor.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[count...]))
-                        count += part
-                    } while part > 0 && count < size
-                }
-            }
-        } catch Errno.noSuchFileOrDirectory {
+        do throws(Errno) {
+            return try file.reading(.noFollow) { opened throws(Errno) in try opened.bytes(atMost: largestSize) }
+        } catch .noSuchFileOrDirectory {
             return nil
         } catch {
             throw StateFileError("read", file, error)
@@ -59,26 +45,6 @@ enum StateFile {
         } catch {
             throw StateFileError("write", file, error)
         }
-    }
-
-    /// The names in a directory without `.` and `..`; empty if the directory does not exist.
-    static func names(in directory: FilePath) throws(StateFileError) -> [String] {
-        guard let stream = opendir(directory.string) else {
-            if errno == ENOENT { return [] }
-            throw StateFileError("read", directory, Errno(rawValue: errno))
-        }
-        defer { closedir(stream) }
-        var names: [String] = []
-        errno = 0
-        while let item = readdir(stream) {
-            let name = withUnsafePointer(to: &item.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != ".", name != ".." { names.append(name) }
-            errno = 0
-        }
-        guard errno == 0 else { throw StateFileError("read", directory, Errno(rawValue: errno)) }
-        return names
     }
 
     /// Moves a file out of the way, for a person to look at: nothing is deleted.

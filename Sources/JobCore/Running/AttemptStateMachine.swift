@@ -10,7 +10,7 @@ struct AttemptStateMachine: Hashable, Sendable {
         case preEnded(ScriptStatus)
         case bodyEnded(JobResult)
         case postEnded(ScriptStatus)
-        /// An operator cancels the job (specification: rows.md D9).
+        /// The job is cancelled (specification: rows.md D9).
         case cancel
         /// The job's window has closed (specification: rows.md D10).
         case windowClosed

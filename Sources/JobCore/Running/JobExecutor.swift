@@ -81,15 +81,20 @@
         // With the last level and priority of its handlers.
         let job = registry.live(job.id) ?? job
         if !outcome.message.isEmpty { registry.write(outcome.message, to: job.id, source: .daemon) }
-        await events?.ended(job, outcome.result.status)
-        registry.close(job.id, outcome, alerts: policies[job.type]?.alerts ?? true)
+        if let events, events.isActive {
+            // A handler may take long, and a crash meanwhile must not repeat the work.
+            registry.closing(job.id, outcome)
+            await registry.recorded(job.id)
+            await events.ended(job, outcome.result.status)
+        }
+        registry.close(job.id, outcome)
     }
 
     // MARK: - An attempt
 
     /// Runs one attempt of an open job: pre script, work, post script, as ``AttemptStateMachine`` decides.
     ///
-    /// A cancellation by an operator is an outcome. A cancelled task means that the daemon stops.
+    /// A cancellation on request is an outcome. A cancelled task means that the daemon stops.
     /// - Parameters:
     ///   - number: 1 for the first.
     ///   - work: errors that it throws become a failure.
@@ -99,14 +104,8 @@
     ) async throws -> JobOutcome {
         let inhibitor = policies[job.type]?.inhibitsSleep == true ? inhibitor : nil
         await inhibitor?.hold(for: job.uniqueName)
-        do {
-            let outcome = try await attemptWhileAwake(job, number, work)
-            await inhibitor?.release()
-            return outcome
-        } catch {
-            await inhibitor?.release()
-            throw error
-        }
+        defer { inhibitor?.release() }
+        return try await attemptWhileAwake(job, number, work)
     }
 
     private func attemptWhileAwake(
@@ -118,9 +117,9 @@
         // After a crash, the next start needs the number of this attempt.
         await registry.recorded(job.id)
         let attempt = RunningAttempt(job, number: number, token: token, self)
-        if isCanceled(job) {
-            registry.endAttempt(job.id, .canceled, pre: .notAvailable, post: .notAvailable)
-            return .canceled
+        if let canceled = registry.cancellation(of: job.id) {
+            registry.endAttempt(job.id, canceled, pre: .notAvailable, post: .notAvailable)
+            return canceled
         }
         let (signals, source) = AsyncStream<Signal>.makeStream()
         registry.whenCanceled(job.id) { source.yield(.cancel) }
@@ -137,8 +136,6 @@
             throw error
         }
     }
-
-    private func isCanceled(_ job: Job) -> Bool { registry.live(job.id)?.isCanceled ?? false }
 
     // MARK: - The driver
 
@@ -159,7 +156,7 @@
     ) async throws -> JobOutcome {
         let job = attempt.job
         let hooks = policies[job.type]?.hooks
-        var state = AttemptStateMachine(hasHooks: hooks != nil, skipsJob: hooks?.skipsJob ?? false)
+        var state = AttemptStateMachine(hasHooks: hooks != nil, skipsJob: policies[job.type]?.skipsJob ?? false)
         var pre = HookEnd(status: .notAvailable)
         var body: JobOutcome?
         let window = windowTimer(job, source)
@@ -191,7 +188,7 @@
             case .endPre, .cancelBody: stage.cancel()
             case .runPre, .runBody, .runPost: stage = start(action, of: attempt, source, work)
             case .finish:
-                let outcome = outcome(of: state, pre, body)
+                let outcome = outcome(of: state, pre, body, job)
                 registry.endAttempt(job.id, outcome, pre: state.pre, post: state.post)
                 return outcome
             }
@@ -204,16 +201,17 @@
         _ work: @escaping JobRequest.Work
     ) -> Task<Void, Never> {
         let job = attempt.job
-        switch (action, policies[job.type]?.hooks) {
+        let policy = policies[job.type] ?? JobPolicy()
+        switch (action, policy.hooks) {
         case (.runPre, let hooks?):
             return Task {
                 source.yield(
-                    .preEnded(await attempt.run(hook: "pre script", hooks.preScript, ["\(job.id)"], hooks)))
+                    .preEnded(await attempt.run(hook: "pre script", hooks.pre, ["\(job.id)"], policy)))
             }
         case (.runPost(let pre, let result), let hooks?):
             return Task {
                 let arguments = ["\(job.id)", "\(pre)", "\(result)"]
-                source.yield(.postEnded(await attempt.run(hook: "post script", hooks.postScript, arguments, hooks)))
+                source.yield(.postEnded(await attempt.run(hook: "post script", hooks.post, arguments, policy)))
             }
         default:
             return Task {
@@ -222,8 +220,8 @@
                 } catch let outcome as JobOutcome {
                     source.yield(.bodyEnded(outcome))
                 } catch is CancellationError {
-                    // Without a cancellation by an operator, the daemon stops and has stopped a resource of the work.
-                    source.yield(isCanceled(job) ? .bodyEnded(.canceled) : .stop)
+                    // Without a cancellation on request, the daemon stops and has stopped a resource of the work.
+                    source.yield(registry.cancellation(of: job.id).map { .bodyEnded($0) } ?? .stop)
                 } catch {
                     source.yield(.bodyEnded(JobOutcome(.failed, message: "\(error)")))
                 }
@@ -240,21 +238,26 @@
         }
     }
 
-    /// Of a report and an exit status the more severe one counts (specification: rows.md L8).
+    /// Of a report and an exit status the more severe one counts (specification: rows.md L8), also for whether there is another attempt.
     private func counting(reports outcome: JobOutcome, of job: Job) -> JobOutcome {
-        guard let reported = registry.live(job.id)?.reported, reported.heavier(outcome.result) != outcome.result
+        guard let reported = registry.reported(job.id), reported.result.heavier(outcome.result) != outcome.result
         else { return outcome }
-        let message = "the script itself reported: \(reported.rawValue)"
+        let message = "the script itself reported: \(reported.result.rawValue)"
         return JobOutcome(
-            reported, message: outcome.message.isEmpty ? message : "\(message); \(outcome.message)",
+            reported.result, failureClass: reported.failureClass,
+            message: outcome.message.isEmpty ? message : "\(message); \(outcome.message)",
             termination: outcome.termination)
     }
 
-    private func outcome(of state: AttemptStateMachine, _ pre: HookEnd, _ body: JobOutcome?) -> JobOutcome {
+    private func outcome(
+        of state: AttemptStateMachine, _ pre: HookEnd, _ body: JobOutcome?, _ job: Job
+    ) -> JobOutcome {
         switch state.job {
         case .aborted?:
-            guard let body, body.result == .aborted else { return .canceled }
-            return body
+            guard let canceled = registry.cancellation(of: job.id) else { return body ?? .canceled }
+            guard let body, body.result == .aborted, body.canceler == nil else { return canceled }
+            return JobOutcome(
+                .aborted, message: "\(canceled.message): \(body.message)", termination: body.termination)
         case .missed? where !state.hasRun, .wrongConfiguration? where !state.hasRun:
             return JobOutcome(
                 state.job ?? .missed, failureClass: pre.failureClass,

@@ -2,7 +2,7 @@
 ///
 /// Every change is passed to the recorder.
 @MainActor public final class JobRegistry {
-    /// Lines of a report; later ones are counted.
+    /// Lines of scripts and handlers in a report, and as many of the daemon, so that neither can displace the other; later ones are counted.
     nonisolated static let longestReport = 2_000
     /// Attempts, steps and status changes of a record, so that a job that is tried again for days stays small.
     nonisolated static let longestCourse = 1_000
@@ -12,6 +12,12 @@
         var token: JobToken?
         var profile: ExitProfile?
         var output: LiveOutput?
+        /// How many lines of the report are the daemon's (true), and how many of scripts and handlers.
+        var lines: [Bool: Int] = [:]
+        /// What the work's programs reported in this attempt.
+        var reported: ExitReading?
+        /// What the hook that runs reported; nil: none runs.
+        var hookReport: ExitReading??
         var cancel: (@MainActor () -> Void)?
         /// Pre and post scripts that failed in its last attempt (specification: rows.md D8).
         var scriptFailures: [String] = []
@@ -26,6 +32,8 @@
     }
 
     private var places: [JobID: Place] = [:]
+    /// The numbers of the open jobs by subject, in their order.
+    private var ids: [JobSubject: [JobID]] = [:]
     private var tokens: [String: JobID] = [:]
     private let recorder: (any JobRecorder)?
     private let clock: any WallClock
@@ -33,7 +41,7 @@
 
     /// - Parameters:
     ///   - recorder: called with every change; nil: nothing is recorded.
-    ///   - ended: called for every job that ends, by ``close(_:_:alerts:)``.
+    ///   - ended: called for every job that ends, by ``close(_:_:)``.
     public nonisolated init(
         recorder: (any JobRecorder)? = nil, clock: any WallClock = SystemWallClock(),
         ended: @escaping JobEndHandler = { _, _ in }
@@ -50,6 +58,19 @@
         places.values.map(\.now).sorted { $0.id < $1.id }
     }
 
+    /// The first open jobs: those that run, then those that wait, each in the order of their numbers.
+    package func live(most: Int) -> [Job] {
+        var (running, others): ([JobID], [JobID]) = ([], [])
+        for (id, place) in places { if place.job.status == .running { running.append(id) } else { others.append(id) } }
+        return (running.sorted() + others.sorted()).prefix(most).compactMap(live)
+    }
+
+    /// The open jobs with a subject, in the order of their numbers.
+    package func live(with subject: JobSubject) -> [Job] { ids[subject]?.compactMap(live) ?? [] }
+
+    /// The number of the open jobs.
+    package var count: Int { places.count }
+
     /// One open job; nil when there is none with this number.
     public func live(_ id: JobID) -> Job? { places[id]?.now }
 
@@ -61,7 +82,12 @@
     /// Opens a job, new or interrupted in a previous run. Opening one that is open changes nothing.
     public func open(_ job: Job) {
         guard places[job.id] == nil else { return }
-        places[job.id] = Place(job: job.reopened)
+        var place = Place(job: job.reopened)
+        place.scriptFailures = job.scriptFailures
+        place.lines = Dictionary(grouping: job.report) { $0.source == .daemon }.mapValues(\.count)
+        places[job.id] = place
+        let next = ids[job.subject]?.firstIndex { $0 > job.id }
+        ids[job.subject, default: []].insert(job.id, at: next ?? ids[job.subject]?.endIndex ?? 0)
         recorder?.record(job.reopened.record)
     }
 
@@ -95,19 +121,26 @@
         }
     }
 
+    /// The outcome of the job is certain. It is closed when its handlers have been called.
+    func closing(_ id: JobID, _ outcome: JobOutcome) {
+        update(id) { place in
+            (place.job.result, place.job.message) = (outcome.result, outcome.message)
+            return true
+        }
+    }
+
     /// The job has ended and is removed.
-    /// - Parameter alerts: whether an administrator is told of pre and post scripts that failed.
-    public func close(_ id: JobID, _ outcome: JobOutcome, alerts: Bool = true) {
+    public func close(_ id: JobID, _ outcome: JobOutcome) {
         let now = clock.now
         guard var place = remove(id) else { return }
         if place.job.status != outcome.result.status { place.note(outcome.result.status, at: now) }
         var job = place.job
-        (job.isCanceled, job.reported) = (false, nil)
+        (job.canceler, job.reported) = (nil, nil)
         (job.ended, job.result, job.message) = (now, outcome.result, outcome.message)
         job.seconds = (now - (job.started ?? job.created)).seconds
         recorder?.record(job.record)
-        job.isCanceled = place.job.isCanceled || outcome == .canceled
-        ended(job, alerts ? place.scriptFailures : [])
+        job.canceler = place.job.canceler ?? outcome.canceler
+        ended(job, place.scriptFailures)
     }
 
     /// Closes a job of a previous run that is not resumed. The message is a line of its report.
@@ -124,6 +157,10 @@
     private func remove(_ id: JobID) -> Place? {
         let place = places.removeValue(forKey: id)
         if let token = place?.token { tokens[token.text] = nil }
+        if let subject = place?.job.subject {
+            ids[subject]?.removeAll { $0 == id }
+            if ids[subject]?.isEmpty ?? false { ids[subject] = nil }
+        }
         return place
     }
 
@@ -138,11 +175,13 @@
         tokens[token.text] = id
         place.token = token
         place.scriptFailures = []
+        (place.reported, place.hookReport) = (nil, nil)
         // The first and the newest are kept.
         if place.job.attempts.count >= Self.longestCourse { place.job.attempts.remove(at: 1) }
         place.job.attempts.append(Job.Attempt(number: number, began: now))
         (place.job.attempt, place.job.started) = (number, place.job.started ?? now)
         (place.job.reported, place.job.progress) = (nil, nil)
+        (place.job.result, place.job.message) = (nil, "")
         place.obstacle = nil
         if !place.job.isCanceled { place.note(.running, at: now) }
         places[id] = place
@@ -194,6 +233,20 @@
 
     func programEnded(_ id: JobID) { change(id) { $0.output = nil } }
 
+    /// A pre or post script is about to run: its reports are about itself, until ``hookEnded(_:)``.
+    func hookBegins(_ id: JobID) { change(id) { $0.hookReport = .some(nil) } }
+
+    /// - Returns: what the script reported.
+    func hookEnded(_ id: JobID) -> ExitReading? {
+        change(id) { place in
+            defer { place.hookReport = nil }
+            return place.hookReport ?? nil
+        } ?? nil
+    }
+
+    /// What the programs of the work reported in this attempt.
+    func reported(_ id: JobID) -> ExitReading? { places[id]?.reported }
+
     func scriptFailed(_ id: JobID, _ text: String) { change(id) { $0.scriptFailures.append(text) } }
 
     /// Returns when the current state of a job is safe against the end of this process, or cannot be recorded now.
@@ -208,10 +261,11 @@
         for piece in text.split(separator: "\n", omittingEmptySubsequences: true) {
             let line = ReportLine(source, OneLine.of(String(piece)), at: clock.now)
             change(id) { place in
-                guard place.job.report.count < Self.longestReport else {
+                guard place.lines[source == .daemon, default: 0] < Self.longestReport else {
                     place.job.droppedLines += 1
                     return
                 }
+                place.lines[source == .daemon, default: 0] += 1
                 place.job.report.append(line)
                 recorder?.record(line, of: id)
             }
@@ -242,11 +296,17 @@
             progress(id, percent)
         case .finished(let number):
             guard (0...255).contains(number) else { throw .resultOutOfRange(number) }
-            let profile = place.profile ?? .posix
-            let result = JobResult.reported(number) ?? profile.reading(of: .exited(code: number)).result
-            change(id) { $0.job.reported = $0.job.reported.map { $0.heavier(result) } ?? result }
+            let reading = ExitReading.reported(number, place.profile ?? .posix)
+            change(id) { place in
+                if case .some(let earlier) = place.hookReport {
+                    place.hookReport = .some(earlier?.heavier(reading) ?? reading)
+                } else {
+                    place.reported = place.reported?.heavier(reading) ?? reading
+                    place.job.reported = place.reported?.result
+                }
+            }
             write(
-                "the script reports its end: \(result.rawValue) (\(number))", to: id,
+                "the script reports its end: \(reading.result.rawValue) (\(number))", to: id,
                 source: .reporter)
         }
     }
@@ -255,19 +315,25 @@
 
     /// Asks a job to end. The effect depends on its phase (specification: rows.md D9). It has the letter of a cancelled job from now on, so that
     /// the next start after a crash does not resume it.
+    /// - Parameter canceler: who asks; the first one counts.
     /// - Returns: false when no such job is open.
     @discardableResult
-    public func cancel(_ id: JobID) -> Bool {
-        status(id, .canceled)
-        let cancel: (@MainActor () -> Void)?? = change(id) { place in
-            place.job.isCanceled = true
-            return place.cancel
+    public func cancel(_ id: JobID, by canceler: Canceler = .operator) -> Bool {
+        guard let place = places[id] else { return false }
+        update(id) { place in
+            guard !place.job.isCanceled else { return false }
+            place.obstacle = nil
+            place.job.canceler = canceler
+            place.note(.canceled, at: clock.now)
+            return true
         }
-        guard let cancel else { return false }
-        write("an operator asks to cancel the job", to: id, source: .daemon)
-        cancel?()
+        write("\(canceler.words) asks to cancel the job", to: id, source: .daemon)
+        place.cancel?()
         return true
     }
+
+    /// The outcome of a job whose cancellation was requested; nil: it was not.
+    package func cancellation(of id: JobID) -> JobOutcome? { places[id]?.job.canceler.map { .canceled(by: $0) } }
 
     /// Sets the function to call when the job is cancelled. If it has been cancelled already, the function is called at once.
     public func whenCanceled(_ id: JobID, _ cancel: @escaping @MainActor () -> Void) {
@@ -302,8 +368,8 @@ extension JobRegistry.Place {
 
 /// Called once for every job that ends, for the log, for mail, and to count failures. It must neither block nor fail.
 /// - Parameters:
-///   - job: its record. ``Job/isCanceled``: an operator asked for its end.
-///   - scriptFailures: its pre and post scripts that failed in the last attempt, of which an administrator is told (specification: rows.md D8).
+///   - job: its record. ``Job/canceler``: who asked for its end.
+///   - scriptFailures: its pre and post scripts that failed in the last attempt (specification: rows.md D8).
 public typealias JobEndHandler = @Sendable (_ job: Job, _ scriptFailures: [String]) -> Void
 
 /// Records the state of jobs for the registry. It must neither block nor fail, and must not call the registry.
@@ -352,12 +418,5 @@ public enum ReporterRefusal: Error, Hashable, Sendable, CustomStringConvertible 
             "a progress of \(percent) is not possible; give a percentage from 0 to 100"
         case .resultOutOfRange(let result): "a result of \(result) is not possible; give a number from 0 to 255"
         }
-    }
-}
-
-extension JobResult {
-    /// The result that a reported number means (specification: rows.md L6); nil: it is an exit status, for the script's exit profile.
-    static func reported(_ number: Int32) -> Self? {
-        ExitProfile.lightsOutClient.meanings[number]?.result
     }
 }

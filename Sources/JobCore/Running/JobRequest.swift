@@ -56,61 +56,47 @@ public enum InterruptionPolicy: Hashable, Sendable {
     case fails
 }
 
-/// The rules for all jobs of a type.
+/// The rules for all jobs of a type: a section `[Hooks TYPE]`.
 public struct JobPolicy: Hashable, Sendable {
-    /// Pre and post scripts; nil: off (specification: rows.md D1).
-    public var hooks: HookSettings?
+    /// Whether pre and post scripts run (specification: rows.md D1).
+    package var hasHooks = false
+    /// The only directory in which `pre_script.sh` and `post_script.sh` are searched (specification: rows.md D2). Must be set if they run.
+    package var directory: FilePath?
+    /// Whether the job is left out if its pre script fails or is missing.
+    public var skipsJob = false
+    /// The time limit of each of the two scripts.
+    public var timeLimit = longestTime
+    /// Their grace period after SIGTERM.
+    public var grace = Duration.seconds(10)
     /// When a job may begin; nil: at any time.
     public var window: TimeWindow?
     /// Whether a failed pre or post script raises an alert at the job's end (specification: rows.md D8).
-    public var alerts: Bool
+    public var alerts = true
     /// Whether the machine is kept from sleep and shutdown while it runs (specification: rows.md L3).
-    public var inhibitsSleep: Bool
-
+    public var inhibitsSleep = false
     /// Levels in the order in which they begin when several wait for the same subject; others begin after them.
-    public var levels: [String]
-
-    /// No scripts, at any time.
-    public init(
-        hooks: HookSettings? = nil, window: TimeWindow? = nil, alerts: Bool = true, inhibitsSleep: Bool = false,
-        levels: [String] = []
-    ) {
-        self.hooks = hooks
-        self.window = window
-        self.alerts = alerts
-        self.inhibitsSleep = inhibitsSleep
-        self.levels = levels
-    }
-}
-
-/// Pre and post scripts of a job type (specification: rows.md D3).
-public struct HookSettings: Hashable, Sendable {
-    /// The only directory in which `pre_script.sh` and `post_script.sh` are searched (specification: rows.md D2).
-    public var directory: FilePath
-    /// Whether the job is left out if its pre script fails or is missing.
-    public var skipsJob: Bool
-    /// The time limit of each script.
-    public var timeLimit: Duration
-    /// The grace period after SIGTERM.
-    public var grace: Duration
+    public var levels: [String] = []
 
     /// The default time limit.
     public static let longestTime = Duration.seconds(365 * 86_400)
 
-    /// The settings of a section `[Hooks TYPE]`.
+    /// No scripts, at any time.
+    public init() {}
+
+    /// - Parameter directory: of the scripts; nil: none run.
     public init(
-        directory: FilePath, skipsJob: Bool = false, timeLimit: Duration = longestTime, grace: Duration = .seconds(10)
+        hooks directory: FilePath? = nil, skipsJob: Bool = false, timeLimit: Duration = longestTime,
+        grace: Duration = .seconds(10), window: TimeWindow? = nil, alerts: Bool = true
     ) {
-        self.directory = directory
-        self.skipsJob = skipsJob
-        self.timeLimit = timeLimit
-        self.grace = grace
+        (hasHooks, self.directory, self.skipsJob) = (directory != nil, directory, skipsJob)
+        (self.timeLimit, self.grace, self.window, self.alerts) = (timeLimit, grace, window, alerts)
     }
 
-    /// The script that runs before the job: `pre_script.sh JOB_ID`.
-    public var preScript: FilePath { directory.appending("pre_script.sh") }
-    /// The script that runs after the job: `post_script.sh JOB_ID PRE_STATUS JOB_STATUS`.
-    public var postScript: FilePath { directory.appending("post_script.sh") }
+    /// `pre_script.sh JOB_ID` before a job and `post_script.sh JOB_ID PRE_STATUS JOB_STATUS` after it (specification: rows.md D3); nil: neither.
+    public var hooks: (pre: FilePath, post: FilePath)? {
+        guard hasHooks, let directory else { return nil }
+        return (directory.appending("pre_script.sh"), directory.appending("post_script.sh"))
+    }
 }
 
 /// A job that was submitted to a runner. It keeps the outcome of a job that has ended.

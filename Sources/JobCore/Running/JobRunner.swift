@@ -90,7 +90,7 @@ import EventLoop
         places[job.id] = Place(
             job: job, request: request, attempts: attempts, interruptions: interruptions,
             failures: max(0, attempts - interruptions), submitted: submitted)
-        if let outcome = interrupted?.endBeforeClosing(request.interruption) {
+        if let outcome = interrupted?.outcomeBeforeClosing {
             startClosing(job.id, outcome)
         } else if interruptions > 0 {
             self.interrupted(job.id)
@@ -177,7 +177,7 @@ import EventLoop
     /// The last attempt was interrupted: another one follows, or the job fails.
     private func interrupted(_ id: JobID) {
         guard let place = places[id] else { return }
-        if registry.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
+        if let canceled = registry.cancellation(of: id) { return startClosing(id, canceled) }
         guard place.request.interruption == .repeats else {
             return startClosing(
                 id,
@@ -199,7 +199,7 @@ import EventLoop
         guard var place = places[id] else { return }
         if outcome.failureClass?.isTriedAgain == true {
             // Cancelled after its attempt had ended.
-            if registry.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
+            if let canceled = registry.cancellation(of: id) { return await close(id, canceled) }
             place.failures += 1
             var generator = SystemRandomNumberGenerator()
             if let delay = place.request.retry.delay(afterAttempt: place.failures, using: &generator) {
@@ -266,7 +266,7 @@ import EventLoop
         guard let place = places[id], place.task == nil else { return }
         // If it is about to start, that finds it cancelled.
         _ = scheduler.withdraw(.job(id))
-        startClosing(id, .canceled)
+        startClosing(id, registry.cancellation(of: id) ?? .canceled)
     }
 }
 

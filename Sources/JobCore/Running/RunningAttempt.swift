@@ -35,6 +35,9 @@ import SystemPackage
         self.environment = environment
     }
 
+    /// The open jobs with the same subject; this job is one of them.
+    public var openJobs: [Job] { registry.live(with: job.subject) }
+
     /// Adds lines to the report of the job.
     public func write(_ text: String) { registry.write(text, to: job.id, source: .daemon) }
 
@@ -117,7 +120,7 @@ import SystemPackage
     /// Runs a pre or post script if it exists and can be trusted. Cancelling the task stops it, and it counts as failed.
     /// - Parameter name: of its step.
     func run(
-        hook name: String, _ path: FilePath, _ arguments: [String], _ settings: HookSettings
+        hook name: String, _ path: FilePath, _ arguments: [String], _ policy: JobPolicy
     ) async -> HookEnd {
         do throws(FileTrustError) {
             try await FileTrust.checkInBackground(path)
@@ -133,14 +136,18 @@ import SystemPackage
         }
         let invocation = ScriptInvocation(
             executable: path, arguments: arguments, environment: executor.environment,
-            timeLimit: settings.timeLimit, grace: settings.grace)
+            timeLimit: policy.timeLimit, grace: policy.grace)
+        registry.hookBegins(job.id)
         do throws(ScriptError) {
-            let (_, reading) = try await run(invocation, step: name, profile: .posix)
+            let (_, exit) = try await run(invocation, step: name, profile: .posix)
+            let reported = registry.hookEnded(job.id)
+            let reading = reported.map(exit.heavier) ?? exit
             guard !reading.result.isSuccess else { return HookEnd(status: .successful) }
-            let message = "\(name) \(path): \(reading)"
+            let message = "\(name) \(path): " + (reading == exit ? "\(exit)" : "it reported: \(reading.title)")
             write(message)
             return HookEnd(status: .failed, failureClass: reading.failureClass, message: message)
         } catch {
+            _ = registry.hookEnded(job.id)
             return HookEnd(status: .failed, failureClass: error.failureClass, message: "\(name): \(error)")
         }
     }

@@ -1,47 +1,42 @@
 public import SystemPackage
 
-/// A user's own script as a job (specification: rows.md L1): the program, its user, and the meaning of its exit codes.
+/// A user's own script as a job (specification: rows.md L1): the program, its user, and the meaning of its exit codes. A section `[Job NAME]`.
 ///
 /// The job runs exactly as long as the script and its session live. The script is checked just before each start (specification: rows.md L2).
 public struct UserScript: Hashable, Sendable {
     /// The name of the job.
-    public var name: String
+    public var name = ""
     /// Its absolute path.
-    public var path: FilePath
+    public var path: FilePath = ""
+    /// ``path`` in the settings, where it must be set.
+    package var script: FilePath?
+    /// When it runs; nil: only on request.
+    public var schedule: CronSchedule?
     /// How long it may run.
-    public var timeLimit: Duration
+    public var timeLimit = JobPolicy.longestTime
     /// The grace period, from SIGTERM to SIGKILL.
-    public var grace: Duration
+    public var grace = Duration.seconds(10)
     /// The meaning of its exit codes.
-    public var profile: ExitProfile
+    public var profile = ExitProfile.lightsOutServer
+    /// The name of ``profile`` in the settings.
+    package var profileName = ExitProfile.lightsOutServer.name
     /// 1 is more urgent than 10.
-    public var priority: Int
+    public var priority = Job.usualPriority
     /// The login name of its user; nil: the daemon's.
     public var user: String?
     /// Its environment besides the variables of the job: at least PATH.
-    public var environment: [String: String]
+    public var environment: [String: String] = [:]
     /// The number of attempts and the delays between them, when its exit code asks for another one.
-    public var retry: RetryPolicy
+    public var retry = RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
     /// What follows an attempt that the end of the daemon interrupted.
-    public var interruption: InterruptionPolicy
+    public var interruption = InterruptionPolicy.repeats
 
-    /// The defaults are those of the settings.
-    public init(
-        name: String, path: FilePath, timeLimit: Duration = HookSettings.longestTime, grace: Duration = .seconds(10),
-        profile: ExitProfile = .lightsOutServer, priority: Int = Job.usualPriority, user: String? = nil,
-        environment: [String: String] = [:], retry: RetryPolicy,
-        interruption: InterruptionPolicy = .repeats
-    ) {
-        self.name = name
-        self.path = path
-        self.timeLimit = timeLimit
-        self.grace = grace
-        self.profile = profile
-        self.priority = priority
-        self.user = user
-        self.environment = environment
-        self.retry = retry
-        self.interruption = interruption
+    /// A script that needs a name and a path.
+    package init() {}
+
+    /// The defaults of all else are those of the settings.
+    public init(name: String, path: FilePath, environment: [String: String] = [:], retry: RetryPolicy) {
+        (self.name, self.path, self.environment, self.retry) = (name, path, environment, retry)
     }
 
     /// A job that runs it.

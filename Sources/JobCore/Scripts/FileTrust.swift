@@ -230,6 +230,8 @@ extension FileTrustError: CustomStringConvertible {
         case .notAbsolute: "write the absolute path, beginning with /"
         case .unreachable(let errno) where errno.isShortage:
             errno.shortageHint(at: file.removingLastComponent())
+        case .unreachable(.noSuchFileOrDirectory) where file.string.contains(" "):
+            "a script gets no arguments, so name one that calls it with them; or check each component: namei -l \(file.shellWord)"
         case .unreachable: "check each component: namei -l \(file.shellWord)"
         case .tooManyLinks: "check each link: namei -l \(file.shellWord)"
         case .notADirectory, .notAFile: "correct the setting that names it: ls -ld \(word)"
@@ -251,19 +253,8 @@ extension FileTrustError: CustomStringConvertible {
         numbers.isEmpty ? "a trusted user" : numbers.sorted().map(name(ofUser:)).joined(separator: " or ")
     }
 
-    /// `alice (1000)`, or `1000` if the user database has no such user.
-    private static func name(ofUser number: UInt32) -> String {
-        var user = passwd()
-        var found: UnsafeMutablePointer<passwd>?
-        // Names from LDAP can be long, and the entry contains the home and the real name too.
-        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64 * 1024) { buffer in
-            guard let start = buffer.baseAddress, getpwuid_r(number, &user, start, buffer.count, &found) == 0,
-                found != nil,
-                let name = user.pw_name
-            else { return String(number) }
-            return "\(String(cString: name)) (\(number))"
-        }
-    }
+    /// Without a look into the user database, which may not answer.
+    private static func name(ofUser number: UInt32) -> String { number == 0 ? "root" : "uid \(number)" }
 }
 
 extension FileTrust {
@@ -301,10 +292,10 @@ extension FileTrust {
     }
 
     private static func names(in directory: FilePath) throws(FileTrustError) -> [String] {
-        do throws(StateFileError) {
-            return try StateFile.names(in: directory)
+        do throws(Errno) { return try directory.entries().map(\.name) } catch .noSuchFileOrDirectory {
+            return []
         } catch {
-            throw FileTrustError(file: directory, problem: .unreachable(error.errno), path: directory)
+            throw FileTrustError(file: directory, problem: .unreachable(error), path: directory)
         }
     }
 }

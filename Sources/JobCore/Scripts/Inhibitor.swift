@@ -46,14 +46,14 @@ public import SystemPackage
         if !isDecided { await withCheckedContinuation { waiting.append($0) } }
     }
 
-    /// Ends one ``hold(for:)``. The last call returns when the inhibitor is released.
-    public func release() async {
+    /// Ends one ``hold(for:)``. The last call releases the inhibitor.
+    public func release() {
         guard holders > 0 else { return }
         holders -= 1
         guard holders == 0, let lock else { return }
         decide(lock)
         self.lock = nil
-        await lock.release()
+        lock.release()
     }
 
     private func take(_ reason: String) {
@@ -105,7 +105,6 @@ public import SystemPackage
     private let program: FilePath
     private var child: ChildProcess?
     private var isReleased = false
-    private var life: Task<Void, Never>?
 
     /// The grace period of the child after its input is closed, and the kill timeout after SIGTERM.
     private static let leavingTime = Duration.seconds(1)
@@ -120,16 +119,13 @@ public import SystemPackage
         who: String, reason: String, held: @escaping @MainActor () -> Void,
         ended: @escaping @MainActor (String) -> Void
     ) {
-        life = Task { ended(await run(who: who, reason: reason, held: held)) }
+        Task { ended(await run(who: who, reason: reason, held: held)) }
     }
 
-    /// Releases it. Returns when the child has ended, or when it does not end after SIGKILL, which must not delay a
-    /// job.
-    func release() async {
+    /// Releases it. A child that does not end must not delay the job.
+    func release() {
         isReleased = true
         closeIfReleased()
-        let leaving = GracefulStop(grace: Self.leavingTime * 2, cancelTimeout: Self.leavingTime * 2)
-        await leaving.run(by: SystemWallClock(), ended: { [life] in await life?.value }, cancel: {})
     }
 
     private func closeIfReleased() {

@@ -23,16 +23,17 @@ final class ScriptCgroup: Sendable {
 
     /// Whether certainly no process in it is alive. It does not block.
     var isEmpty: Bool {
-        Self.text("cgroup.events", in: directory)?.split(separator: "\n").contains("populated 0") ?? false
+        (try? Self.text("cgroup.events", in: directory))?.split(separator: "\n").contains("populated 0") ?? false
     }
 
     /// The processes in it and in cgroups that the script has created in it, including dead ones until the kernel
     /// releases them.
     func processes() throws(Errno) -> Set<pid_t> {
-        guard let text = Self.text("cgroup.procs", in: directory) else {
-            let cause = Errno(rawValue: errno)
+        let text: String
+        do throws(Errno) { text = try Self.text("cgroup.procs", in: directory) } catch .noSuchFileOrDirectory,
+            .operationNotSupportedByDevice
+        {
             // Another daemon may have removed it, which it does with empty ones.
-            guard cause == .noSuchFileOrDirectory || cause == .operationNotSupportedByDevice else { throw cause }
             return []
         }
         var found = Set(text.split(separator: "\n").compactMap { pid_t($0) })
@@ -55,7 +56,7 @@ final class ScriptCgroup: Sendable {
 
     /// Whether a process is in it, or in a cgroup that the script has created in it.
     func holds(_ process: pid_t) -> Bool {
-        guard let text = Self.text("/proc/\(process)/cgroup", in: AT_FDCWD) else { return false }
+        guard let text = try? Self.text("/proc/\(process)/cgroup", in: AT_FDCWD) else { return false }
         return text.contains("/\(name)\n") || text.contains("/\(name)/")
     }
 
@@ -86,37 +87,20 @@ final class ScriptCgroup: Sendable {
         return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno != EBUSY
     }
 
-    static func directories(in directory: Int32) -> [String] {
-        let copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard copy >= 0, let list = fdopendir(copy) else { return [] }
-        defer { closedir(list) }
-        var names: [String] = []
-        while let entry = readdir(list) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if entry.pointee.d_type == UInt8(DT_DIR), name != ".", name != ".." { names.append(name) }
-        }
-        return names
+    /// The names of the directories in a directory; none if it cannot be read.
+    static func directories(in directory: FilePath) -> [String] {
+        ((try? directory.entries()) ?? []).filter { $0.type == UInt8(DT_DIR) }.map(\.name)
     }
 
-    /// The contents of a small file of the kernel; nil, with errno: it cannot be read.
-    static func text(_ file: String, in directory: Int32) -> String? {
+    /// The names of the cgroups in one that is open.
+    static func directories(in directory: Int32) -> [String] { directories(in: FilePath("/proc/self/fd/\(directory)")) }
+
+    /// The contents of a small file of the kernel.
+    static func text(_ file: String, in directory: Int32) throws(Errno) -> String {
         let file = openat(directory, file, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { return nil }
-        var text: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 4_096)
-        while true {
-            let count = read(file, &buffer, buffer.count)
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                let reason = errno
-                close(file)
-                errno = reason
-                return count == 0 ? String(decoding: text, as: UTF8.self) : nil
-            }
-            text += buffer[..<count]
-        }
+        guard file >= 0 else { throw Errno(rawValue: errno) }
+        defer { close(file) }
+        return String(decoding: try FileDescriptor(rawValue: file).bytes(atMost: .max), as: UTF8.self)
     }
 }
 
@@ -178,12 +162,8 @@ package struct CgroupParent: Sendable {
     }
 
     private static func lines(_ file: String) -> [Substring] {
-        guard let file = fopen(file, "re") else { return [] }
-        defer { fclose(file) }
-        var text: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 64 * 1024)
-        while case let count = fread(&buffer, 1, buffer.count, file), count > 0 { text += buffer.prefix(count) }
-        return String(decoding: text, as: UTF8.self).split(separator: "\n")
+        let text = try? ScriptCgroup.text(file, in: AT_FDCWD)
+        return text?.split(separator: "\n") ?? []
     }
 
     /// Creating a cgroup may succeed although no process can be started in it, and before Linux 5.14 a cgroup cannot
@@ -208,11 +188,11 @@ package struct CgroupParent: Sendable {
     private static let prefix = "script-"
 
     /// Creates a cgroup. It blocks.
-    /// - Parameter instance: identifies the daemon, so that a later process finds the cgroup; nil: it need not be
-    ///   found.
+    /// - Parameter instance: identifies the daemon, so that a later process of it finds the cgroup; nil: any daemon
+    ///   in the same cgroup finds it when this process has ended.
     func make(for instance: String? = nil) throws(Errno) -> ScriptCgroup {
         let number = Self.made.add(1, ordering: .relaxed).newValue
-        let name = "\(Self.prefix)\(Self.key(of: instance))-\(getpid())-\(number)"
+        let name = "\(Self.prefix(of: instance))\(getpid())-\(number)"
         Self.unremoved.withLock { $0.removeAll { $0.isRemoved() } }
         guard mkdirat(directory, name, 0o755) == 0 else { throw Errno(rawValue: errno) }
         do throws(Errno) {
@@ -228,19 +208,30 @@ package struct CgroupParent: Sendable {
         if !cgroup.remove() { unremoved.withLock { $0.append(cgroup) } }
     }
 
-    /// The cgroups of an earlier process of an instance. They are unused only while the instance's lock is held.
+    /// The cgroups of an earlier process of an instance, which are unused only while the instance's lock is held, and those of no instance
+    /// whose process has ended.
     func left(by instance: String) -> [ScriptCgroup] {
-        let prefix = "\(Self.prefix)\(Self.key(of: instance))-"
-        return names().filter { $0.hasPrefix(prefix) && Self.maker(of: $0) != getpid() }
-            .compactMap { name in try? ScriptCgroup(name, in: directory) }
+        let (own, common) = (Self.prefix(of: instance), Self.prefix(of: nil))
+        return names().filter {
+            $0.hasPrefix(own) && Self.maker(of: $0) != getpid() || $0.hasPrefix(common) && Self.isAbandoned($0)
+        }.compactMap { name in try? ScriptCgroup(name, in: directory) }
     }
 
     /// Removes the empty cgroups of killed processes.
     private func removeAbandoned() {
-        for name in names() where Self.maker(of: name).map({ kill($0, 0) != 0 && errno == ESRCH }) ?? false {
-            unlinkat(directory, name, AT_REMOVEDIR)
-        }
+        for name in names() where Self.isAbandoned(name) { unlinkat(directory, name, AT_REMOVEDIR) }
     }
+
+    private static func isAbandoned(_ name: String) -> Bool {
+        maker(of: name).map { kill($0, 0) != 0 && errno == ESRCH } ?? false
+    }
+
+    private static let namespace: String = {
+        var status = stat()
+        return stat("/proc/self/ns/pid", &status) == 0 ? String(status.st_ino, radix: 16) : "0"
+    }()
+
+    private static func prefix(of instance: String?) -> String { "\(prefix)\(key(of: instance))-" }
 
     private func names() -> [String] { ScriptCgroup.directories(in: directory).filter { $0.hasPrefix(Self.prefix) } }
 
@@ -250,15 +241,16 @@ package struct CgroupParent: Sendable {
     }
 
     /// The FNV-1a hash (64 bits) of an instance's name, which is a path and cannot be part of a cgroup's name.
+    /// - Parameter instance: nil: the key of this process's PID namespace, so that the maker's number tells whether it has ended.
     static func key(of instance: String?) -> String {
-        guard let instance else { return "0" }
+        guard let instance else { return namespace }
         let hash = instance.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
         return String(hash, radix: 16)
     }
 }
 
-/// Ends the leftover processes of an earlier daemon of this instance that could not end its scripts itself (kill -9,
-/// the OOM killer).
+/// Ends the leftover processes of an earlier daemon of this instance, or of a command in the same cgroup, that could
+/// not end its scripts itself (kill -9, the OOM killer).
 ///
 /// They are found by the cgroup, which has the instance in its name, and by the environment, which contains the path
 /// of the report socket. An init process (``ScriptInit``) that has outlived its daemon ends the script's processes

@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 public import SystemPackage
 
@@ -194,12 +195,8 @@ extension ScriptError {
 
     /// The interpreter of a `#!` line, or nil.
     private static func interpreter(of path: FilePath) -> FilePath? {
-        guard let file = path.withPlatformString({ fopen($0, "re") }) else { return nil }
-        defer { fclose(file) }
-        let beginning = [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
-            count = fread(buffer.baseAddress, 1, buffer.count, file)
-        }
-        guard beginning.starts(with: "#!".utf8) else { return nil }
+        let beginning = try? path.reading { file throws(Errno) in try file.bytes(atMost: 256) }
+        guard let beginning, beginning.starts(with: "#!".utf8) else { return nil }
         let blanks: Set<UInt8> = [UInt8(ascii: " "), UInt8(ascii: "\t")]
         let word = beginning.dropFirst(2).drop(while: blanks.contains)
             .prefix { !blanks.contains($0) && $0 != UInt8(ascii: "\n") && $0 != 0 }

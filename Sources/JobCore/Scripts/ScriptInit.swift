@@ -1,4 +1,5 @@
 import CLinux
+import EventLoop
 import Glibc
 import SystemPackage
 
@@ -44,15 +45,12 @@ final class ScriptInit: Sendable {
 
     /// - Parameter thread: children belong to threads.
     private static func children(of process: pid_t, by thread: String) -> [pid_t]? {
-        ScriptCgroup.text("/proc/\(process)/task/\(thread)/children", in: AT_FDCWD)
+        (try? ScriptCgroup.text("/proc/\(process)/task/\(thread)/children", in: AT_FDCWD))
             .map { $0.split(separator: " ").compactMap { pid_t($0) } }
     }
 
     private static func children(of process: pid_t) -> [pid_t] {
-        let threads = open("/proc/\(process)/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard threads >= 0 else { return [] }
-        defer { close(threads) }
-        return ScriptCgroup.directories(in: threads).flatMap { children(of: process, by: $0) ?? [] }
+        ScriptCgroup.directories(in: FilePath("/proc/\(process)/task")).flatMap { children(of: process, by: $0) ?? [] }
     }
 
     /// Its living descendants. It blocks.
@@ -146,11 +144,10 @@ struct ProcessStat: Hashable, Sendable {
 
     /// - Returns: nil if there is no such process. It blocks.
     init?(of process: pid_t) {
-        guard let file = fopen("/proc/\(process)/stat", "re") else { return nil }
-        defer { fclose(file) }
-        let line = [UInt8](unsafeUninitializedCapacity: 2_048) { buffer, count in
-            count = fread(buffer.baseAddress, 1, buffer.count, file)
+        let line = try? FilePath("/proc/\(process)/stat").reading { file throws(Errno) in
+            try file.bytes(atMost: 2_048)
         }
+        guard let line else { return nil }
         self.init(line: line)
     }
 
@@ -185,15 +182,6 @@ struct ProcessStat: Hashable, Sendable {
     /// The pids of all processes. It blocks.
     /// - Throws: if /proc cannot be read.
     static func numbers() throws(Errno) -> [pid_t] {
-        guard let directory = opendir("/proc") else { throw Errno(rawValue: errno) }
-        defer { closedir(directory) }
-        var numbers: [pid_t] = []
-        while let entry = readdir(directory) {
-            let number = withUnsafeBytes(of: &entry.pointee.d_name) { name in
-                name.baseAddress.map { pid_t(clamping: strtol($0.assumingMemoryBound(to: CChar.self), nil, 10)) } ?? 0
-            }
-            if number > 0 { numbers.append(number) }
-        }
-        return numbers
+        try FilePath("/proc").entries().compactMap { pid_t($0.name) }
     }
 }

@@ -1,7 +1,7 @@
 import CLinux
 import EventLoop
 import Glibc
-import SystemPackage
+package import SystemPackage
 
 /// The user of a script. Every privilege that this process has beyond that user's is dropped, and proved to be gone,
 /// before the script's first line.
@@ -24,22 +24,13 @@ public struct ScriptUser: Hashable, Sendable {
     private static func lookUp(_ name: String) throws(ScriptUserError) -> ScriptUser {
         // The databases end a name at a NUL and would find another user.
         guard !name.isEmpty, !name.containsNUL else { throw ScriptUserError(name, .unknown) }
-        var record = passwd()
-        var found: UnsafeMutablePointer<passwd>?
-        var buffer = [CChar](repeating: 0, count: 4096)
-        var result = getpwnam_r(name, &record, &buffer, buffer.count, &found)
-        while result == ERANGE, buffer.count < 1 << 20 {
-            buffer = [CChar](repeating: 0, count: buffer.count * 2)
-            result = getpwnam_r(name, &record, &buffer, buffer.count, &found)
+        let found: SystemUser?
+        do throws(Errno) { found = try SystemUser.named(name) } catch {
+            throw ScriptUserError(name, .noAnswer(errno: error.rawValue))
         }
-        guard found != nil else {
-            // getpwnam(3) reports "not found" by several numbers; every other number is a failure.
-            let isAbsent = [0, ENOENT, ESRCH, EBADF, EPERM].contains(result)
-            throw ScriptUserError(name, isAbsent ? .unknown : .noAnswer(errno: result))
-        }
-        guard record.pw_uid != 0 else { throw ScriptUserError(name, .root) }
-        return ScriptUser(
-            name: name, uid: record.pw_uid, gid: record.pw_gid, groups: try groups(of: name, primary: record.pw_gid))
+        guard let found else { throw ScriptUserError(name, .unknown) }
+        guard found.uid != 0 else { throw ScriptUserError(name, .root) }
+        return ScriptUser(name: name, uid: found.uid, gid: found.gid, groups: try groups(of: name, primary: found.gid))
     }
 
     private static func groups(of name: String, primary: UInt32) throws(ScriptUserError) -> [UInt32] {
@@ -57,6 +48,35 @@ public struct ScriptUser: Hashable, Sendable {
         self.uid = uid
         self.gid = gid
         self.groups = groups
+    }
+}
+
+/// A user in the system's user database (nsswitch.conf), which may take long.
+package struct SystemUser {
+    package let name: String
+    package let uid: UInt32
+    /// The primary group.
+    package let gid: UInt32
+
+    /// - Returns: nil: there is no such user.
+    /// - Throws: the error of the database.
+    package static func named(_ name: String) throws(Errno) -> Self? {
+        // Names from LDAP can be long, and the entry contains the home and the real name too.
+        var size = 4096
+        while true {
+            let (user, result) = withUnsafeTemporaryAllocation(of: CChar.self, capacity: size) { buffer in
+                var record = passwd()
+                var found: UnsafeMutablePointer<passwd>?
+                let result = buffer.baseAddress.map { getpwnam_r(name, &record, $0, size, &found) } ?? ENOMEM
+                let name = found == nil ? nil : record.pw_name
+                return (name.map { Self(name: String(cString: $0), uid: record.pw_uid, gid: record.pw_gid) }, result)
+            }
+            if let user { return user }
+            // getpwnam(3) reports an unknown user by several numbers; every other number is a failure.
+            if [0, ENOENT, ESRCH, EBADF, EPERM].contains(result) { return nil }
+            guard result == ERANGE, size < 1 << 20 else { throw Errno(rawValue: result) }
+            size *= 2
+        }
     }
 }
 

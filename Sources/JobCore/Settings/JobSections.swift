@@ -18,7 +18,7 @@ package struct ScriptsSettings: SettingsSection {
         ),
         Setting(
             "EVENT_TIMEOUT", \.events.timeLimit, .duration(from: .seconds(1)), restart: true,
-            meaning: "How long a handler may take for one event."),
+            meaning: "How long a handler may take for one event, from its call."),
         Setting(
             "MAX_JOBS", \.maxJobs, orEmpty: .number(1...10_000),
             meaning: """
@@ -29,19 +29,7 @@ package struct ScriptsSettings: SettingsSection {
     ]
 }
 
-/// `[Hooks TYPE]`.
-package struct HooksSettings: SettingsSection {
-    package var isEnabled = false
-    /// Must be set if the scripts are enabled.
-    package var directory: FilePath?
-    /// The directory is taken from the property above.
-    package var scripts = HookSettings(directory: "")
-    /// `nil`: at any time.
-    package var window: TimeWindow?
-    package var alerts = true
-
-    package init() {}
-
+extension JobPolicy: SettingsSection {
     /// The types with such a section.
     package static let types: [JobType] = [.provisioning, .backup, .admin]
 
@@ -52,16 +40,16 @@ package struct HooksSettings: SettingsSection {
         """
     package static let keys: [Setting<Self>] = [
         Setting(
-            "ENABLED", \.isEnabled, .boolean,
+            "ENABLED", \.hasHooks, .boolean,
             meaning: "Whether pre_script.sh runs before each job of this type and post_script.sh after it."),
         Setting(
             "DIRECTORY", \.directory, orEmpty: .path,
             meaning: "The directory of the two scripts. Must be set where they are enabled."),
         Setting(
-            "SKIP_ON_PRE_FAILURE", \.scripts.skipsJob, .boolean,
+            "SKIP_ON_PRE_FAILURE", \.skipsJob, .boolean,
             meaning: "Whether the job is left out when pre_script.sh fails or is missing."),
         Setting(
-            "TIMEOUT", \.scripts.timeLimit, .duration(from: .seconds(1)), meaning: "How long each of the two may run."),
+            "TIMEOUT", \.timeLimit, .duration(from: .seconds(1)), meaning: "How long each of the two may run."),
         Setting(
             "WINDOW", \.window, .window,
             meaning: "The time of day in which jobs of this type may begin; it may pass midnight, such as 22:00-06:00."
@@ -70,56 +58,36 @@ package struct HooksSettings: SettingsSection {
             "ALERT", \.alerts, .boolean,
             meaning: "Whether the failure of one of the two scripts is reported by mail, once after the last try."),
     ]
-
-    /// The scripts, if they are enabled and their directory is set.
-    package var enabledScripts: HookSettings? {
-        guard isEnabled, let directory else { return nil }
-        var scripts = scripts
-        scripts.directory = directory
-        return scripts
-    }
 }
 
-/// `[Job NAME]`.
-package struct JobSettings: SettingsSection {
-    /// Must be set.
-    package var script: FilePath?
-    /// `nil`: only on request.
-    package var schedule: CronSchedule?
-    /// The name of an exit profile.
-    package var exitProfile = ExitProfile.lightsOutServer.name
-    /// Name, path, profile, environment and retry are set when the section has been checked.
-    package var job = UserScript(
-        name: "", path: "", retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero))
-
-    package init() {}
-
+extension UserScript: SettingsSection {
     package static let section = SectionName("Job", label: "NAME", example: "server_backup")
     package static let meaning =
         "Scripts that are run as jobs; any number of sections. NAME: letters, digits, hyphens, dots and _."
     package static let keys: [Setting<Self>] = [
         Setting(
-            "SCRIPT", \.script, orEmpty: .script, example: "/etc/Provisioning/scripts/server_backup.sh",
+            "SCRIPT", \.script, orEmpty: .script, example: "/etc/Provisioning/Backup/server_backup.sh",
             meaning:
-                "The script. Must be set; only its owner may be able to write to it and to every directory above it."),
+                "The script, which gets no arguments. Must be set; only its owner may be able to write to it and to every directory above it."
+        ),
         Setting(
             "SCHEDULE", \.schedule, orEmpty: .schedule, example: "30 2 * * 1-5",
             meaning: """
                 When it runs, as in crontab(5). Empty: only by hand, with jobs run NAME. While one waits or runs, no other is started.
                 """),
-        Setting("TIMEOUT", \.job.timeLimit, .duration(from: .seconds(1)), meaning: "How long it may run."),
+        Setting("TIMEOUT", \.timeLimit, .duration(from: .seconds(1)), meaning: "How long it may run."),
         Setting(
-            "EXIT_PROFILE", \.exitProfile, .text,
+            "EXIT_PROFILE", \.profileName, .text,
             meaning: """
                 What its exit codes mean: posix, lightsout-server, lightsout-client, rsnapshot, provisioning, or the NAME of an \
                 [Exit NAME].
                 """),
         Setting(
-            "PRIORITY", \.job.priority, .number(1...100),
+            "PRIORITY", \.priority, .number(1...100),
             meaning: "Of the jobs that wait, the one with the lowest number begins first."),
-        Setting("RUN_AS", \.job.user, orEmpty: .user, meaning: "The user as whom it runs. Empty: the daemon's own."),
+        Setting("RUN_AS", \.user, orEmpty: .user, meaning: "The user as whom it runs. Empty: the daemon's own."),
         Setting(
-            "ON_INTERRUPT", \.job.interruption, .choice(["repeat": .repeats, "fail": .fails]),
+            "ON_INTERRUPT", \.interruption, .choice(["repeat": .repeats, "fail": .fails]),
             meaning: """
                 What happens to it when the daemon stops or crashes while it runs: repeat runs it again, fail ends it as failed.
                 """),
@@ -162,6 +130,10 @@ package struct ExitSettings: SettingsSection {
                 What the exit code means. A code that is not listed means failed; retry is failed and worth another try.
                 """)
     }
+
+    /// A typing error would mean that the code fails.
+    package static let unknownKey: SettingValueError? = SettingValueError(
+        "this is no exit code", hint: "write a number from 0 to 255, without leading zeros")
 
     /// The profile of this section.
     package func profile(named name: String) -> ExitProfile {

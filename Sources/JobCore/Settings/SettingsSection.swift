@@ -41,12 +41,15 @@ package protocol SettingsSection: Sendable {
     static var keys: [Setting<Self>] { get }
     /// Keys that are no longer used.
     static var retired: [RetiredSetting] { get }
+    /// Why another key is an error; nil: it is a warning, with the nearest known name.
+    static var unknownKey: SettingValueError? { get }
     /// The section with its defaults.
     init()
 }
 
 extension SettingsSection {
     package static var retired: [RetiredSetting] { [] }
+    package static var unknownKey: SettingValueError? { nil }
 }
 
 /// A key that is no longer used.

@@ -71,6 +71,19 @@ public struct DN: Hashable, Sendable {
 
 extension DN: CustomStringConvertible {}
 
+extension DN: Codable {
+    /// The string form.
+    public init(from decoder: any Decoder) throws {
+        self = try DN(parsing: decoder.singleValueContainer().decode(String.self))
+    }
+
+    /// The string form.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}
+
 // MARK: - Plain names
 
 /// Names as nearly all are: one assertion for each relative name, and no character in a value that would have to be escaped.

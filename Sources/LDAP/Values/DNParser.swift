@@ -1,3 +1,5 @@
+import EventLoop
+
 /// Reads the string form of names: the grammar of RFC 4514, section 3, and spaces around the separators, which
 /// RFC 2253 allowed, servers accept and people write. Quoted values and `;` as separator (RFC 1779) are refused.
 struct DNParser {

@@ -53,15 +53,19 @@ enum WriteResult: Hashable, Sendable {
     }
 
     /// Other entries that have one of these values, of any host, also those that take no part in provisioning.
+    /// - Parameter condition: a further condition.
     /// - Throws: `CancellationError`, or an `LDAPError` that is not retryable.
     func others(
-        than uuid: EntryUUID, with values: [AttributeValue], of attribute: AttributeName, attributes: [AttributeName]
+        than uuid: EntryUUID, with values: [AttributeValue], of attribute: AttributeName, attributes: [AttributeName],
+        meeting condition: Filter? = nil
     ) async throws -> [Entry] {
         guard !values.isEmpty else { return [] }
+        let isMeant = Filter.or(values.map { .equal(attribute, $0) })
         var others: [Entry] = []
         // Not paged: it finds few, and the paged list of pending accounts may use the same connection.
         try await forEach(
-            .or(values.map { .equal(attribute, $0) }), attributes: scope.names.requested + attributes, pageSize: 0
+            condition.map { .and([isMeant, $0]) } ?? isMeant, attributes: scope.names.requested + attributes,
+            pageSize: 0
         ) { entry in
             if entry.uuid != uuid { others.append(entry) }
         }
@@ -124,6 +128,7 @@ enum WriteResult: Hashable, Sendable {
                     isOutcomeUnknown = true
                     link.drop(connection, because: error)
                 default:
+                    link.leaveReplica(connection, because: error)
                     return .refused(error)
                 }
             }
@@ -175,7 +180,9 @@ enum WriteResult: Hashable, Sendable {
                     // So many lost races in a row mean something else: an attribute that may be read and not written.
                     if losses == Self.mostLosses { throw error }
                 case _ where error.isRetryable: link.drop(connection, because: error)
-                default: throw error
+                default:
+                    link.leaveReplica(connection, because: error)
+                    throw error
                 }
             }
         }

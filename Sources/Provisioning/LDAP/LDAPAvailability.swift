@@ -2,25 +2,13 @@ import LDAP
 import JobCore
 import Logging
 
-/// After how many failed attempts in a row to connect an error is logged. The attempts never end.
-public struct AttemptsUntilError: Hashable, Sendable {
-    /// Until an LDAP server was reached for the first time (setting `ATTEMPTS` of `[Global]`).
-    public var atStart: Int
-    /// Afterwards (setting `ATTEMPTS` of `[Operation Mode]`).
-    public var inOperation: Int
-
-    /// - Parameters: each at least 1.
-    public init(atStart: Int = 3, inOperation: Int = 3) {
-        self.atStart = atStart
-        self.inOperation = inOperation
-    }
-}
-
 /// Logs when the LDAP servers become unreachable and reachable, and whether they accept the credentials: once per change, not once per attempt.
 @MainActor final class LDAPAvailability {
     /// Failed attempts of each connection that is down, by its name.
     private var failures: [String: Int] = [:]
     private var announcedError = false
+    /// While a server answers and the accounts cannot be read: its answer, such as that SERVICE_SUBTREE does not exist.
+    private(set) var answer: String?
     private var wasReached = false
     /// While the credentials are refused: the server's answer, and when they are tried again.
     private(set) var refusal: String?
@@ -49,21 +37,39 @@ public struct AttemptsUntilError: Hashable, Sendable {
         failures[connection, default: 0] += 1
         let limits = configuration().ldapAttemptsUntilError
         let most = wasReached ? limits.inOperation : limits.atStart
+        let answer = Self.answer(error)
+        // A server that answers now is another problem than one that did not, and the other way round.
+        let isOther = !isFirst && (answer == nil) != (self.answer == nil)
+        if isOther { announcedError = false }
+        self.answer = answer
         let isMany = !announcedError && (failures[connection] ?? 0) >= most
         announcedError = announcedError || isMany
         if isMany {
-            logger.error("the LDAP server is still unreachable, and the daemon keeps trying: \(error)")
-        } else if isFirst {
-            logger.warning("the LDAP server is unreachable, and is tried again: \(error)")
+            logger.error(
+                "\(answer ?? "the LDAP server is still unreachable, and the daemon keeps trying: \(error)")")
+        } else if isFirst || isOther {
+            logger.warning("\(answer ?? "the LDAP server is unreachable, and is tried again: \(error)")")
         } else {
             logger.debug("the LDAP server was tried again: \(error)", metadata: ["connection": "\(connection)"])
         }
     }
 
+    /// - Returns: nil: no server has answered.
+    private static func answer(_ error: LDAPError) -> String? {
+        guard !error.isRetryable else { return nil }
+        let isAboutAccounts = error.code == .noSuchObject || error.code == .insufficientAccessRights
+        return "the LDAP server refuses what the daemon needs: \(error); "
+            + (isAboutAccounts ? "check SERVICE_SUBTREE and the access rules: " : "see: ")
+            + "prov-backup-rsnapshot check"
+    }
+
     func recovered(_ connection: String) {
         guard let tries = failures.removeValue(forKey: connection), failures.isEmpty else { return }
-        announcedError = false
-        logger.notice("the LDAP server is reachable again after \(tries) failed \(tries == 1 ? "attempt" : "attempts")")
+        let wasAnswer = answer != nil
+        (announcedError, answer) = (false, nil)
+        logger.notice(
+            "the LDAP server is \(wasAnswer ? "usable" : "reachable") again after \(tries) failed \(tries == 1 ? "attempt" : "attempts")"
+        )
     }
 
     // MARK: Credentials

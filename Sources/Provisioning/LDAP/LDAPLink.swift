@@ -93,6 +93,12 @@ import LDAP
         noteFailure(error)
     }
 
+    /// A server refused a write: if it is a replica, and not the first server of the settings, those are tried in their order again.
+    func leaveReplica(_ connection: LDAPConnection, because error: LDAPError) {
+        guard error.isReplicaRefusal, connection === current, login.startAtFirst() else { return }
+        drop(connection, because: error)
+    }
+
     /// An operation on this link succeeded.
     func noteSuccess() {
         guard failures != 0 else { return }
@@ -166,6 +172,7 @@ import LDAP
     /// Callers that wait for the end of an attempt or of a delay; they get the error of a failed attempt.
     private let waiters = Waiters<LDAPError>()
     private var alarm: Task<Void, Never>?
+    private var startedAtFirst: ContinuousClock.Instant?
     private var isStopped = false
 
     init(
@@ -237,6 +244,14 @@ import LDAP
         return configuration().ldapRetry.endlessDelay(afterAttempt: failures, using: &generator)
     }
 
+    /// The next connection is tried at the first server again. While that one is away the replica comes next, so this is seldom done.
+    /// - Returns: whether it is to be made.
+    func startAtFirst() -> Bool {
+        guard startedAtFirst.map({ .now - $0 > .seconds(30) }) ?? true, servers.startAtFirst() else { return false }
+        startedAtFirst = .now
+        return true
+    }
+
     /// Servers or credentials may be other ones: forgets what the old ones answered, and tries at once.
     /// - Parameter reconnectLinks: called before the first attempt.
     func startOver(reconnectLinks: () -> Void) {
@@ -268,9 +283,6 @@ struct LoginState: Hashable, Sendable {
         case refused(LDAPError)
     }
 
-    static let firstDelay = Duration.seconds(300)
-    static let laterDelay = Duration.seconds(3_600)
-
     private var isTaken = false
     private var refusals = 0
     private var refusal: LDAPError?
@@ -288,7 +300,7 @@ struct LoginState: Hashable, Sendable {
         guard error.code == .invalidCredentials else { return nil }
         refusals += 1
         refusal = error
-        return refusals == 1 ? Self.firstDelay : Self.laterDelay
+        return refusals == 1 ? ServerList.firstRefusalDelay : ServerList.laterRefusalDelay
     }
 
     /// The next attempt may be made.

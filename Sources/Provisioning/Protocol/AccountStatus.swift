@@ -88,7 +88,7 @@ public struct Account: Hashable, Sendable {
     /// The provisioning attributes.
     public internal(set) var status: AccountStatus
     /// The entry, with the attributes that were asked for and those of the protocol.
-    public let entry: Entry
+    public package(set) var entry: Entry
 
     /// The identity of the entry.
     public var key: AccountKey { status.key }

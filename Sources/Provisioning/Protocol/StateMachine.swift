@@ -1,6 +1,6 @@
 import LDAP
 
-/// A phase of an account.
+/// A phase of an account (specification: protocol.md#modes-and-states).
 public enum AccountPhase: String, CaseIterable, Hashable, Sendable {
     /// A mode whose state is not `0`, such as `add` with a timestamp.
     case idle
@@ -14,56 +14,8 @@ public enum AccountPhase: String, CaseIterable, Hashable, Sendable {
     case done
 }
 
-/// An event of an account.
-public enum AccountEvent: String, CaseIterable, Hashable, Sendable {
-    /// A request is written.
-    case request
-    /// A daemon claims the request.
-    case claim
-    /// A daemon claims the request and writes its failure at once.
-    case refuse
-    /// The work is done.
-    case finish
-    /// The last attempt has failed.
-    case fail
-    /// An operator asks for another attempt after a failure, or writes a request again.
-    case retry
-    /// A daemon starts.
-    case restart
-}
-
-/// The effect of an event on an account.
-public enum Transition: Hashable, Sendable {
-    /// One write leads to this phase.
-    case becomes(AccountPhase)
-    /// The claim is written again, and the work goes on with a new attempt.
-    case resumes
-    /// Nothing is to be done.
-    case stays
-    /// The write's compare-and-set fails: read the entry again and decide again.
-    case loses
-}
-
-/// The state machine of the protocol (specification: protocol.md#modes-and-states), for every phase and every event.
-public enum TransitionTable {
-    /// The transition for an event in a phase.
-    public static func transition(from phase: AccountPhase, on event: AccountEvent) -> Transition {
-        switch (event, phase) {
-        case (.request, _): .becomes(.requested)
-        case (.claim, .requested): .becomes(.claimed)
-        case (.refuse, .requested): .becomes(.failed)
-        case (.finish, .claimed): .becomes(.done)
-        case (.fail, .claimed): .becomes(.failed)
-        case (.retry, .failed), (.retry, .requested): .becomes(.requested)
-        case (.restart, .claimed): .resumes
-        case (.restart, _): .stays
-        case (.claim, _), (.refuse, _), (.finish, _), (.fail, _), (.retry, _): .loses
-        }
-    }
-}
-
 /// The operation of a request.
-public enum Operation: String, CaseIterable, Hashable, Sendable {
+public enum Operation: String, CaseIterable, Hashable, Sendable, Codable {
     case add, modify, delete
 }
 

@@ -31,23 +31,25 @@ struct AccountMemory: Sendable {
     }
 
     var lastJob = LastJob.none
+    /// The entryCSN with which it was decided that the account waits: as long as lists show no other one, it waits on.
+    var csn: AttributeValue?
     /// The server returned an older version of the entry than was seen before.
     var isStale = false
     /// Reconciles in a row that ended without a result.
     var requeues = 0
-    /// The shortage of the machine that prevented an attempt.
-    var obstacle: MachineShortages.Cause?
+    /// The shortage of the machine, or the refusal of the LDAP server, that prevented an attempt or its outcome.
+    var obstacle: ProvisioningDelays.Cause?
 
     /// An error is logged once, not for each retry.
     var level: Logger.Level { requeues == 0 ? .error : .debug }
 
     var record: AttemptRecord? { if case .retrying(let record) = lastJob { record } else { nil } }
 
-    /// The shortage of the machine that the account waits for.
-    var shortage: MachineShortages.Cause? {
+    /// The shortage of the machine, or the refusal of the LDAP server, that the account waits for.
+    var shortage: ProvisioningDelays.Cause? {
         if let obstacle { return obstacle }
         guard let failure = record?.failure, failure.failureClass == .shortage else { return nil }
-        return MachineShortages.Cause(text: "\(failure.reason); \(failure.hint)", hint: failure.hint)
+        return ProvisioningDelays.Cause(text: "\(failure.reason); \(failure.hint)", hint: failure.hint)
     }
 }
 
@@ -58,16 +60,17 @@ enum ReconcileResult: Sendable {
     case requeue(at: Timestamp)
     /// A compare-and-set was lost: again at once, and with a growing delay when it is lost again.
     case conflict
-    /// Something outside the account failed, such as an access rule: again after a growing delay.
-    case failed
-    /// The machine lacks something that all accounts need, such as disk space for a file of the daemon: again after a growing delay.
-    case shortage(MachineShortages.Cause)
+    /// Something outside the account failed: again after a growing delay.
+    /// - Parameter cause: what other accounts need as well, such as disk space or an access rule; nil: the connection was lost, which is reported
+    ///   otherwise.
+    case failed(ProvisioningDelays.Cause?)
     /// Another job holds an exclusion key that the entry names: again when that job has ended.
-    case blocked(by: [JobSubject])
+    /// - Parameter interrupts: whether that job is interrupted. It may run for hours.
+    case blocked(by: [JobSubject], interrupts: Bool)
     /// Another daemon holds a lock that the entry needs.
     case lockedElsewhere(until: Timestamp)
     /// The work is done, and the LDAP server refuses its outcome: the outcome is written again after a growing delay.
-    case unwritten(AccountOutcome)
+    case unwritten(AccountOutcome, because: ProvisioningDelays.Cause?)
     /// The work is done, and others keep changing the entry: the outcome is written again after a delay.
     case contended(AccountOutcome, for: Duration)
     /// The server returned an older version of the entry than another one did, so nothing can be decided.
@@ -85,6 +88,10 @@ enum ReconcileProgress: Sendable {
     /// An attempt begins. The registry has its job before anything else happens, and the last job is this one.
     case started(JobSummary)
     case step(String)
+    /// The entry was read.
+    case read(csn: AttributeValue)
+    /// The entry is written next.
+    case writing
     case wrote(csn: AttributeValue)
     case ended(ProvisioningExitCode)
 }

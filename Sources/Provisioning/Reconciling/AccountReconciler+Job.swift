@@ -49,14 +49,14 @@ extension AccountReconciler {
         case .none, .pausing, .unwritten:
             // A job of this process whose attempt was interrupted by something outside of it is still open.
             let subject = JobSubject(key.uuid)
-            return registry.live().last { $0.type == .provisioning && $0.subject == subject }
+            return registry.live(with: subject).last { $0.type == .provisioning }
         }
     }
 
     private func newJob(_ operation: Operation, _ account: Account) async throws -> Job {
         Job(
             id: try await context.ids?.next() ?? JobID(0), type: .provisioning, name: operation.rawValue,
-            level: operation.rawValue, subject: JobSubject(key.uuid), client: account.status.dn.accountName,
+            level: operation.rawValue, subject: JobSubject(key.uuid), client: account.entry.accountName,
             created: clock.now)
     }
 
@@ -79,6 +79,7 @@ extension AccountReconciler {
         if memory.requeues > 0 { do { try await demandUnique(account) } catch is ProvisioningFailure {} }
         async let isUnique: Void = demandUnique(account)
         var claimed = account
+        report(.writing)
         switch try await entries.write(write, to: status.key) {
         case .written(let csn?):
             report(.wrote(csn: csn))
@@ -95,8 +96,10 @@ extension AccountReconciler {
             await abandonLastJob(nil)
             return .done
         case .refused(let error):
-            logger.log(level: memory.level, "\(status.dn) cannot be claimed: \(error)")
-            return .failed
+            let cause = ProvisioningDelays.Cause(error)
+            // A cause is logged once, for all accounts.
+            logger.log(level: cause == nil ? memory.level : .debug, "\(status.dn) cannot be claimed: \(error)")
+            return .failed(cause)
         }
         do {
             try await isUnique
@@ -113,6 +116,7 @@ extension AccountReconciler {
             let write = EntryWrite.release(status, names: names)
         else { return }
         // If it fails, the next reconcile tries again.
+        report(.writing)
         if case .written(let csn?) = try await entries.write(write, to: status.key) { report(.wrote(csn: csn)) }
     }
 
@@ -121,14 +125,28 @@ extension AccountReconciler {
         guard let attribute = service.uniqueAttribute else { return }
         let values = service.uniqueValues(of: account.entry)
         let others = try await entries.others(
-            than: account.status.uuid, with: values, of: attribute, attributes: [attribute])
+            than: account.status.uuid, with: values, of: attribute, attributes: [attribute],
+            meeting: service.isUniqueAmongAll ? nil : entries.scope.accounts)
         guard let other = others.first else { return }
-        let shared = other[attribute].first(where: values.contains)?.text ?? ""
+        // The server compares without regard to case.
+        let shared = other[attribute].first { found in values.contains { $0.folded == found.folded } }
+        let own = account.entry.attributes.filter { $0.values.contains { $0.folded == shared?.folded } }.map(\.name)
+        let place = own.contains(attribute) ? nil : own.first
         throw ProvisioningFailure(
             .undefinedError,
             reason:
-                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared), which \(account.status.dn) names as well",
-            hint: "remove all but one, or give them other numbers; then write the request of that one again")
+                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared?.description ?? ""), which \(account.status.dn) names \(place.map { "as its \($0)" } ?? "as well")",
+            hint: "remove all but one, or give them different values; then write the request of that one again")
+    }
+
+    /// Whether no other entry has the same unique value, so that the request will not be refused for that; false if the search fails.
+    func isUnique(_ account: Account) async throws -> Bool {
+        do {
+            try await demandUnique(account)
+            return true
+        } catch let error where !(error is CancellationError) {
+            return false
+        }
     }
 
     /// The same during an attempt: if the LDAP server refuses the search, another attempt follows.
@@ -161,7 +179,8 @@ extension AccountReconciler {
             report(
                 .started(
                     JobSummary(
-                        job: job.id, key: status.key, operation: operation, attempt: number, started: clock.now)))
+                        job: job.id, uuid: status.uuid, dn: status.dn, operation: operation, attempt: number,
+                        since: clock.now)))
             logger.log(level: failures.shortageBegan == nil ? .info : .debug, "\(operation) begins")
             let request = ProvisioningRequest(
                 operation: operation, entry: account.entry, job: job.id, attempt: number,
@@ -191,11 +210,6 @@ extension AccountReconciler {
             try await attempt.step(step.name) { try await step.perform(in: attempt) }
         }
     }
-}
-
-extension DN {
-    /// The value of the entry's own RDN.
-    fileprivate var accountName: String { rdns.first?.assertions.first?.value.text ?? description }
 }
 
 extension AccountStatus {

@@ -96,12 +96,13 @@ extension AccountReconciler {
             await removed(ended, status.dn)
             return .done
         case .refused(let error):
+            let cause = ProvisioningDelays.Cause(error)
             logger.log(
-                level: memory.level,
+                level: cause == nil ? memory.level : .debug,
                 "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
-            guard status.phase != .requested else { return .failed }
+            guard status.phase != .requested else { return .failed(cause) }
             if let job = ended.job { registry.status(job.id, .blocked) }
-            return .unwritten(ended)
+            return .unwritten(ended, because: cause)
         }
     }
 
@@ -120,7 +121,7 @@ extension AccountReconciler {
         switch memory.lastJob {
         case .none: return
         case .pausing: break
-        case .interrupted(let job): registry.closeInterrupted(job, end)
+        case .interrupted(let job): registry.closeInterrupted(job, job.outcomeBeforeClosing ?? end)
         case .retrying(let record): await close(registry.live(record.job), end)
         case .unwritten(let outcome) where status == nil: await removed(outcome, key.dn)
         case .unwritten(let outcome):
@@ -144,6 +145,7 @@ extension AccountReconciler {
     /// - Parameter status: of the entry as it was read. An outcome that waited is written only if the entry still waits for it.
     private func writeToEntry(_ ended: AccountOutcome, _ status: AccountStatus) async throws -> WriteResult {
         do {
+            report(.writing)
             guard status.phase == .claimed else { return try await entries.write(ended.write, to: status.key) }
             guard let write = ended.write.following(status) else { return .lost }
             return try await entries.writeOutcome(write, to: status.key)

@@ -80,6 +80,7 @@ import Logging
                 """)
             return .stale
         }
+        report(.read(csn: account.status.csn))
         let decision = decide(account.status)
         if let planPrinter = context.planPrinter { return try await printPlan(decision, account, to: planPrinter) }
         return try await act(on: decision, account)
@@ -107,11 +108,15 @@ import Logging
             return .done
         case .wait(let start):
             try await releaseClaim(status)
-            logger.info("\(status.dn) waits for its date", metadata: ["until": "\(start.text)"])
+            logger.log(
+                level: memory.csn == status.csn ? .debug : .info, "\(status.dn) waits for its date",
+                metadata: ["until": "\(start.text)"])
             return .requeue(at: start)
         case .waitForClock:
             try await releaseClaim(status)
-            logger.info("\(status.dn) waits although its date has come: the machine's clock may be wrong")
+            logger.log(
+                level: memory.csn == status.csn ? .debug : .info,
+                "\(status.dn) waits although its date has come: the machine's clock may be wrong")
             return .requeue(at: clock.now + Self.clockCheckInterval)
         case .refuse(let failure):
             return try await refuse(status, failure)
@@ -212,10 +217,10 @@ import Logging
         _ account: Account, _ work: () async throws -> ReconcileResult
     ) async throws -> ReconcileResult {
         guard let attribute = service.uniqueAttribute else { return try await work() }
-        let subjects = service.uniqueValues(of: account.entry).compactMap(\.text).map { JobSubject(attribute, $0) }
+        let subjects = service.exclusionNames(of: account.entry).map { JobSubject(attribute, $0) }
         guard context.scheduler.acquire(subjects, for: .subject(JobSubject(key.uuid))) else {
             logger.debug("\(account.status.dn) waits for another job that works on its \(attribute)")
-            return .blocked(by: subjects)
+            return .blocked(by: subjects, interrupts: try await isUnique(account))
         }
         // Daemons that share accounts may share their homes as well, and the claim is removed together with the entry.
         let lock: any Sendable
@@ -226,7 +231,7 @@ import Logging
             }
             lock = held
         } catch {
-            return .shortage(MachineShortages.Cause(text: "\(error.reason); \(error.hint)", hint: error.hint))
+            return .failed(ProvisioningDelays.Cause(text: "\(error.reason); \(error.hint)", hint: error.hint))
         }
         defer { withExtendedLifetime(lock) {} }
         return try await work()

@@ -55,22 +55,37 @@ public struct AttemptRecord: Hashable, Sendable {
     public var failure: ProvisioningFailure
 }
 
-/// A shortage of the machine that affects the requests of all accounts.
-public struct MachineShortage: Hashable, Sendable {
-    /// What failed first, where, and how to fix it.
-    public var text: String
-    /// When it was first logged.
-    public var since: Timestamp
+/// What delays the requests of several accounts, as the JSON of `status` has it: a shortage of the machine, or a refusal of the LDAP server.
+public struct ProvisioningDelay: Hashable, Sendable, Codable {
     /// How many wait for it.
     public var accounts: Int
+    /// When it was first logged.
+    public var since: Timestamp
+    /// What failed first, where, and how to fix it.
+    public var reason: String
+
+    /// A delay.
+    public init(accounts: Int, since: Timestamp, reason: String) {
+        (self.accounts, self.since, self.reason) = (accounts, since, reason)
+    }
 }
 
-/// The accounts that wait because of a shortage of the machine. Causes with the same hint are one shortage.
-struct MachineShortages: Sendable {
+/// The accounts that wait because of a shortage of the machine or a refusal of the LDAP server. Causes with the same hint are one.
+struct ProvisioningDelays: Sendable {
     /// Why an account waits.
     struct Cause: Hashable, Sendable {
         var text: String
         var hint: String
+
+        init(text: String, hint: String) { (self.text, self.hint) = (text, hint) }
+
+        /// - Returns: nil for a lost connection and a server that is busy, which pass.
+        init?(_ refusal: LDAPError) {
+            guard !refusal.isRetryable else { return nil }
+            let check = "to find all that is missing: prov-backup-rsnapshot check"
+            hint = "\(refusal.hint ?? "\(refusal.code)"); \(check)"
+            text = "the LDAP server refuses what the daemon needs: \(refusal); \(check)"
+        }
     }
 
     /// A change to be logged.
@@ -88,10 +103,13 @@ struct MachineShortages: Sendable {
     /// By hint.
     private var kinds: [String: Kind] = [:]
 
-    /// The oldest first.
-    var list: [MachineShortage] {
-        kinds.values.map { MachineShortage(text: $0.text, since: $0.since, accounts: $0.accounts.count) }
-            .sorted { ($0.since, $0.text) < ($1.since, $1.text) }
+    /// - Parameter account: nil: what delays any.
+    /// - Returns: the oldest first.
+    func list(of account: EntryUUID? = nil) -> [ProvisioningDelay] {
+        kinds.values.filter { kind in account.map(kind.accounts.contains) ?? true }.map {
+            ProvisioningDelay(accounts: $0.accounts.count, since: $0.since, reason: $0.text)
+        }
+        .sorted { ($0.since, $0.reason) < ($1.since, $1.reason) }
     }
 
     /// - Parameter cause: why the account waits now; nil: not because of a shortage.

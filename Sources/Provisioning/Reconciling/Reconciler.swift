@@ -29,7 +29,7 @@ import Logging
     private var interruptionChecks: [EntryUUID: Bool] = [:]
     private var ownWrites = OwnWrites()
     private var seen: SeenVersions
-    private var shortages = MachineShortages()
+    private var shortages = ProvisioningDelays()
     private var totals = (succeeded: 0, failed: 0)
     private(set) var isStopping = false
     private var idleWaiters: [CheckedContinuation<Void, Never>] = []
@@ -46,6 +46,12 @@ import Logging
         /// The entryCSNs of changes seen meanwhile; nil for a change without one, and for an entry that was listed.
         var seen: [AttributeValue?] = []
         var outcome: ProvisioningExitCode?
+        /// Reports of the persistent search before the last write.
+        var changes: UInt64
+        /// The entryCSN that was read or written last.
+        var csn: AttributeValue?
+        /// It began with other settings.
+        var isOutdated = false
     }
 
     init(_ context: EngineContext, liveness: SearchLiveness, seen: SeenVersions, bound: Int) {
@@ -82,22 +88,25 @@ import Logging
     private static func key(of uuid: EntryUUID) -> Scheduler.Key { .subject(JobSubject(uuid)) }
 
     private static func uuid(of key: Scheduler.Key) -> EntryUUID? {
-        if case .subject(let subject) = key { subject.account } else { nil }
+        if case .subject(let subject) = key { subject.uuid } else { nil }
     }
 
     /// Reconciles the accounts of interrupted jobs.
     /// - Parameter dn: where the account of a job probably is.
     func recover(_ interrupted: [Job], dn: (Job) -> DN) {
+        var resumed: [AccountKey] = []
         for job in interrupted.sorted(by: { $0.id > $1.id }) {
-            guard let uuid = job.subject.account, memories[uuid] == nil, running[uuid] == nil else {
+            guard let uuid = job.subject.uuid, memories[uuid] == nil, running[uuid] == nil else {
                 registry.closeInterrupted(
                     job,
                     JobOutcome(.failed, message: "not resumed: the account has a later job, or the job has no account"))
                 continue
             }
             memories[uuid] = AccountMemory(lastJob: .interrupted(job))
-            enqueue(AccountKey(uuid: uuid, dn: dn(job)), csn: nil)
+            resumed.append(AccountKey(uuid: uuid, dn: dn(job)))
         }
+        // The oldest request first.
+        for key in resumed.reversed() { enqueue(key, csn: nil) }
     }
 
     /// Takes a change notification. Returns when there is room for the next one, or when the calling task is cancelled.
@@ -117,7 +126,13 @@ import Logging
     private func enqueue(_ key: AccountKey, csn: AttributeValue?, isChange: Bool = false) {
         if let csn { seen.insert(csn, of: key.uuid, now: clock.now) }
         running[key.uuid]?.seen.append(isChange ? csn : nil)
+        // Also for an entry whose parent was renamed, which leaves the entryCSN as it was.
         dns.note(key)
+        if !isChange, let csn, memories[key.uuid]?.csn == csn,
+            scheduler.status(of: Self.key(of: key.uuid)) == .waitingForStartTime
+        {
+            return
+        }
         let subject = JobSubject(key.uuid)
         let priority = urgent[key.uuid] == nil ? Job.usualPriority : Self.urgentPriority
         let obstacle = scheduler.offer(
@@ -149,6 +164,12 @@ import Logging
         for (uuid, memory) in memories { memories[uuid]?.lastJob = memory.lastJob.afterClockWasSet(by: step) }
     }
 
+    /// With other settings accounts may have to wait no longer: each that a list shows is reconciled.
+    func settingsChanged() {
+        for uuid in memories.keys { memories[uuid]?.csn = nil }
+        for uuid in running.keys { running[uuid]?.isOutdated = true }
+    }
+
     /// Returns when nothing runs and nothing is due.
     func waitUntilIdle() async {
         guard !isIdle else { return }
@@ -171,22 +192,33 @@ import Logging
             await onCancel()
         }
         for summary in running.values.compactMap(\.summary) {
-            let notice = GracefulStop.notEnded("\(summary.operation) of \(summary.key.dn)", job: summary.job)
+            let notice = GracefulStop.notEnded("\(summary.operation) of \(summary.dn)", job: summary.job)
             logger.error("\(notice.text)", metadata: ["job": "\(summary.job)"])
         }
         await finish()
     }
 
-    func snapshot() -> EngineSnapshot {
-        EngineSnapshot(
-            running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
+    /// - Parameters:
+    ///   - account: of which details are listed; nil: of all.
+    ///   - most: of those that retry or are behind so many are listed.
+    func snapshot(of account: EntryUUID?, most: Int) -> EngineSnapshot {
+        func isMeant(_ uuid: EntryUUID) -> Bool { account == nil || account == uuid }
+        let records =
+            most == 0
+            ? [] : memories.compactMap { uuid, memory in memory.record.map { (uuid: uuid, record: $0) } }
+        let next = records.filter { isMeant($0.uuid) }.sorted { $0.record.notBefore < $1.record.notBefore }
+        let behind = memories.compactMap { $0.value.isStale ? $0.key : nil }
+        return EngineSnapshot(
+            running: running.filter { isMeant($0.key) }.values.compactMap(\.summary).sorted { $0.job < $1.job },
             waiting: scheduler.waitingCount(of: jobClass), nextDue: scheduler.nextDue(of: jobClass),
-            retrying: memories.compactMap { uuid, memory in
-                guard let record = memory.record, let key = dns.key(of: uuid) else { return nil }
-                return RetrySummary(key: key, record: record)
-            }.sorted { $0.record.notBefore < $1.record.notBefore },
-            behind: memories.filter(\.value.isStale).keys.compactMap(dns.key),
-            troubled: memories.values.filter { $0.requeues > 0 }.count, shortages: shortages.list,
+            retrying: next.prefix(most).compactMap { uuid, record in
+                guard let key = dns.key(of: uuid) else { return nil }
+                return RetrySummary(
+                    job: record.job, uuid: uuid, dn: key.dn, attempt: record.attempt, next: record.notBefore,
+                    failure: "\(record.failure)", shortageSince: record.failures.shortageBegan)
+            },
+            behind: behind.filter(isMeant).prefix(most).compactMap(dns.key), behindCount: behind.count,
+            troubled: memories.values.count { $0.requeues > 0 }, shortages: shortages.list(of: account),
             succeeded: totals.succeeded, failed: totals.failed)
     }
 
@@ -247,13 +279,15 @@ import Logging
                     result = nil
                 } catch let error as StateFileError {
                     logger.debug("\(key.dn) cannot be worked on: \(error)")
-                    result = .shortage(MachineShortages.Cause(text: "\(error)", hint: error.hint))
+                    result = .failed(ProvisioningDelays.Cause(text: "\(error)", hint: error.hint))
                 } catch {
-                    logger.log(level: memory.level, "\(key.dn) cannot be worked on: \(error)")
-                    result = .failed
+                    let cause = (error as? LDAPError).flatMap(ProvisioningDelays.Cause.init)
+                    logger.log(
+                        level: cause == nil ? memory.level : .debug, "\(key.dn) cannot be worked on: \(error)")
+                    result = .failed(cause)
                 }
                 self.ended(uuid, result)
-            })
+            }, changes: liveness.changes)
     }
 
     /// With the current settings.
@@ -274,9 +308,12 @@ import Logging
             memories[uuid]?.lastJob = .none
             running[uuid]?.summary = summary
         case .step(let name): running[uuid]?.summary?.step = name
+        case .read(let csn): running[uuid]?.csn = csn
+        case .writing: running[uuid]?.changes = liveness.changes
         case .wrote(let csn):
+            running[uuid]?.csn = csn
             ownWrites.insert(csn)
-            liveness.wrote()
+            liveness.wrote(since: running[uuid]?.changes ?? liveness.changes)
             seen.insert(csn, of: uuid, now: clock.now)
         case .ended(let code):
             running[uuid]?.outcome = code
@@ -289,6 +326,7 @@ import Logging
         guard let run = running.removeValue(forKey: uuid) else { return }
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
         memory.isStale = false
+        let former = memory.obstacle
         memory.obstacle = nil
         var again: Timestamp?
         var outcome = run.outcome
@@ -324,23 +362,28 @@ import Logging
         case .blocked:
             memory.requeues = 0
             again = .distantPast
-        case .failed, .shortage:
+        case .failed(let cause):
             memory.requeues += 1
-            if case .shortage(let cause) = result { memory.obstacle = cause }
+            // A lost connection says nothing about what was refused before it.
+            memory.obstacle = cause ?? former
             again = clock.now + retryDelay(memory)
             outcome = outcome ?? .undefinedError
-        case .unwritten(let unwritten):
-            memory = AccountMemory(lastJob: .unwritten(unwritten), requeues: memory.requeues + 1)
+        case .unwritten(let unwritten, let cause):
+            memory = AccountMemory(
+                lastJob: .unwritten(unwritten), requeues: memory.requeues + 1, obstacle: cause ?? former)
             again = clock.now + retryDelay(memory)
             outcome = outcome ?? .undefinedError
         }
+        memory.csn = run.isOutdated ? nil : run.csn
         if again != nil { memories[uuid] = memory }
         if result != nil { log(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
         let onlyOwnWrites = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let key = Self.key(of: uuid)
         var due = again
-        if case .blocked(let subjects) = result {
+        if case .blocked(let subjects, let interrupts) = result {
             scheduler.finish(key, waitingFor: subjects)
+            // Such as the backup of an entry that was removed and added again.
+            if interrupts, !isStopping { for subject in subjects { scheduler.interrupt(subject, for: jobClass) } }
         } else {
             due = scheduler.finish(key, again: again, ignoringOffers: onlyOwnWrites)
         }
@@ -359,11 +402,11 @@ import Logging
         if isIdle { resumeIdleWaiters() }
     }
 
-    /// Once for all accounts with the same shortage.
-    private func log(_ changes: [MachineShortages.Change]) {
+    /// Once for all accounts that wait for the same.
+    private func log(_ changes: [ProvisioningDelays.Change]) {
         for change in changes {
             switch change {
-            case .began(let text): logger.error("a shortage of the machine delays provisioning: \(text)")
+            case .began(let text): logger.error("provisioning is delayed: \(text)")
             case .over(let text): logger.notice("no request waits any more because of this: \(text)")
             }
         }
@@ -379,8 +422,12 @@ import Logging
     private func retryDelay(_ memory: AccountMemory) -> Duration {
         let retry = context.configuration().jobRetry
         var generator = SystemRandomNumberGenerator()
-        return retry.delay(afterAttempt: memory.requeues, using: &generator) ?? retry.maximumDelay
+        let delay = retry.delay(afterAttempt: memory.requeues, using: &generator) ?? retry.maximumDelay
+        return min(delay, Self.longestRetryDelay)
     }
+
+    /// What prevents the work is fixed elsewhere, which no notification tells.
+    private static let longestRetryDelay = Duration.seconds(300)
 
     private var isIdle: Bool { running.isEmpty && scheduler.isIdle(jobClass) }
 

@@ -32,6 +32,21 @@ extension ProvisioningFailure: CustomStringConvertible {
     public var description: String { "\(reason) (\(code.name), \(code.rawValue)); \(hint)" }
 }
 
+extension ScriptResult {
+    /// How to fix a script that has failed.
+    /// - Parameters:
+    ///   - limit: the setting of its time limit.
+    ///   - job: its job.
+    package func failureHint(limit: String, job: JobID) -> String {
+        if cause == .timeLimit { return "fix what the script waits for, or raise \(limit)" }
+        if case .signaled = termination {
+            return
+                "find out what sent the signal: the machine's memory was short (dmesg), the script has a fault, or somebody ended it"
+        }
+        return "fix what its output names; its command is in: prov-backup-rsnapshot jobs show \(job)"
+    }
+}
+
 /// The exit codes of provisioning: on the entry as ReturnValue, and the status of a one-shot run (specification: contracts.md#provisioning-codes).
 public enum ProvisioningExitCode: Int32, CaseIterable, Hashable, Sendable {
     case success = 0

@@ -13,6 +13,10 @@ public protocol ProvisioningService: Sendable {
     var uniqueAttribute: AttributeName? { get }
     /// The values of that attribute that only this entry may have: those that it has, and others that name the same resource.
     func uniqueValues(of entry: Entry) -> [AttributeValue]
+    /// Whether entries count as well that are not accounts of this daemon (HOST, SEARCH_FILTER), because they may name the same resource.
+    var isUniqueAmongAll: Bool { get }
+    /// The names of the resources that no other job may work on at the same time.
+    func exclusionNames(of entry: Entry) -> [String]
 
     /// Locks the resource against other daemons that share accounts (attribute CLAIM), until the returned value is released.
     /// - Returns: nil while another daemon has the lock.
@@ -27,6 +31,10 @@ extension ProvisioningService {
     public var uniqueAttribute: AttributeName? { nil }
     /// Those that it has.
     public func uniqueValues(of entry: Entry) -> [AttributeValue] { uniqueAttribute.map { entry[$0] } ?? [] }
+    /// They count.
+    public var isUniqueAmongAll: Bool { true }
+    /// The unique values.
+    public func exclusionNames(of entry: Entry) -> [String] { uniqueValues(of: entry).compactMap(\.text) }
     /// Nothing needs a lock.
     public func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? { () }
 }
@@ -72,12 +80,6 @@ public struct ProvisioningRequest: Sendable {
 }
 
 extension JobSubject {
-    /// An account, for jobs of every type.
-    public init(_ account: EntryUUID) { self.init(uuid: account.high, account.low) }
-
-    /// The account; nil for a subject that is none.
-    package var account: EntryUUID? { uuid.map { EntryUUID(high: $0.high, low: $0.low) } }
-
     /// The resource of an account, such as a home. It stays when its entry is removed and added again, so a job has
     /// exclusion keys for both.
     /// - Parameter value: compared as `caseIgnoreMatch` does (RFC 4517, section 4.2.11).

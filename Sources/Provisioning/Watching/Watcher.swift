@@ -98,24 +98,28 @@ import Logging
         var machine = WatcherStateMachine(
             detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
             retry: retry)
-        var announced: WatcherStateMachine.Action?
+        var announced: String?
+        /// Once for each way, when it works.
+        func announce(_ way: String) {
+            guard way != announced else { return }
+            announced = way
+            logger.info("\(way)")
+        }
         var event = WatcherStateMachine.Event.started
         var lastError: LDAPError?
         while true {
             let action = machine.handle(event, using: &generator)
             try Task.checkCancellation()
-            if action != announced, action == .poll || action == .persist {
-                announced = action
-                logger.info(
-                    action == .persist
-                        ? "requests are detected by a persistent search"
-                        : "requests are detected by polling every \(timing.pollInterval)")
-            }
             switch action {
             case .persist:
-                event = .persistEnded(try await persist(sink) { _ = machine.handle(.refreshed, using: &generator) })
+                let error = try await persist(sink) {
+                    _ = machine.handle(.refreshed, using: &generator)
+                    announce("requests are detected by a persistent search")
+                }
+                event = .persistEnded(error)
             case .poll:
                 event = try await poll(sink, after: &lastError)
+                if case .polled = event { announce("requests are detected by polling every \(timing.pollInterval)") }
             case .sleep(let duration):
                 try await clock.sleep(for: duration)
                 event = .slept
@@ -214,6 +218,8 @@ import Logging
 
     /// Writes so far.
     private var count: UInt64 = 0
+    /// Reports of the search so far.
+    private(set) var changes: UInt64 = 0
     /// The number of the first write since the search last reported a change; nil: there was none.
     private var unanswered: UInt64?
     private var listener: AsyncStream<Void>.Continuation?
@@ -221,15 +227,19 @@ import Logging
     var isReading = true
 
     /// The daemon has changed a pending entry.
-    func wrote() {
+    /// - Parameter before: ``changes`` before that. The search often reports a change before the write is answered, and then nothing more.
+    func wrote(since before: UInt64) {
         count += 1
-        guard unanswered == nil else { return }
+        guard unanswered == nil, changes == before else { return }
         unanswered = count
         listener?.yield()
     }
 
     /// The search has reported a change.
-    func receivedChange() { unanswered = nil }
+    func receivedChange() {
+        changes += 1
+        unanswered = nil
+    }
 
     /// Returns when the search has been silent for too long. For one caller at a time.
     /// - Throws: `CancellationError`.

@@ -72,7 +72,7 @@ struct WatcherStateMachine {
 }
 
 /// The identity of an entry, and where it was last seen.
-public struct AccountKey: Hashable, Sendable {
+public struct AccountKey: Hashable, Sendable, Codable {
     /// Does not change when the entry is renamed.
     public var uuid: EntryUUID
     /// Where it was last seen.
@@ -133,6 +133,15 @@ public struct WatchScope: Hashable, Sendable {
         let claimed = modes(.claimed)
         let unfinished = names.returnValue.map { [.and([.or(claimed), .not(.present($0))])] } ?? claimed
         return .and([.equal(names.state, "0"), .or(modes(.requested) + unfinished)] + limits)
+    }
+
+    /// Accounts whose `modify` is requested or claimed: what they ask for need not be done yet.
+    public var openModify: Filter {
+        let stages: [ProvisioningMode.Stage] = [.requested, .claimed]
+        return .and([
+            .equal(names.state, "0"),
+            .or(stages.map { .equal(names.mode, AttributeValue(ProvisioningMode(.modify, $0).description)) }),
+        ])
     }
 
     /// Claims whose last attempt has failed; nil where entries have no ReturnValue.

@@ -31,9 +31,9 @@ struct AccountsCommand: AsyncParsableCommand {
             let table = TextTable(AccountLine.headings, least: [10, 8, 16, 7, 5, 18])
             if !output.json { print(table.line(AccountLine.headings)) }
             let host = settings.backupJobs.host
-            try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, uid, entry in
+            try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, _, entry in
                 let line = AccountLine(
-                    uid: uid, status: status, lastBackup: BackupJobs.lastCopy(in: entry, host: host))
+                    uid: entry.accountName, status: status, lastBackup: BackupJobs.lastCopy(in: entry, host: host))
                 try output.show(line, table.line(line.cells))
             }
         }
@@ -47,13 +47,14 @@ struct AccountsCommand: AsyncParsableCommand {
         @OptionGroup var output: OutputOptions
 
         func run() async throws {
-            let (settings, uid) = (try account.files.load(), account.uid)
+            let settings = try account.files.load()
             let accounts = try await AccountStore(settings)
-            let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
-            let daemon = try await Result(asking: DaemonControl(settings))
-            let last = try await JobLookup(account.files).last([.provisioning, .backup], ofAccount: uid)
+            let entry = try await accounts.entry(of: account.account, attributes: BackupJobs.inspectedAttributes)
+            let uuid = AccountStatus(entry, names: settings.engine.policy.names)?.uuid
+            let daemon = try await Result(asking: DaemonControl(settings), of: uuid)
+            let last = try await JobLookup(account.files).last([.provisioning, .backup], ofAccount: entry.accountName)
             let explanation = Explanation(
-                uid: uid, entry: entry, policy: settings.engine.policy,
+                entry: entry, policy: settings.engine.policy,
                 window: settings.policies[.provisioning]?.window, now: SystemWallClock().now, daemon: daemon,
                 last: last,
                 backup: BackupExplanation(
@@ -75,20 +76,20 @@ struct AccountsCommand: AsyncParsableCommand {
         @OptionGroup var log: LogOptions
 
         func run() async throws {
-            let (settings, uid) = (try account.files.load(), account.uid)
-            let accounts = try await AccountStore(settings)
-            let status = try await accounts.status(uid: uid)
-            let key = AccountKey(uuid: status.uuid, dn: status.dn)
+            let (settings, name) = (try account.files.load(), account.account)
+            let found = try await AccountStore(settings).account(name)
+            let key = AccountKey(uuid: found.status.uuid, dn: found.status.dn)
+            let explain = "see: \(AccountCommand.explain.text(found.entry.accountReference))"
             let code =
                 switch try await DaemonControl(settings).provision(key) {
                 case .daemon(let code): code
                 case .noDaemon: try await Daemon(files: account.files, log: log).provision(key)
                 }
             guard let code else {
-                print("\(uid): nothing to do; see: \(AccountCommand.explain.text(uid))")
+                print("\(name): nothing to do; \(explain)")
                 return
             }
-            print("\(uid): \(code.name) (\(code.rawValue))")
+            print("\(name): \(code.name) (\(code.rawValue))\(code == .success ? "" : "; \(explain)")")
             if code != .success { throw ExitCode(code.rawValue) }
         }
     }
@@ -102,26 +103,27 @@ struct AccountsCommand: AsyncParsableCommand {
                 """)
 
         @OptionGroup var files: SettingsOptions
-        @Argument(help: "The accounts' uids.") var uids: [String] = []
+        @Argument(help: "The names of the accounts, as `accounts list` shows them, or their DNs.")
+        var accounts: [String] = []
         @Flag(help: "Every account whose last request failed.") var all = false
 
         func validate() throws {
-            if uids.isEmpty != all { throw ValidationError("Name one or more uids, or say --all.") }
+            if accounts.isEmpty != all { throw ValidationError("Name one or more accounts, or say --all.") }
         }
 
         func run() async throws {
-            let accounts = try await AccountStore(try files.load())
-            let wanted = all ? try await accounts.failedUIDs() : uids
+            let store = try await AccountStore(try files.load())
+            let wanted = all ? try await store.failedAccounts() : accounts
             if wanted.isEmpty { print("no account has failed") }
             var refused = 0
-            for uid in wanted {
+            for name in wanted {
                 do {
-                    let mode = try await accounts.retry(uid: uid)
-                    print("\(uid): \(mode)")
+                    let mode = try await store.retry(name)
+                    print("\(name): \(mode)")
                 } catch {
                     guard let failure = CommandFailure(error) else { throw error }
                     refused += 1
-                    printError("\(uid): \(failure)")
+                    printError("\(name): \(failure)")
                 }
             }
             if refused > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
@@ -139,9 +141,9 @@ struct AccountsCommand: AsyncParsableCommand {
         @OptionGroup var account: AccountArgument
 
         func run() async throws {
-            let (settings, uid) = (try account.files.load(), account.uid)
-            let claim = try await AccountStore(settings).release(uid: uid)
-            print("\(uid): removed the claim of \(claim)")
+            let (settings, name) = (try account.files.load(), account.account)
+            let claim = try await AccountStore(settings).release(name)
+            print("\(name): removed the claim of \(claim)")
         }
     }
 }
@@ -150,14 +152,30 @@ struct AccountsCommand: AsyncParsableCommand {
 enum AccountCommand: String {
     case explain, provision, retry, release
 
-    /// `prov-backup-rsnapshot accounts retry 3724300`. The text `UID` replaces an invalid uid, because an entry may contain any text.
-    func text(_ uid: String) -> String {
-        "prov-backup-rsnapshot accounts \(rawValue) \(Self.isUID(uid) ? uid : "UID")"
+    /// `prov-backup-rsnapshot accounts retry 3724300`. The text `UID` replaces what is neither a uid nor a DN, because an entry may contain any text.
+    func text(_ account: String) -> String {
+        "prov-backup-rsnapshot accounts \(rawValue) \(word(account))"
+    }
+
+    private func word(_ account: String) -> String {
+        if Self.isUID(account) { return account }
+        // A DN that was cut for a line is none any more.
+        guard let dn = try? DN(parsing: account), !dn.isEmpty else { return "UID" }
+        return account.shellWord
     }
 
     /// Characters of user names: never an option, and the same with and without quotes.
-    private static func isUID(_ text: String) -> Bool {
+    fileprivate static func isUID(_ text: String) -> Bool {
         text.wholeMatch(of: /[A-Za-z0-9][A-Za-z0-9._@-]{0,63}/) != nil
+    }
+}
+
+extension Entry {
+    /// What to call the account in a command: its uid, or the DN if it has not exactly one that can stand there.
+    var accountReference: String {
+        let uids = self[Self.nameAttribute]
+        guard uids.count == 1, let uid = uids.first?.text, AccountCommand.isUID(uid) else { return dn.description }
+        return uid
     }
 }
 
@@ -174,45 +192,74 @@ struct AccountStore {
     /// - Parameter attributes: in addition to those of the protocol and `uid`.
     func forEach(
         _ filter: Filter, attributes: [AttributeName] = [],
-        _ body: (AccountStatus, _ uid: String, Entry) throws -> Void
+        _ body: (AccountStatus, _ reference: String, Entry) throws -> Void
     ) async throws {
         let request = SearchRequest(
-            base: scope.base, scope: .subtree, filter: filter, attributes: scope.names.requested + ["uid"] + attributes)
+            base: scope.base, scope: .subtree, filter: filter, attributes: requested + attributes)
         for try await entry in connection.search(request) {
             guard let status = AccountStatus(entry, names: scope.names) else { continue }
-            try body(status, entry.text("uid") ?? "?", entry)
+            try body(status, entry.accountReference, entry)
         }
     }
 
+    private var requested: [AttributeName] { scope.names.requested + [Entry.nameAttribute] }
+
     /// - Parameter attributes: in addition to those of the protocol and `uid`.
-    /// - Throws: `CommandFailure` unless exactly one entry has the uid.
-    func entry(uid: String, attributes: [AttributeName] = []) async throws -> Entry {
-        let isMeant = Filter.equal("uid", AttributeValue(uid))
-        let request = SearchRequest(
-            base: scope.base, scope: .subtree, filter: scope.condition.map { .and([isMeant, $0]) } ?? isMeant,
-            attributes: scope.names.requested + ["uid"] + attributes)
-        let found = try await connection.search(request).all()
+    /// - Parameter account: a uid, a DN, or the name of an entry without a uid.
+    /// - Throws: `CommandFailure` unless it is exactly one entry.
+    func entry(of account: String, attributes: [AttributeName] = []) async throws -> Entry {
+        let found = try await entries(of: account, attributes)
         guard let entry = found.first else {
             throw CommandFailure(
-                "there is no account with uid \(String(reflecting: uid)) below \(scope.base)"
+                "there is no account with the uid, the DN or the name \(String(reflecting: account)) below \(scope.base)"
                     + (scope.condition == nil ? "" : " that meets SEARCH_FILTER"),
                 hint: "look it up with: prov-backup-rsnapshot accounts list")
         }
         guard found.count == 1 else {
             throw CommandFailure(
-                "\(found.count) entries below \(scope.base) have the uid \(uid): \(found.map(\.dn.description).joined(separator: "; "))",
-                hint: "a uid must belong to one account only")
+                "\(found.count) entries below \(scope.base) have the name \(account): \(found.map(\.dn.description).joined(separator: "; "))",
+                hint: "say the DN instead of the name; a uid must belong to one account only")
         }
         return entry
     }
 
-    func status(uid: String) async throws -> AccountStatus {
-        let entry = try await entry(uid: uid)
-        guard let status = AccountStatus(entry, names: scope.names) else {
+    private func entries(of account: String, _ attributes: [AttributeName]) async throws -> [Entry] {
+        if let dn = try? DN(parsing: account), dn == scope.base || dn.isDescendant(of: scope.base) {
+            do throws(LDAPError) {
+                return try await entries(.present("objectClass"), at: dn, attributes)
+            } catch {
+                guard error.code == .noSuchObject else { throw error }
+                return []
+            }
+        }
+        let found = try await entries(.equal(Entry.nameAttribute, AttributeValue(account)), attributes)
+        guard found.isEmpty else { return found }
+        // Any attribute may be the relative name of an entry without a uid, so that no filter finds it.
+        var named: [Entry] = []
+        try await forEach(scope.accounts, attributes: attributes) { _, _, entry in
+            if entry.accountName == account { named.append(entry) }
+        }
+        return named
+    }
+
+    /// - Parameter dn: nil: searches the whole subtree.
+    private func entries(
+        _ isMeant: Filter, at dn: DN? = nil, _ attributes: [AttributeName]
+    ) async throws(LDAPError) -> [Entry] {
+        try await connection.search(
+            SearchRequest(
+                base: dn ?? scope.base, scope: dn == nil ? .subtree : .base,
+                filter: scope.condition.map { .and([isMeant, $0]) } ?? isMeant, attributes: requested + attributes)
+        ).all()
+    }
+
+    func account(_ name: String) async throws -> Account {
+        let entry = try await entry(of: name)
+        guard let account = Account(entry, names: scope.names) else {
             let absence = AccountStatus.absence(from: entry, names: scope.names)
             throw CommandFailure("\(entry.dn) takes no part in provisioning: \(absence.reason)", hint: absence.hint)
         }
-        return status
+        return account
     }
 
     /// - Throws: `CommandFailure` if RETURN_VALUE is empty.
@@ -225,20 +272,22 @@ struct AccountStore {
         return filter
     }
 
-    func failedUIDs() async throws -> [String] {
-        var uids: [String] = []
-        try await forEach(try failed()) { _, uid, _ in uids.append(uid) }
-        return uids
+    /// What to call them in commands.
+    func failedAccounts() async throws -> [String] {
+        var accounts: [String] = []
+        try await forEach(try failed()) { _, reference, _ in accounts.append(reference) }
+        return accounts
     }
 
     /// Writes the request again.
     /// - Returns: the mode that was written.
-    func retry(uid: String) async throws -> ProvisioningMode {
-        let status = try await status(uid: uid)
-        guard TransitionTable.transition(from: status.phase, on: .retry) == .becomes(.requested) else {
+    func retry(_ name: String) async throws -> ProvisioningMode {
+        let account = try await account(name)
+        let status = account.status
+        guard status.phase == .failed || status.phase == .requested else {
             throw CommandFailure(
                 "\(status.dn) has not failed: its mode is \(status.mode), its state \(status.state)",
-                hint: "see: \(AccountCommand.explain.text(uid))")
+                hint: "see: \(AccountCommand.explain.text(account.entry.accountReference))")
         }
         let write = EntryWrite.retry(status, names: scope.names)
         try await commit(write, to: status.dn)
@@ -247,12 +296,13 @@ struct AccountStore {
 
     /// Removes the claim of a daemon that no longer exists.
     /// - Returns: the removed claim.
-    func release(uid: String) async throws -> String {
-        let status = try await status(uid: uid)
+    func release(_ name: String) async throws -> String {
+        let account = try await account(name)
+        let status = account.status
         guard let claim = status.claim, let write = EntryWrite.release(status, names: scope.names) else {
             throw CommandFailure(
                 "\(status.dn) has no claim" + (scope.names.claim == nil ? ", and CLAIM is empty" : ""),
-                hint: "see: \(AccountCommand.explain.text(uid))")
+                hint: "see: \(AccountCommand.explain.text(account.entry.accountReference))")
         }
         try await commit(write, to: status.dn)
         return claim

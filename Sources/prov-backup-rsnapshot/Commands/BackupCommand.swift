@@ -132,31 +132,32 @@ struct SnapshotsCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Accept the size of an account's newest copy.",
             discussion: """
-                After a copy with less than a tenth of the files or bytes of the last full one, the full one is kept until a copy is \
-                full again. If the customer deleted the files on purpose, this command ends the warning, and the next backup \
-                removes the kept snapshot. Run it as root on the backup server.
+                After a copy with less than a tenth of the files or bytes of the last full one, or a partial copy after a whole one, \
+                the full one is kept until a copy is full again. If the customer deleted the files on purpose, or the kept snapshot \
+                is not needed, this command ends the warning, and the next backup removes the kept snapshot. Run it as root on \
+                the backup server.
                 """)
 
         @OptionGroup var account: AccountArgument
 
         func run() async throws {
-            let (settings, uid) = (try account.files.load(), account.uid)
+            let (settings, name) = (try account.files.load(), account.account)
             let accounts = try await AccountStore(settings)
-            let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
+            let entry = try await accounts.entry(of: name, attributes: BackupJobs.inspectedAttributes)
             guard let found = Account(entry, names: accounts.scope.names) else {
                 throw CommandFailure(
                     "\(entry.dn) takes no part in provisioning",
-                    hint: "see: \(AccountCommand.explain.text(uid))")
+                    hint: "see: \(AccountCommand.explain.text(entry.accountReference))")
             }
             do {
                 guard let size = try BackupJobs.acceptNewestCopy(of: found, settings.backup) else {
-                    print("\(uid): nothing to accept: the newest copy has not shrunk")
+                    print("\(name): nothing to accept: the newest copy is full")
                     return
                 }
-                print("\(uid): accepted \(size.files) files with \(size.bytes) bytes")
+                print("\(name): accepted \(size.files) files with \(size.bytes) bytes")
             } catch let failure as ProvisioningFailure {
                 throw CommandFailure(
-                    "\(uid): \(failure.reason)", hint: failure.hint,
+                    "\(name): \(failure.reason)", hint: failure.hint,
                     status: failure.failureClass == .retryable ? .tryAgain : .failure)
             }
         }

@@ -112,6 +112,7 @@ extension Checklist {
                 let unscheduled = UnscheduledLevel(level: level, account: account)
                 add(subject, unscheduled.finding, hint: unscheduled.hint)
             }
+            try await configurations(configuration, connection)
         } catch {
             return note(subject, unknown)
         }
@@ -120,16 +121,34 @@ extension Checklist {
         }
     }
 
+    /// Checks that the first of the provisioned accounts has an rsnapshot configuration: on a rebuilt server none has.
+    private mutating func configurations(_ configuration: DaemonConfiguration, _ connection: LDAPConnection)
+        async throws
+    {
+        let scope = configuration.engine.scope
+        let provisioned = Filter.or(["added", "modified"].map { .equal(scope.names.mode, AttributeValue($0)) })
+        guard let account = try await first(of: scope, provisioned, connection) else { return }
+        let file = configuration.backup.configurationDirectory.appending("\(account).conf")
+        guard access(file.string, F_OK) != 0, errno == ENOENT else { return }
+        add(
+            "RSNAPSHOT_CONFIG_DIRECTORY",
+            "account \(account) is provisioned, and \(OneLine.escaping(file.string)) does not exist: it gets no backups",
+            hint: "request modify for it, or for all accounts if this server was rebuilt")
+    }
+
     /// - Returns: the uid of the first active account that keeps snapshots of the level.
     private func first(
         with level: SnapshotLevel, _ scope: WatchScope, _ connection: LDAPConnection
     ) async throws -> String? {
         let interval = level.intervalAttribute
+        return try await first(of: scope, .and([.present(interval), .not(.equal(interval, "0"))]), connection)
+    }
+
+    private func first(
+        of scope: WatchScope, _ condition: Filter, _ connection: LDAPConnection
+    ) async throws -> String? {
         let request = SearchRequest(
-            base: scope.base,
-            filter: .and([
-                scope.accounts, .present(interval), .not(.equal(interval, "0")), .equal(scope.names.active, "TRUE"),
-            ]),
+            base: scope.base, filter: .and([scope.accounts, condition, .equal(scope.names.active, "TRUE")]),
             attributes: ["uid"], pageSize: 1)
         for try await entry in connection.search(request) { return entry.text("uid") ?? entry.dn.description }
         return nil
@@ -174,7 +193,7 @@ extension Checklist {
     }
 
     private mutating func script(_ line: ScriptLine) {
-        let subject = line.kind == .job ? "[Job \(line.name)]" : line.name
+        let subject = line.subject
         switch (line.kind, line.state) {
         case (.handlers, .missing): note(subject, "none: \(line.path) does not exist")
         case (_, .ok), (_, .off): ok(subject, line.path)

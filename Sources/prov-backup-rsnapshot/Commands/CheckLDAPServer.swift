@@ -13,6 +13,7 @@ extension Checklist {
             defer { connection.close() }
             isBound = true
             let identity = try await identity(connection)
+            await others(than: connection.server, configuration.engine)
             features(try await connection.features())
             try await contentSync(configuration, at: connection.server)
             guard try await base(configuration.engine.scope.base, connection) else { return isBound }
@@ -42,6 +43,18 @@ extension Checklist {
         }
         ok("LDAP server", "\(connection.server) answers \(identity)")
         return identity.hasPrefix("dn:") ? String(identity.dropFirst(3)) : identity
+    }
+
+    /// The other servers can take over.
+    private mutating func others(than server: ServerAddress, _ engine: Engine.Configuration) async {
+        for other in engine.servers where other != server {
+            do {
+                try await LDAPConnection.open(other, options: engine.connection).close()
+                ok("LDAP server", "\(other) takes the connection as well")
+            } catch {
+                add("LDAP server", "\(error)", hint: "it cannot take over until this is fixed; \(server) is used")
+            }
+        }
     }
 
     private mutating func features(_ offered: Set<ServerFeature>) {
@@ -131,15 +144,15 @@ extension Checklist {
     /// - Returns: their number; nil: they could not be listed.
     private mutating func accounts(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws -> Int? {
         let scope = needs.scope
-        func first(_ scope: WatchScope) async throws(LDAPError) -> Entry? {
+        func first(_ filter: Filter) async throws(LDAPError) -> Entry? {
             let request = SearchRequest(
-                base: scope.base, filter: scope.accounts, attributes: scope.names.requested, pageSize: 1)
+                base: scope.base, filter: filter, attributes: scope.names.requested, pageSize: 1)
             for try await entry in connection.search(request) { return entry }
             return nil
         }
-        let own = try await first(scope)
+        let own = try await first(scope.accounts)
         // Rights do not depend on the host.
-        guard let entry = try await own == nil ? first(scope.ofAllHosts) : own else {
+        guard let entry = try await own == nil ? first(scope.ofAllHosts.accounts) : own else {
             note("accounts", "there is none yet below \(scope.base), so the rights cannot be checked")
             return 0
         }
@@ -153,6 +166,13 @@ extension Checklist {
             note("accounts", "there is no account of this daemon yet below \(scope.base)")
         } else {
             ok("accounts", "can be read, for instance \(status.dn)")
+        }
+        let claimable = LDAPNeeds.claimClass
+        let unclaimable = Filter.and([scope.accounts, .not(.equal("objectClass", AttributeValue(claimable)))])
+        if needs.classes.contains(claimable), let account = try await first(unclaimable) {
+            add(
+                "accounts", "\(account.dn) has not the class \(claimable), so that it cannot be claimed",
+                hint: "give every account the class (ldapmodify: add: objectClass)")
         }
         try await rights(on: status.dn, needs, connection)
         return try await count(scope, connection)
@@ -210,13 +230,11 @@ extension Checklist {
                         "rights", "\(name) cannot be written",
                         hint:
                             "permit the daemon to write it in the access rules (prov-backup-rsnapshot(8), LDAP SERVER)")
-                case .referral,
-                    .unwillingToPerform where error.diagnostic.contains("shadow context"):
-                    let provider = error.referrals.isEmpty ? "its provider" : error.referrals.joined(separator: " or ")
+                case _ where error.isReplicaRefusal:
                     return add(
                         "rights",
                         "\(connection.server) is a replica, which refuses changes: claims and results cannot be written",
-                        hint: "put \(provider) first in SERVER")
+                        hint: "put \(error.provider) first in SERVER")
                 case .invalidAttributeSyntax, .constraintViolation:
                     note("rights", "it is unknown whether \(name) can be written: \(error.code)")
                 default: throw error
@@ -318,6 +336,8 @@ extension Checklist {
 
 /// The attributes and classes that the service uses.
 private struct LDAPNeeds {
+    /// Permits the attribute of CLAIM.
+    static let claimClass = "provisioningClaimable"
     /// Maintained by the server.
     static let operational: [AttributeName] = ["entryUUID", "entryCSN"]
 
@@ -340,15 +360,15 @@ private struct LDAPNeeds {
         dates = names.dates
         read =
             names.requested.filter { !Self.operational.contains($0) && !names.dates.contains($0) }
-            + (backups?.readAttributes ?? configuration.script?.attributes ?? [])
+            + (backups?.readAttributes ?? [Entry.nameAttribute] + (configuration.script?.attributes ?? []))
         indexed =
-            ["objectClass"] + Self.operational + [names.mode, names.state] + (backups == nil ? [] : ["uid"])
+            ["objectClass"] + Self.operational + [names.mode, names.state, Entry.nameAttribute]
             + (scope.hosts == nil ? [] : [names.host])
         // A site with other attribute names has its own classes.
         let isPublished = names.mode == AttributeNames().mode
         classes =
             (isPublished ? ["sstProvisioning"] + (backups == nil ? [] : ["sstBackup"]) : [])
-            + (names.claim == "provisioningClaim" ? ["provisioningClaimable"] : [])
+            + (names.claim == "provisioningClaim" ? [Self.claimClass] : [])
     }
 
     /// Without duplicates.

@@ -86,7 +86,7 @@ struct OutputOptions: ParsableArguments {
 /// The account of a command.
 struct AccountArgument: ParsableArguments {
     @OptionGroup var files: SettingsOptions
-    @Argument(help: "The account's uid.") var uid: String
+    @Argument(help: "The account's name, as `accounts list` shows it, or its DN.") var account: String
 }
 
 /// The log of a command that runs jobs itself.

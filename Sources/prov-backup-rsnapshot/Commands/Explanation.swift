@@ -32,11 +32,12 @@ struct Explanation: Encodable {
     ///   - window: in which requests are carried out; nil: at any time.
     ///   - daemon: its status, nil: none runs here; or why this user may not ask it.
     init(
-        uid: String, entry: Entry, policy: DecisionPolicy, window: TimeWindow?, now: Timestamp,
+        entry: Entry, policy: DecisionPolicy, window: TimeWindow?, now: Timestamp,
         daemon: Result<DaemonStatus?, CommandFailure>,
         last: JobLookup.LastJobs, backup: BackupExplanation?
     ) {
-        self.uid = OneLine.value(uid)
+        let (name, reference) = (entry.accountName, entry.accountReference)
+        uid = OneLine.value(name)
         lastJob = last.jobs[.provisioning].map(JobLine.init)
         unknownJobs = last.unknown
         self.backup = backup
@@ -59,41 +60,40 @@ struct Explanation: Encodable {
         let start =
             isRunning ? "nothing; the daemon processes it" : "start the daemon: systemctl start prov-backup-rsnapshot"
         let (doubtedUntil, deletes) = (daemonStatus?.clockDoubtedUntil, daemonStatus?.deletes)
-        let since = daemonStatus.flatMap { Timestamp(text: $0.since) }
-        if daemonStatus?.behind.contains(where: { $0.uuid == status.uuid.description }) == true {
+        if daemonStatus?.behind.contains(where: { $0.uuid == status.uuid }) == true {
             meaning =
                 "requests \(status.mode.operation), and waits: the LDAP server has an older version of the entry than before; it lags, or was restored from a backup"
             // A claimed request is due. Another request may have a date, which `provision` would ignore.
             let again = status.phase == .claimed ? AccountCommand.provision : .retry
-            hint = "wait until the server is up to date; if the request is correct: \(again.text(uid))"
+            hint = "wait until the server is up to date; if the request is correct: \(again.text(reference))"
             return
         }
-        let isDeleteDelayed = deletes?.accounts.contains(status.uuid.description) == true
-        switch policy.decide(status, now: now, start: since, isClockDoubted: { doubtedUntil != nil }) {
+        let isDeleteDelayed = deletes?.subjects.contains(status.uuid.description) == true
+        switch policy.decide(status, now: now, start: daemonStatus?.since, isClockDoubted: { doubtedUntil != nil }) {
         case .claim(.delete) where isDeleteDelayed, .resume(.delete) where isDeleteDelayed:
             meaning = "requests delete, and waits: \(deletes?.reason ?? "")"
-            hint = "\(WaitingDeletes.hint); for this account alone: \(AccountCommand.provision.text(uid))"
+            hint = "\(HourlyLimit.Summary.hint); for this account alone: \(AccountCommand.provision.text(reference))"
         case .claim(let operation) where !(window?.contains(now) ?? true):
             let opening = window?.opening(after: now).local ?? "?"
             meaning = "requests \(operation), is due, and waits for the WINDOW of its hooks, which opens at \(opening)"
-            hint = "nothing; to process it now: \(AccountCommand.provision.text(uid))"
+            hint = "nothing; to process it now: \(AccountCommand.provision.text(reference))"
         case .claim(let operation):
             meaning = "requests \(operation), and is due"
-            hint = isRunning ? "nothing; it is in the queue" : start
+            hint = Self.delay(daemonStatus) ?? (isRunning ? "nothing; it is in the queue" : start)
         case .resume(let operation):
             meaning =
                 "\(operation) was claimed and has no result yet: it is being processed, waits for its next attempt, or was interrupted"
-            let isDelayed = Self.retry(of: status.uuid, by: daemonStatus)?.shortageSince != nil
-            hint = isDelayed ? "fix the shortage of the machine; the daemon continues by itself" : start
+            let isBusy = daemonStatus?.running.contains { $0.uuid == status.uuid } == true
+            hint = isBusy ? start : Self.delay(daemonStatus) ?? start
         case .wait(let time):
             meaning =
-                "requests \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.text)"
-            hint = "nothing; to process it now: \(AccountCommand.provision.text(uid))"
+                "requests \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.local)"
+            hint = "nothing; to process it now: \(AccountCommand.provision.text(reference))"
         case .waitForClock:
             meaning =
                 "requests \(status.mode.operation), on \(OneLine.value(status.date ?? "?")); that day has begun according to the machine's clock, which may be wrong"
             hint =
-                "synchronize the clock (timedatectl); the request is processed at \(doubtedUntil ?? "?") at the latest; to process it now: \(AccountCommand.provision.text(uid))"
+                "synchronize the clock (timedatectl); the request is processed at \(doubtedUntil?.local ?? "?") at the latest; to process it now: \(AccountCommand.provision.text(reference))"
         case .refuse(let failure):
             (meaning, hint) = ("would be refused: \(failure.reason)", failure.hint)
         case .leave(.failed(let value)):
@@ -104,7 +104,7 @@ struct Explanation: Encodable {
             } else {
                 meaning = failed
                 let cause = lastJob.map { "prov-backup-rsnapshot jobs show \($0.job.id)" } ?? "the daemon's log"
-                hint = "fix the cause (\(cause)), then: \(AccountCommand.retry.text(uid))"
+                hint = "fix the cause (\(cause)), then: \(AccountCommand.retry.text(reference))"
             }
         case .leave(let reason):
             meaning = reason.description
@@ -113,13 +113,19 @@ struct Explanation: Encodable {
                 case .otherHost, .noHost:
                     "if this daemon should serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name exactly one backup server in \(policy.names.host) of the entry"
-                case .claimed: "wait for that daemon; if it no longer exists: \(AccountCommand.release.text(uid))"
+                case .claimed: "wait for that daemon; if it no longer exists: \(AccountCommand.release.text(reference))"
                 case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 together with the mode"
-                case .done: backup?.failedAttempt.map { Self.hint(for: $0, uid) } ?? "nothing"
-                case .failed: "nothing"
+                case .done where status.isActive && status.mode.operation != .delete:
+                    backup?.failedAttempt.map { Self.hint(for: $0, name) } ?? "nothing"
+                case .done, .failed: "nothing"
                 }
         }
+    }
+
+    /// What the account waits for; nil: for nothing outside of it.
+    private static func delay(_ daemon: DaemonStatus?) -> String? {
+        daemon?.shortages.first.map { "fix what delays provisioning; the daemon continues by itself: \($0.reason)" }
     }
 
     private static func hint(for failed: BackupExplanation.Attempt, _ uid: String) -> String {
@@ -134,22 +140,23 @@ struct Explanation: Encodable {
         case .success(nil): return "does not run here"
         case .failure(let refusal): return "unknown: \(refusal.reason); run this command as root"
         }
-        let running = daemon.running.first { $0.uuid == uuid?.description }
+        let running = daemon.running.first { $0.uuid == uuid }
         if let running {
             return
-                "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since)"
+                "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since.local)"
         }
         if let retry = retry(of: uuid, by: daemon) {
             let shortage = retry.shortageSince.map {
-                "; a shortage of the machine delays it since \($0), for 24 hours at most"
+                "; a shortage of the machine delays it since \($0.local), for 24 hours at most"
             }
-            return "retries it at \(retry.next): attempt \(retry.attempt) failed: \(retry.failure)\(shortage ?? "")"
+            return
+                "retries it at \(retry.next.local): attempt \(retry.attempt) failed: \(retry.failure)\(shortage ?? "")"
         }
         return "runs (process \(daemon.pid)) and does not process it now"
     }
 
-    private static func retry(of uuid: EntryUUID?, by daemon: DaemonStatus?) -> DaemonStatus.Retrying? {
-        daemon?.retrying.first { $0.uuid == uuid?.description }
+    private static func retry(of uuid: EntryUUID?, by daemon: DaemonStatus?) -> RetrySummary? {
+        daemon?.retrying.first { $0.uuid == uuid }
     }
 
     var text: String {
@@ -173,9 +180,10 @@ struct Explanation: Encodable {
 
 extension Result<DaemonStatus?, CommandFailure> {
     /// - Throws: `CommandFailure` if the daemon cannot be asked, unless the user is not permitted.
-    init(asking control: DaemonControl) async throws {
+    /// - Parameter account: nil: its entry takes no part in provisioning.
+    init(asking control: DaemonControl, of account: EntryUUID?) async throws {
         do {
-            self = .success(try await control.status())
+            self = .success(try await control.status(of: account))
         } catch let refusal as CommandFailure where refusal.status == .notAllowed {
             self = .failure(refusal)
         }
@@ -188,7 +196,7 @@ extension Result<DaemonStatus?, CommandFailure> {
 struct BackupExplanation: Encodable {
     struct Level: Encodable {
         let level: String
-        /// The number of snapshots to keep, from the entry.
+        /// The number of snapshots to keep: from the entry, or from `UID.conf` until a modify is done.
         let retain: Int
         let snapshots: Int
         let newest: Timestamp?
@@ -243,18 +251,18 @@ struct BackupExplanation: Encodable {
         size = inspection.size
         increment = inspection.increment
         lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
+        let isEligible = inspection.isProvisioned && account.status.isActive
         let first = inspection.levels.first { $0.retain > 0 }?.level
         levels = inspection.levels.map { found in
             let schedule = found.retain > 0 ? settings.backupJobs.schedules[found.level] : nil
-            let run = inspection.isProvisioned ? schedule?.next(after: now) : nil
+            let run = isEligible ? schedule?.next(after: now) : nil
             // An unreadable state does not count as overdue.
             let due =
-                !inspection.isStateKnown || !inspection.isProvisioned
+                !inspection.isStateKnown || !isEligible
                 ? nil
                 : BackupHealth.due(
-                    .init(
-                        copies: found.level == first, lastSuccess: found.lastSuccess,
-                        lastCompletion: found.lastCompletion),
+                    lastSuccess: found.lastSuccess,
+                    lastCompletion: found.level == first ? nil : found.lastCompletion,
                     provisioned: provisioned, schedule: schedule, window: window,
                     timeLimit: settings.backupJobs.timeLimit, now: now)
             return Level(
@@ -267,12 +275,12 @@ struct BackupExplanation: Encodable {
             obstacles.append("job \(lastJob.id) (\(lastJob.level)) has not ended: \(lastJob.meaning)")
         }
         let unscheduled = levels.filter { $0.retain > 0 && $0.schedule == nil }.map(\.level)
-        if inspection.isProvisioned, !unscheduled.isEmpty {
+        if isEligible, !unscheduled.isEmpty {
             let keys = unscheduled.map { $0.uppercased() }.joined(separator: ", ")
             obstacles.append(
                 "no schedule makes \(unscheduled.joined(separator: ", ")) snapshots; set \(keys) in [Backup Jobs]")
         }
-        if inspection.isProvisioned, let opening = window?.opening(after: now), opening > now {
+        if isEligible, let opening = window?.opening(after: now), opening > now {
             obstacles.append("outside WINDOW until \(opening.local)")
         }
         if !hasDaemon { obstacles.append("no daemon runs here; start it: systemctl start prov-backup-rsnapshot") }
@@ -289,8 +297,13 @@ struct BackupExplanation: Encodable {
     }
 
     /// The attempt that is recorded with the snapshots, or a newer job of the history.
-    private static func lastTry(_ attempt: SnapshotState.Attempt?, _ job: Job?) -> Attempt? {
-        if let attempt, attempt.job >= job?.id.number ?? 0 {
+    static func lastTry(_ attempt: SnapshotState.Attempt?, _ job: Job?) -> Attempt? {
+        // Of two jobs the numbers do not tell which is newer: they begin again when the daemon's state is lost. The end of a job that was cancelled,
+        // or that was not resumed after a crash, is not recorded with the snapshots.
+        if let attempt,
+            attempt.job == job?.id.number
+                ? attempt.result != nil || job?.isOpen == true : attempt.beganAt > job?.started ?? .distantPast
+        {
             return Attempt(
                 job: attempt.job, level: attempt.level, began: attempt.beganAt, result: attempt.result,
                 message: attempt.message)

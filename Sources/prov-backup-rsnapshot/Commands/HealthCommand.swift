@@ -7,8 +7,9 @@ struct HealthCommand: AsyncParsableCommand {
         commandName: "health", abstract: "Print one line for monitoring.",
         discussion: """
             Asks the daemon, so it needs no password for the LDAP server. Exit status as of monitoring plug-ins: 0 OK; \
-            1 WARNING: backups failed or are overdue, or accounts failed; 2 CRITICAL: no daemon runs or replies, the LDAP \
-            server does not reply, or a shortage of the machine (disk, files, memory) delays provisioning; 3 UNKNOWN: the daemon could not be asked.
+            1 WARNING: backups failed or are overdue, accounts failed, the history of jobs cannot be written, or event handlers cannot be called; 2 CRITICAL: no daemon runs or replies, the LDAP \
+            server does not reply, or a shortage of the machine (disk, files, memory) or a refusal of the LDAP server delays \
+            provisioning; 3 UNKNOWN: the daemon could not be asked.
             """)
 
     @OptionGroup var files: SettingsOptions
@@ -66,7 +67,7 @@ struct HealthReport {
             problems.append("the LDAP server does not answer")
         }
         problems += health.shortages.map {
-            "a shortage of the machine delays provisioning for \(Self.accounts($0.accounts)): \($0.reason)"
+            "provisioning of \(Self.accounts($0.accounts)) is delayed: \($0.reason)"
         }
         let isCritical = !problems.isEmpty
         func names(_ isMeant: (BackupHealth.Problem) -> Bool) -> String {
@@ -84,6 +85,8 @@ struct HealthReport {
         if health.behind > 0 {
             problems.append("the LDAP server shows outdated entries of \(Self.accounts(health.behind))")
         }
+        if let error = health.scriptingError { problems.append("no event handlers are called: \(error)") }
+        if let error = health.historyError { problems.append("the history of jobs is not recorded: \(error)") }
         if let deletes = health.deletes {
             problems.append(
                 "\(deletes.count == 1 ? "1 delete waits" : "\(deletes.count) deletes wait") (MAX_DELETES_PER_HOUR = \(deletes.limit))"

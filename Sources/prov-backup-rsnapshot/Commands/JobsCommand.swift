@@ -16,7 +16,7 @@ struct JobsCommand: AsyncParsableCommand {
             discussion: "Exit status: 0, or 1 when the history cannot be read and only open jobs are listed.")
 
         @OptionGroup var files: SettingsOptions
-        @Option(help: "Only jobs of this account's uid, or of this script's name.") var account: String?
+        @Option(help: "Only jobs of the account or the script of this name.") var account: String?
         @Option(help: "Only jobs of this type: Provisioning, Backup, Admin, Purge.") var type: String?
         @Option(help: ArgumentHelp("Only jobs with one of these status letters.", valueName: "letters"))
         var status: String?
@@ -74,7 +74,7 @@ struct JobsCommand: AsyncParsableCommand {
                 return known
             }
             if let status {
-                if let wrong = status.first(where: { JobStatus(rawValue: $0) == nil }) {
+                if let wrong = status.first(where: { JobStatus(rawValue: String($0)) == nil }) {
                     let all = JobStatus.allCases.map { "\($0.letter) \($0.title)" }.joined(separator: ", ")
                     throw ValidationError(
                         "--status: no status has the letter \(OneLine.escaping(String(wrong))); there are: \(all).")

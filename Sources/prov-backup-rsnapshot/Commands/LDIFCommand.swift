@@ -1,6 +1,7 @@
 import ArgumentParser
 import BackupService
 import Daemon
+import EventLoop
 import Glibc
 import LDAP
 import Sandbox
@@ -129,6 +130,9 @@ struct LDIFSiteCommand: ParsableCommand {
         name: .customLong("daemon-dn"),
         help: "The bind DN of the daemon (default: cn=prov-backup-rsnapshot,ou=programs below the base).")
     var daemonDN: String?
+    @Flag(
+        help: "Print the access rule that daemons which share accounts (CLAIM) need in addition, and nothing else.")
+    var claim = false
 
     func run() throws {
         let site: SiteLDIF
@@ -139,8 +143,8 @@ struct LDIFSiteCommand: ParsableCommand {
         } catch let error as SandboxError where error.code == .option {
             throw CommandFailure(error.reason, hint: error.hint, status: .wrongUsage)
         }
-        print(LDIFWriter.comment(head(site)))
-        for record in site.records { StandardOutput.write(LDIFWriter.text(for: record)) }
+        print(LDIFWriter.comment(claim ? claimHead : head(site)))
+        for record in claim ? [site.claimRecord] : site.records { StandardOutput.write(LDIFWriter.text(for: record)) }
     }
 
     private func head(_ site: SiteLDIF) -> String {
@@ -164,6 +168,19 @@ struct LDIFSiteCommand: ParsableCommand {
 
             ADMIN_USER = \(site.daemonDN)
             SERVICE_SUBTREE = \(site.accountsDN)
+        """
+    }
+
+    private var claimHead: String {
+        """
+        The access rule for provisioningClaim, for daemons that share accounts. Load it after the schema
+        (provisioning-claim.ldif) and the output of ldif site without --claim, whose first rule stays before it.
+        Correct the database if that of \(base) is not olcDatabase={1}mdb. As root on the LDAP server:
+
+            ldapadd -Y EXTERNAL -H ldapi:/// -f provisioning-claim.ldif
+            ldapmodify -Y EXTERNAL -H ldapi:/// -f claim.ldif
+
+        Then set CLAIM = provisioningClaim on each daemon, and add the class provisioningClaimable to each account.
         """
     }
 }
@@ -304,17 +321,12 @@ enum TextFiles {
     }
 
     private static func contents(of path: String, limit: Int) throws -> [UInt8] {
-        let file = try open(path)
-        defer { _ = Glibc.close(file.rawValue) }
-        var bytes: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 1 << 16)
-        while true {
-            let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
-            guard count > 0 else { return bytes }
-            bytes += buffer[..<count]
-            if bytes.count > limit {
-                throw CommandFailure("\(path) is larger than \(limit) bytes", hint: "name another file")
-            }
+        do {
+            return try FilePath(path).reading { file throws(Errno) in try file.contents(limit: limit) }
+        } catch .fileTooLarge {
+            throw CommandFailure("\(path) is larger than \(limit) bytes", hint: "name another file")
+        } catch {
+            throw CommandFailure("\(path): \(error)", hint: "check the path and its rights")
         }
     }
 }

@@ -84,14 +84,10 @@ struct ReportCommand: AsyncParsableCommand {
 
     /// - Throws: `CommandFailure` if the report was not accepted.
     private static func send(_ report: ReportRequest, to socket: FilePath) async throws {
-        let reply: ReportReply
         do throws(ControlClientError) {
-            reply = try await ControlClient(socket: socket, timeout: .seconds(5)).ask(report, for: ReportReply.self)
+            _ = try await ControlClient(socket: socket, timeout: .seconds(5)).ask(report, for: Bool.self)
         } catch {
             throw failure(error)
-        }
-        if case .refused(let reason) = reply {
-            throw CommandFailure(reason, hint: "nothing was reported", status: .notAllowed)
         }
     }
 
@@ -105,9 +101,15 @@ struct ReportCommand: AsyncParsableCommand {
             CommandFailure(
                 "\(path) cannot be reached by this user",
                 hint: "permit other users to enter the directories above it: chmod o+x", status: .notAllowed)
-        case .timedOut, .cutOff, .refused: CommandFailure("\(error)", hint: "nothing was reported", status: .tryAgain)
-        case .tooLarge: CommandFailure("\(error)", hint: "do not change PROV_JOB_TOKEN", status: .wrongUsage)
-        case .unencodable, .incomprehensible, .failed: CommandFailure("\(error)", hint: "nothing was reported")
+        case .refused(let failure): failure
+        case .failed(let path, .fileNameTooLong):
+            CommandFailure(
+                "PROV_REPORT_SOCKET is not the daemon's socket: \(path)", hint: "do not change it: the daemon sets it",
+                status: .wrongUsage)
+        case .tooLarge, .unencodable:
+            CommandFailure("\(error)", hint: "do not change PROV_JOB_TOKEN", status: .wrongUsage)
+        case .timedOut, .cutOff, .incomprehensible, .failed:
+            CommandFailure("\(error)", hint: "nothing was reported", status: .tryAgain)
         }
     }
 }

@@ -12,7 +12,9 @@ struct ScriptsCommand: AsyncParsableCommand {
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract:
-                "List pre and post scripts, scripts that are jobs, and event handlers, with their paths and whether they can run."
+                "List pre and post scripts, scripts that are jobs, and event handlers, with their paths and whether they can run.",
+            discussion:
+                "Ends with 1 if one of them cannot run; a missing DirStartUp.py means that there are no handlers."
         )
 
         @OptionGroup var files: SettingsOptions
@@ -20,8 +22,8 @@ struct ScriptsCommand: AsyncParsableCommand {
 
         func run() async throws {
             let scripts = try await files.control().scripts()
-            if output.json { return try scripts.forEach(printJSON) }
-            ScriptLine.table(scripts).forEach(print)
+            if output.json { try scripts.forEach(printJSON) } else { ScriptLine.table(scripts).forEach(print) }
+            if let failure = ScriptLine.failure(of: scripts) { throw failure }
         }
     }
 
@@ -78,6 +80,9 @@ struct ScriptLine: Codable, Hashable, Sendable {
     private enum CodingKeys: String, CodingKey {
         case kind, name, path, state, problem, schedule, next
     }
+
+    /// For messages.
+    var subject: String { kind == .job ? "[Job \(name)]" : name }
 }
 
 extension ScriptLine {
@@ -86,6 +91,14 @@ extension ScriptLine {
     }
 
     static let loadingHint = "correct it, then run: prov-backup-rsnapshot scripts restart"
+
+    /// The problems of all scripts; nil: there are none.
+    static func failure(of scripts: [ScriptLine]) -> CommandFailure? {
+        let problems = scripts.compactMap { line in line.problem.map { "\(line.subject): \($0)" } }
+        guard let first = problems.first else { return nil }
+        let more = problems.count == 1 ? "" : " (and \(problems.count - 1) more)"
+        return CommandFailure("\(first)\(more)", hint: "see also: prov-backup-rsnapshot check")
+    }
 
     static func table(_ scripts: [ScriptLine]) -> [String] {
         var table = TextTable(["KIND", "NAME", "STATE", "SCHEDULE", "NEXT", "PATH"])
@@ -106,18 +119,16 @@ extension ScriptLine {
             [("ADD", service.add), ("MODIFY", service.modify), ("DELETE", service.delete)]
                 .map { ScriptLine(kind: .service, name: $0, $1) }
         }
-        let hooks = HooksSettings.types.flatMap { type in
+        let hooks = JobPolicy.types.flatMap { type in
             let hooks = configuration.policies[type]?.hooks
-            return [("pre script", hooks?.preScript), ("post script", hooks?.postScript)].map { name, path in
+            return [("pre script", hooks?.pre), ("post script", hooks?.post)].map { name, path in
                 ScriptLine(kind: .hook, name: "\(type) \(name)", path)
             }
         }
         let jobs = configuration.userScripts.values.sorted { $0.name < $1.name }.map { script in
-            let schedule = configuration.timetable.lines.first { $0.name == JobCommand.run(script.name).description }?
-                .schedule
             var line = ScriptLine(kind: .job, name: script.name, script.path)
-            line.schedule = schedule?.description
-            line.next = schedule?.next(after: now)
+            line.schedule = script.schedule?.description
+            line.next = script.schedule?.next(after: now)
             return line
         }
         let handlers = ScriptLine(

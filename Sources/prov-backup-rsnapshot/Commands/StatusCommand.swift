@@ -77,7 +77,7 @@ struct Overview: Encodable {
                 "LDAP",
                 directory.map {
                     "\($0.wished) requested, \($0.claimed) claimed, \($0.failed) failed"
-                        + ($0.oldest.map { ", the oldest pending since \($0.prefix(14))" } ?? "")
+                        + ($0.oldest.map { ", the oldest pending since \(Self.time(ofCSN: $0))" } ?? "")
                 }
             ), ("LDAP", directoryError),
         ]
@@ -89,59 +89,79 @@ struct Overview: Encodable {
         return fieldLines(rows, width: 11).joined(separator: "\n")
     }
 
+    /// An entryCSN begins with its time in UTC, as `YYYYMMDDhhmmss`.
+    private static func time(ofCSN csn: String) -> String {
+        Timestamp(text: "\(csn.prefix(8))T\(csn.dropFirst(8).prefix(6))Z")?.local ?? csn
+    }
+
     private func rows(_ daemon: DaemonStatus) -> [(String, String?)] {
         var rows: [(String, String?)] = [
-            ("daemon", "runs: process \(daemon.pid), version \(daemon.version), since \(daemon.since)"),
+            ("daemon", "runs: process \(daemon.pid), version \(daemon.version), since \(daemon.since.local)"),
             (
                 "requests",
                 "\(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
-            ), ("next due", daemon.nextDue),
+            ), ("next due", daemon.nextDue?.local),
         ]
         if let first = daemon.behind.first {
-            let accounts = HealthReport.accounts(daemon.behind.count)
+            let accounts = HealthReport.accounts(daemon.behindCount)
             rows += [
-                ("behind", "\(accounts) wait, such as \(first.dn): the LDAP server shows outdated entries"),
+                (
+                    "behind",
+                    "\(accounts) \(daemon.behind.count == 1 ? "waits" : "wait"), such as \(first.dn): the LDAP server shows outdated entries"
+                ),
                 ("to do", "prov-backup-rsnapshot accounts explain UID"),
             ]
         }
         if let deletes = daemon.deletes {
             rows += [
-                ("deletes", "\(HealthReport.accounts(deletes.count)) to be deleted wait: \(deletes.reason)"),
-                ("to do", WaitingDeletes.hint),
+                (
+                    "deletes",
+                    "\(HealthReport.accounts(deletes.count)) to be deleted \(deletes.count == 1 ? "waits" : "wait"): \(deletes.reason)"
+                ),
+                ("to do", HourlyLimit.Summary.hint),
             ]
         }
         let clock = daemon.clockDoubtedUntil.map {
-            "may be wrong; requests with a date wait until timedatectl says synchronized, at most until \($0)"
+            "may be wrong; requests with a date wait until timedatectl says synchronized, at most until \($0.local)"
         }
         rows.append(("clock", clock))
         // The engine knows the attempts of accounts, the registry the jobs.
         let jobs = daemon.jobs.map(\.job)
-        let known = Set(jobs.map(\.id.number)).subtracting(daemon.retrying.map(\.job))
-        rows += jobs.filter { known.contains($0.id.number) }.map(Self.row)
+        let known = Set(jobs.map(\.id)).subtracting(daemon.retrying.map(\.job))
+        rows += jobs.filter { known.contains($0.id) }.map(Self.row)
         rows += daemon.running.filter { !known.contains($0.job) }.map {
             (
                 "running",
-                "job \($0.job)  \($0.operation)  \($0.dn)  attempt \($0.attempt)  \($0.step ?? "planning")  since \($0.since)"
+                "job \($0.job)  \($0.operation)  \($0.dn)  attempt \($0.attempt)  \($0.step ?? "planning")  since \($0.since.local)"
             )
         }
         rows += daemon.retrying.map {
-            ("retrying", "job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)")
+            ("retrying", "job \($0.job)  \($0.dn)  at \($0.next.local)  after attempt \($0.attempt): \($0.failure)")
+        }
+        let others = daemon.openJobs - Set(jobs.map(\.id)).union(daemon.retrying.map(\.job)).count
+        if others > 0 {
+            rows.append(
+                ("", "and \(others) more jobs that wait or are tried again; see: prov-backup-rsnapshot jobs list"))
         }
         rows += daemon.shortages.map {
-            ("machine", "delays \(HealthReport.accounts($0.accounts)) since \($0.since): \($0.reason)")
+            ("delayed", "\(HealthReport.accounts($0.accounts)) since \($0.since.local): \($0.reason)")
         }
         rows += backupRows(daemon)
+        rows.append(("handlers", daemon.scriptingError.map { "are not called: \($0)" }))
+        rows.append(("history", daemon.historyError.map { "is not recorded: \($0)" }))
         let isAway = daemon.isDirectoryAvailable ? nil : "not connected; the daemon keeps trying"
         rows.append(("LDAP", daemon.refusedCredentials ?? isAway))
         return rows
     }
 
     private static func row(_ job: Job) -> (String, String?) {
+        // A job between two attempts has started and waits.
+        let since = job.status == .waitingForStartTime ? nil : job.started
         let parts = [
             "job \(job.id)", job.status.letter, "\(job.type) \(JobText.name(job))", job.client, JobText.doing(job),
-            job.started.map { "since \($0.local)" } ?? job.meaning,
+            since.map { "since \($0.local)" } ?? job.meaning,
         ]
-        return (job.started == nil ? "waiting" : "running", parts.filter { !$0.isEmpty }.joined(separator: "  "))
+        return (since == nil ? "waiting" : "running", parts.filter { !$0.isEmpty }.joined(separator: "  "))
     }
 
     /// Backups: the numbers that `health` shows, the first accounts, and the longest running backup.

@@ -1,5 +1,6 @@
 import BackupService
 import JobCore
+import Provisioning
 import Synchronization
 
 /// The accounts with backup problems: the newest job of a level failed, or its last success is too old.
@@ -78,8 +79,12 @@ final class BackupHealth: Sendable {
 
     // MARK: - Job ends
 
-    /// A job has ended. Only backup jobs count; cancelled ones change nothing. Those of a previous daemon are told of before new ones end.
+    /// A job has ended. Of backup jobs cancelled ones change nothing; a deleted account has no problems any more. Jobs of a previous daemon are told of
+    /// before new ones end.
     func ended(_ job: Job) {
+        if job.type == .provisioning, job.level == Operation.delete.rawValue, job.result == .success {
+            state.withLock { state in state.entries = state.entries.filter { $0.key.account != job.client } }
+        }
         guard job.type == .backup, let ended = job.ended, let result = job.result else { return }
         let key = Key(account: job.client, level: job.level)
         let failure = Failure(
@@ -122,7 +127,7 @@ final class BackupHealth: Sendable {
     /// - Parameters:
     ///   - lastSuccess: the last job of the level with a complete snapshot; nil: never.
     ///   - due: the deadline of the next success; nil: none is expected, such as for a level without a schedule. See
-    ///     ``due(_:provisioned:schedule:timeLimit:)``.
+    ///     ``due(lastSuccess:lastCompletion:provisioned:schedule:window:timeLimit:now:)``.
     func noted(account: String, level: SnapshotLevel, lastSuccess: Timestamp?, due: Timestamp?, now: Timestamp) {
         state.withLock { state in
             state.change(Key(account: account, level: level.rawValue)) { entry in
@@ -163,16 +168,22 @@ final class BackupHealth: Sendable {
 
     /// The deadline of the next success of a level; nil: none is expected, or the last one is unknown.
     /// - Parameters:
+    ///   - lastSuccess: the last job with a complete snapshot.
+    ///   - lastCompletion: of a level that does not copy, the last job that ended without being interrupted: having nothing to take over is a
+    ///     success, and an incomplete copy is none.
     ///   - provisioned: when the account was added or modified; for the first success. nil: unknown.
     ///   - schedule: nil: the level has none.
     ///   - window: outside of it no backup begins; nil: at any time.
     ///   - timeLimit: `TIMEOUT`.
     ///   - now: records that are later by more than `BackupJobs.clockTolerance` were made with a wrong clock and are ignored.
     static func due(
-        _ level: RecordedLevel, provisioned: Timestamp?, schedule: CronSchedule?, window: TimeWindow?,
+        lastSuccess: Timestamp?, lastCompletion: Timestamp?, provisioned: Timestamp?, schedule: CronSchedule?,
+        window: TimeWindow?,
         timeLimit: Duration, now: Timestamp
     ) -> Timestamp? {
-        guard let schedule, let last = level.lastExpected(by: now) ?? provisioned else { return nil }
+        let last = [lastSuccess, lastCompletion].compactMap(\.self)
+            .filter { $0 <= now + BackupJobs.clockTolerance }.max()
+        guard let schedule, let last = last ?? provisioned else { return nil }
         return deadline(after: last, schedule: schedule, window: window, timeLimit: timeLimit)
     }
 
@@ -186,22 +197,6 @@ final class BackupHealth: Sendable {
         guard let run = schedule.next(after: success), let next = schedule.next(after: run) else { return nil }
         func opening(_ time: Timestamp) -> Timestamp { window?.opening(after: time) ?? time }
         return opening(opening(run) + (next - run) / 2) + timeLimit
-    }
-
-    /// The recorded state of a level.
-    struct RecordedLevel: Hashable, Sendable {
-        /// Whether the level copies. Larger levels take over snapshots, and may have none to take over.
-        var copies: Bool
-        /// The last job with a complete snapshot.
-        var lastSuccess: Timestamp?
-        /// The last job that ended without being interrupted.
-        var lastCompletion: Timestamp?
-
-        /// An incomplete copy is no success; having nothing to take over is one.
-        fileprivate func lastExpected(by now: Timestamp) -> Timestamp? {
-            [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self)
-                .filter { $0 <= now + BackupJobs.clockTolerance }.max()
-        }
     }
 }
 

@@ -61,7 +61,7 @@ extension DaemonJobs {
         } else {
             // In the background, so that slow submissions do not delay other schedules.
             Task {
-                let openJobs = OpenJobFilter(registry.live)
+                let openJobs = OpenJobFilter(registry)
                 let mail = parts.reports.mail
                 let run = mail.open("\(command)")
                 await submit(command, where: openJobs.admits) { mail.add($0, to: run) }
@@ -105,7 +105,7 @@ extension DaemonJobs {
     private func run(_ level: SnapshotLevel, since: Timestamp?) async {
         let mail = parts.reports.mail
         let run = mail.open("backup \(level)")
-        let openJobs = OpenJobFilter(registry.live, since: clock.now)
+        let openJobs = OpenJobFilter(registry, since: clock.now)
         var count = 0
         // Accounts whose last copy exceeded its time limit are last, so that they do not take slots from others every night.
         var late: [AccountKey] = []
@@ -220,6 +220,9 @@ extension DaemonJobs {
                 }
             }
             health.finish(review)
+            let levels = Set(unscheduled.keys)
+            guard levels != warnedLevels.levels || clock.now - warnedLevels.time >= Self.reviewInterval else { return }
+            warnedLevels = (levels, clock.now)
             for (level, uid) in unscheduled.sorted(by: { $0.value < $1.value }) {
                 logger.warning("\(UnscheduledLevel(level: level, account: uid))")
             }
@@ -236,9 +239,8 @@ extension DaemonJobs {
     private func note(_ account: Account, _ level: SnapshotLevel, _ state: SnapshotState?, isFirst: Bool) {
         let due = state.flatMap { state in
             BackupHealth.due(
-                .init(
-                    copies: isFirst, lastSuccess: state.lastSuccess(of: level),
-                    lastCompletion: state.lastCompletion(of: level)),
+                lastSuccess: state.lastSuccess(of: level),
+                lastCompletion: isFirst ? nil : state.lastCompletion(of: level),
                 provisioned: Timestamp(text: account.status.state),
                 schedule: configuration.backupJobs.schedules[level], window: configuration.policies[.backup]?.window,
                 timeLimit: configuration.backupJobs.timeLimit, now: clock.now)
@@ -285,8 +287,8 @@ extension DaemonJobs {
         guard let until = clockDoubtedUntil else { return }
         logger.warning(
             """
-            the machine's clock was set, or the daemon was down for more than a day, and the clock is not synchronized: requests with a date \
-            wait until it is synchronized (timedatectl), at most until \(until.text)
+            the machine's clock was set, or the daemon was down for more than a day, and the clock is not synchronized: requests with a date, \
+            and deletes that archive a home, wait until it is synchronized (timedatectl), at most until \(until.text)
             """)
     }
 
@@ -319,31 +321,22 @@ struct UnscheduledLevel: CustomStringConvertible {
 
 /// Prevents that a schedule submits a job while the same job is open, so that no queue grows behind a job that hangs.
 @MainActor final class OpenJobFilter {
-    /// The same job for a schedule. An event handler may change the level of a job, but not its name.
-    private struct Identity: Hashable {
-        var type: JobType
-        var name: String
-        var subject: JobSubject
-    }
-
-    private let live: @MainActor () -> [Job]
+    private let registry: JobRegistry
     private let start: Timestamp
     private var skipped: (named: [(client: String, job: JobID)], count: Int) = ([], 0)
 
     /// - Parameters:
-    ///   - live: the jobs that are open.
+    ///   - registry: the jobs that are open.
     ///   - start: the notice does not mention jobs that were submitted after this.
-    init(_ live: @escaping @MainActor () -> [Job], since start: Timestamp = .distantFuture) {
-        self.live = live
+    init(_ registry: JobRegistry, since start: Timestamp = .distantFuture) {
+        self.registry = registry
         self.start = start
     }
 
     /// Whether a job may be submitted; others are counted for the notice.
     func admits(_ request: JobRequest) -> Bool {
-        let identity = Identity(type: request.type, name: request.name, subject: request.subject)
-        let open = live().first {
-            Identity(type: $0.type, name: $0.name, subject: $0.subject) == identity
-        }
+        // An event handler may change the level of a job, but not its name.
+        let open = registry.live(with: request.subject).first { $0.type == request.type && $0.name == request.name }
         guard let job = open else { return true }
         guard job.created < start else { return false }
         skipped.count += 1

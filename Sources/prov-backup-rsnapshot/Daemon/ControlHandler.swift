@@ -10,6 +10,8 @@ import Synchronization
 @MainActor final class ControlHandler {
     /// Clients that may wait for the end of a request, of all that the control socket takes, so that others have room.
     private static let mostWaiting = 48
+    /// `status` lists so many jobs and accounts of each kind.
+    private static let mostListed = 1_000
 
     private let engine: Engine
     private let started: Timestamp
@@ -26,50 +28,48 @@ import Synchronization
     func answer(_ request: ControlRequest) async -> ControlReply {
         let question: DaemonRequest
         do { question = try request.decode(DaemonRequest.self) } catch {
-            return .refusal("the request is not understood: \(error)")
+            return .refusal(
+                CommandFailure(
+                    "the request is not understood: \(error)", hint: "use the same version as the daemon"))
         }
-        do { return try await reply(to: question) } catch {
-            let refused = DaemonReply<String>.refused(CommandFailure(inDaemon: error))
-            return (try? ControlReply(encoding: refused)) ?? .refusal("\(error)")
-        }
+        do { return try await reply(to: question) } catch { return .refusal(CommandFailure(inDaemon: error)) }
     }
 
     private func reply(to request: DaemonRequest) async throws -> ControlReply {
         switch request {
-        case .status:
-            let snapshot = await engine.snapshot()
+        case .status(let account):
+            let snapshot = await engine.snapshot(of: account, most: Self.mostListed)
             let now = SystemWallClock().now
-            return try Self.done(
-                DaemonStatus(
-                    snapshot, jobs: jobs.registry.live().map { JobLine($0.seen(at: now)) }, started: started,
-                    clockDoubtedUntil: jobs.clockDoubtedUntil,
-                    backups: jobs.health.summary, backupSlots: jobs.backupSlots))
-        case .health: return try Self.done(await health())
-        case .unfinishedAccounts: return try Self.done(try await unfinishedAccounts())
-        case .reload: return try Self.done(await reload())
-        case .provision(let uuid, let dn):
-            guard let uuid = EntryUUID(text: uuid) else {
-                throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
-            }
-            return try Self.done(try await provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
+            let open = account == nil ? jobs.registry.live(most: Self.mostListed) : []
+            let status = DaemonStatus(
+                pid: getpid(), version: Version.description, since: started,
+                isDirectoryAvailable: snapshot.isLDAPAvailable, refusedCredentials: snapshot.refusedCredentials,
+                running: snapshot.running, retrying: snapshot.retrying,
+                shortages: snapshot.shortages, jobs: open.map { JobLine($0.seen(at: now)) },
+                openJobs: jobs.registry.count, waiting: snapshot.waiting, nextDue: snapshot.nextDue,
+                behind: snapshot.behind, behindCount: snapshot.behindCount, deletes: snapshot.deletes,
+                clockDoubtedUntil: jobs.clockDoubtedUntil, succeeded: snapshot.succeeded, failed: snapshot.failed,
+                backups: jobs.health.summary, backupSlots: jobs.backupSlots,
+                historyError: jobs.history.hindrance, scriptingError: jobs.scriptingError)
+            return try await BlockingWork.run { try ControlReply(done: status) }
+        case .health: return try ControlReply(done: await health())
+        case .unfinishedAccounts: return try ControlReply(done: try await unfinishedAccounts())
+        case .reload: return try ControlReply(done: await reload())
+        case .provision(let key): return try ControlReply(done: try await provision(key)?.rawValue)
         case .jobs(let query):
             let list = try await queries.list(query)
             // A long list takes long. Nothing else waits for a thread that may block, so that it is answered while the disk hangs.
-            return try await BlockingWork.run { try Self.done(list) }
-        case .theseJobs(let ids): return try Self.done(JobList(try await queries.jobs(ids.map { JobID($0) })))
-        case .job(let id): return try Self.done(try await queries.job(JobID(id)))
-        case .cancel(let id): return try Self.done(jobs.registry.cancel(JobID(id)))
-        case .run(let name): return try Self.done(await recorded([try await jobs.run(name)]))
+            return try await BlockingWork.run { try ControlReply(done: list) }
+        case .theseJobs(let ids): return try ControlReply(done: JobList(try await queries.jobs(ids.map { JobID($0) })))
+        case .job(let id): return try ControlReply(done: try await queries.job(JobID(id)))
+        case .cancel(let id): return try ControlReply(done: jobs.registry.cancel(JobID(id)))
+        case .run(let name): return try ControlReply(done: await recorded([try await jobs.run(name)]))
         case .backup(let level, let accounts, let isForced):
             let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
-            return try Self.done(await recorded(jobs, recent: recent))
-        case .scripts: return try Self.done(await jobs.scripts())
-        case .restartScripts: return try Self.done(try await jobs.restartHandlers())
+            return try ControlReply(done: await recorded(jobs, recent: recent))
+        case .scripts: return try ControlReply(done: await jobs.scripts())
+        case .restartScripts: return try ControlReply(done: try await jobs.restartHandlers())
         }
-    }
-
-    private nonisolated static func done(_ value: some Codable & Sendable) throws -> ControlReply {
-        try ControlReply(encoding: DaemonReply.done(value))
     }
 
     /// Waits for the end of a request, or until the client disconnects.
@@ -91,55 +91,31 @@ import Synchronization
     }
 
     private func health() async -> DaemonHealth {
-        let snapshot = await engine.snapshot()
+        let snapshot = await engine.snapshot(most: 0)
         var health = DaemonHealth(
             isDirectoryAvailable: snapshot.isLDAPAvailable, directoryError: snapshot.refusedCredentials,
-            shortages: snapshot.shortages.map(ShortageLine.init),
-            backups: jobs.health.summary, openJobs: jobs.registry.live().count,
-            deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
+            shortages: snapshot.shortages,
+            backups: jobs.health.summary, openJobs: jobs.registry.count,
+            deletes: snapshot.deletes, behind: snapshot.behindCount, historyError: jobs.history.hindrance,
+            scriptingError: jobs.scriptingError)
         guard health.isDirectoryAvailable else { return health }
         do {
-            let failed = try await failedAccounts()
-            (health.failedAccounts, health.failedUIDs) = (failed?.count, failed?.first ?? [])
+            // Monitoring plug-ins usually have ten seconds.
+            guard let accounts = engine.failedAccounts(attributes: [Entry.nameAttribute]) else { return health }
+            let failed = try await Self.count([], failed: accounts, within: .seconds(5))
+            health.failedAccounts = failed.counts.failed
+            health.failedUIDs = Array(failed.failedUIDs.prefix(BackupHealth.listLimit))
         } catch {
             health.directoryError = "\(error)"
         }
         return health
     }
 
-    /// The number, and the uids of the first; nil: RETURN_VALUE is empty.
-    private func failedAccounts() async throws -> (count: Int, first: [String])? {
-        guard let accounts = engine.failedAccounts(attributes: [Self.uid]) else { return nil }
-        // Monitoring plug-ins usually have ten seconds.
-        return try await Self.within(.seconds(5)) { _ in
-            var (count, first): (Int, [String]) = (0, [])
-            for try await account in accounts {
-                count += 1
-                if first.count < BackupHealth.listLimit { first.append(account.entry.text(Self.uid) ?? "?") }
-            }
-            return (count, first)
-        }
-    }
-
     private func unfinishedAccounts() async throws -> UnfinishedAccounts {
-        let pending = engine.pendingAccounts(attributes: [])
-        let failed = engine.failedAccounts(attributes: [Self.uid])
-        return try await Self.within(.seconds(60)) { progress in
-            var unfinished = UnfinishedAccounts()
-            for try await account in pending {
-                unfinished.add(pending: account.status)
-                progress.note()
-            }
-            guard let failed else { return unfinished }
-            for try await account in failed {
-                unfinished.add(failed: account.entry.text(Self.uid) ?? "?")
-                progress.note()
-            }
-            return unfinished
-        }
+        try await Self.count(
+            [engine.pendingAccounts(attributes: [])], failed: engine.failedAccounts(attributes: [Entry.nameAttribute]),
+            within: .seconds(60))
     }
-
-    private nonisolated static let uid: AttributeName = "uid"
 
     /// Counts the results of a search.
     private final class Progress: Sendable {
@@ -148,13 +124,28 @@ import Synchronization
         func note() { found.add(1, ordering: .relaxed) }
     }
 
-    /// Fails if a search takes longer than the limit or finds nothing for ten seconds: searches wait for an unavailable LDAP server.
-    private static func within<Value: Sendable>(
-        _ limit: Duration, _ search: @escaping @Sendable (Progress) async throws -> Value
-    ) async throws -> Value {
+    /// Fails if the search takes longer than the limit or finds nothing for ten seconds: searches wait for an unavailable LDAP server.
+    /// - Parameter failed: nil: RETURN_VALUE is empty.
+    private static func count(
+        _ pending: [AccountList], failed: AccountList?, within limit: Duration
+    ) async throws -> UnfinishedAccounts {
         let progress = Progress()
-        return try await withThrowingTaskGroup(of: Value.self) { tasks in
-            tasks.addTask { try await search(progress) }
+        return try await withThrowingTaskGroup(of: UnfinishedAccounts.self) { tasks in
+            tasks.addTask {
+                var unfinished = UnfinishedAccounts()
+                for list in pending {
+                    for try await account in list {
+                        unfinished.add(pending: account.status)
+                        progress.note()
+                    }
+                }
+                guard let failed else { return unfinished }
+                for try await account in failed {
+                    unfinished.add(failed: account.entry.accountReference)
+                    progress.note()
+                }
+                return unfinished
+            }
             tasks.addTask {
                 let end = ContinuousClock.now + limit
                 var before: Int
@@ -184,40 +175,4 @@ import Synchronization
     }
 
     private var queries: JobQueries { JobQueries(registry: jobs.registry, history: jobs.history) }
-}
-
-extension DaemonStatus {
-    init(
-        _ snapshot: EngineSnapshot, jobs: [JobLine], started: Timestamp, clockDoubtedUntil: Timestamp?,
-        backups: BackupHealth.Summary, backupSlots: Int?
-    ) {
-        func text(_ time: Timestamp) -> String { time.text }
-        self.init(
-            pid: getpid(), version: Version.description, since: text(started),
-            isDirectoryAvailable: snapshot.isLDAPAvailable, refusedCredentials: snapshot.refusedCredentials,
-            running: snapshot.running.map {
-                Running(
-                    job: $0.job.number, uuid: $0.key.uuid.description, dn: $0.key.dn.description,
-                    operation: $0.operation.rawValue, attempt: $0.attempt, step: $0.step, since: text($0.started))
-            },
-            retrying: snapshot.retrying.map {
-                Retrying(
-                    job: $0.record.job.number, uuid: $0.key.uuid.description, dn: $0.key.dn.description,
-                    attempt: $0.record.attempt, next: text($0.record.notBefore), failure: "\($0.record.failure)",
-                    shortageSince: $0.record.failures.shortageBegan.map(text))
-            },
-            shortages: snapshot.shortages.map(ShortageLine.init), jobs: jobs, waiting: snapshot.waiting,
-            nextDue: snapshot.nextDue.map(text),
-            behind: snapshot.behind.prefix(1_000).map { Behind(uuid: $0.uuid.description, dn: $0.dn.description) },
-            deletes: WaitingDeletes(snapshot.deletes), clockDoubtedUntil: clockDoubtedUntil.map(text),
-            succeeded: snapshot.succeeded, failed: snapshot.failed, backups: backups, backupSlots: backupSlots)
-    }
-}
-
-extension ShortageLine {
-    fileprivate init(_ shortage: MachineShortage) {
-        self.init(
-            accounts: shortage.accounts, since: shortage.since.text,
-            reason: shortage.text)
-    }
 }

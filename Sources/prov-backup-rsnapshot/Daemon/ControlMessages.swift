@@ -1,12 +1,13 @@
 import Daemon
 import JobCore
+import LDAP
 import Provisioning
 import SystemPackage
 
 /// The requests of commands to the running daemon, each with the type of its reply.
 enum DaemonRequest: Codable {
-    /// `DaemonStatus`
-    case status
+    /// With an account, its details instead of those of all: `DaemonStatus`
+    case status(of: EntryUUID?)
     /// `DaemonHealth`
     case health
     /// The accounts with a pending or failed request, from the LDAP server: `UnfinishedAccounts`
@@ -14,7 +15,7 @@ enum DaemonRequest: Codable {
     /// Reload the settings: `ReloadOutcome`
     case reload
     /// `Int32?`: the exit code of the job; nil: there was nothing to do.
-    case provision(uuid: String, dn: String)
+    case provision(AccountKey)
     /// `JobList`
     case jobs(JobFilter)
     /// The known ones of these jobs: `JobList`
@@ -31,12 +32,6 @@ enum DaemonRequest: Codable {
     case scripts
     /// Reload the event handlers: `String`, the result for the operator.
     case restartScripts
-}
-
-/// The daemon's reply to a request.
-enum DaemonReply<Value: Codable & Sendable>: Codable, Sendable {
-    case done(Value)
-    case refused(CommandFailure)
 }
 
 /// The result of a reload.
@@ -88,53 +83,29 @@ struct AcceptedJobs: Codable {
 
 /// The state of the daemon.
 struct DaemonStatus: Codable {
-    struct Running: Codable {
-        let job: UInt64
-        let uuid: String
-        let dn: String
-        let operation: String
-        let attempt: Int
-        let step: String?
-        /// As `YYYYMMDDThhmmssZ`, like all times here.
-        let since: String
-    }
-
-    struct Behind: Codable {
-        let uuid: String
-        let dn: String
-    }
-
-    struct Retrying: Codable {
-        let job: UInt64
-        let uuid: String
-        let dn: String
-        let attempt: Int
-        let next: String
-        let failure: String
-        /// Since when a shortage of the machine delays it; nil: none does.
-        let shortageSince: String?
-    }
-
     let pid: Int32
     let version: String
-    let since: String
+    let since: Timestamp
     let isDirectoryAvailable: Bool
     /// The error and the next attempt if the LDAP server refuses the credentials.
     var refusedCredentials: String?
-    let running: [Running]
-    let retrying: [Retrying]
-    /// Shortages of the machine that delay accounts.
-    let shortages: [ShortageLine]
-    /// Open jobs of all types.
+    let running: [JobSummary]
+    /// The next ones.
+    let retrying: [RetrySummary]
+    /// What delays accounts.
+    let shortages: [ProvisioningDelay]
+    /// Open jobs of all types, first those that run.
     let jobs: [JobLine]
+    let openJobs: Int
     let waiting: Int
-    let nextDue: String?
+    let nextDue: Timestamp?
     /// The first accounts whose entries are older on the LDAP server than before.
-    let behind: [Behind]
+    let behind: [AccountKey]
+    let behindCount: Int
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
-    let deletes: WaitingDeletes?
+    let deletes: HourlyLimit.Summary?
     /// Until when at most requests with a date wait, because the machine's clock may be wrong; nil: they do not.
-    let clockDoubtedUntil: String?
+    let clockDoubtedUntil: Timestamp?
     /// Since the daemon started.
     let succeeded: Int
     let failed: Int
@@ -142,16 +113,10 @@ struct DaemonStatus: Codable {
     let backups: BackupHealth.Summary
     /// `[Backup Jobs] SLOTS`.
     let backupSlots: Int?
-}
-
-/// A shortage of the machine that delays the requests of all accounts.
-struct ShortageLine: Codable {
-    /// The number of delayed accounts.
-    let accounts: Int
-    /// As `YYYYMMDDThhmmssZ`.
-    let since: String
-    /// The first failure, with the hint.
-    let reason: String
+    /// Why no history of jobs is recorded at the moment; nil: it is.
+    let historyError: String?
+    /// Why no event handlers are called; nil: they are, or there are none.
+    let scriptingError: String?
 }
 
 /// The problems for monitoring.
@@ -164,36 +129,25 @@ struct DaemonHealth: Codable {
     var failedUIDs: [String] = []
     /// Why the LDAP server could not be asked.
     var directoryError: String?
-    /// Shortages of the machine that delay accounts.
-    var shortages: [ShortageLine] = []
+    /// What delays accounts.
+    var shortages: [ProvisioningDelay] = []
     var backups: BackupHealth.Summary
     /// Open jobs of all types.
     var openJobs: Int
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
-    var deletes: WaitingDeletes?
+    var deletes: HourlyLimit.Summary?
     /// Accounts whose entries are older on the LDAP server than before.
     var behind = 0
+    /// Why no history of jobs is recorded at the moment; nil: it is.
+    var historyError: String?
+    /// Why no event handlers are called; nil: they are, or there are none.
+    var scriptingError: String?
 }
 
-/// Deletes that wait because of MAX_DELETES_PER_HOUR, with the texts for the log, mails and commands.
-struct WaitingDeletes: Codable {
-    let count: Int
-    /// MAX_DELETES_PER_HOUR.
-    let limit: Int
-    /// When the next delete is processed.
-    let next: String
-    /// entryUUIDs of the accounts, the next first; at most ``HourlyLimit/mostNamed``.
-    let accounts: [String]
-
-    /// - Returns: nil: none waits.
-    init?(_ deletes: HourlyLimit.Summary) {
-        guard let next = deletes.next else { return nil }
-        (count, limit, accounts) = (deletes.count, deletes.limit, deletes.waiting)
-        self.next = next.text
-    }
-
+/// Deletes that wait because of MAX_DELETES_PER_HOUR: the texts for the log, mails and commands.
+extension HourlyLimit.Summary {
     /// The reason, as a part of a sentence.
-    var reason: String { "MAX_DELETES_PER_HOUR = \(limit) is reached; the next delete is at \(next)" }
+    var reason: String { "MAX_DELETES_PER_HOUR = \(limit) is reached; the next delete is at \(next.local)" }
 
     /// The hint.
     static let hint =
@@ -226,8 +180,9 @@ struct DaemonControl {
         case noDaemon
     }
 
+    /// - Parameter account: whose details are to be listed; nil: those of all accounts.
     /// - Returns: nil: no daemon runs here.
-    func status() async throws -> DaemonStatus? { try await ask(.status) }
+    func status(of account: EntryUUID? = nil) async throws -> DaemonStatus? { try await ask(.status(of: account)) }
 
     /// - Returns: nil: no daemon runs here.
     func health() async throws -> DaemonHealth? {
@@ -243,9 +198,8 @@ struct DaemonControl {
     }
 
     func provision(_ key: AccountKey) async throws -> Provisioned {
-        let request = DaemonRequest.provision(uuid: key.uuid.description, dn: key.dn.description)
         // The job has its own time limits.
-        let code: Int32?? = try await ask(request, timeout: .seconds(24 * 3600))
+        let code: Int32?? = try await ask(.provision(key), timeout: .seconds(24 * 3600))
         guard let code else { return .noDaemon }
         return .daemon(code.flatMap(ProvisioningExitCode.init))
     }
@@ -306,16 +260,12 @@ struct DaemonControl {
         _ request: DaemonRequest, timeout: Duration = .seconds(30)
     ) async throws -> Value? {
         let client = ControlClient(socket: ControlServer.socketPath(in: runtimeDirectory), timeout: timeout)
-        let reply: DaemonReply<Value>
-        do {
-            reply = try await client.ask(request, for: DaemonReply<Value>.self)
-        } catch {
-            if case .notListening = error { return nil }
-            throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
-        }
-        switch reply {
-        case .done(let value): return value
-        case .refused(let refusal): throw refusal
+        do throws(ControlClientError) { return try await client.ask(request, for: Value.self) } catch {
+            switch error {
+            case .notListening: return nil
+            case .refused(let failure): throw failure
+            default: throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ import SystemPackage
         var logger = Logger(label: "prov-backup-rsnapshot")
         if log.isDebugging { logger.logLevel = .trace }
         self.logger = logger
+        for problem in configuration.unusableScripts(now: started) { logger.warning("\(problem)") }
         EventLoop.shared.onSlowSlice = { logger.debug("one task blocked the event loop for \($0)") }
     }
 
@@ -181,7 +182,7 @@ import SystemPackage
             }
         }
         // Requests that will be retried have not succeeded either.
-        if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty || left.deletes.count > 0 {
+        if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty || left.deletes != nil {
             throw ExitCode(ProcessExitStatus.failure.rawValue)
         }
     }

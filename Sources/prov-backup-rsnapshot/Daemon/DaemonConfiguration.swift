@@ -91,14 +91,14 @@ final class DaemonConfiguration: Sendable {
         scripts.events.environment = [RunningAttempt.reportSocketVariable: reportSocket.string]
         self.scripts = scripts
 
-        policies = JobPolicy.all(HooksSettings.all(&settings, backupWindow: backupJobs.window), backupJobs.window)
+        policies = JobPolicy.all(&settings, backupWindow: backupJobs.window)
         let profiles = ExitProfile.all(&settings)
-        let jobs = JobSettings.all(
+        let userScripts = UserScript.all(
             &settings, profiles, environment: backup.baseEnvironment, retry: service.retry)
-        userScripts = Dictionary(jobs.map { ($0.job.name, $0.job) }, uniquingKeysWith: { $1 })
+        self.userScripts = Dictionary(userScripts.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
         timetable = JobTimetable(
-            jobs.compactMap { (section: JobSettings) in
-                section.schedule.map { .init(name: JobCommand.run(section.job.name).description, schedule: $0) }
+            userScripts.compactMap { (script: UserScript) in
+                script.schedule.map { .init(name: JobCommand.run(script.name).description, schedule: $0) }
             }
                 // If several levels are due, the larger level is first: it takes over the snapshot that the smaller one would remove.
                 + SnapshotLevel.allCases.reversed().compactMap { level in
@@ -175,8 +175,7 @@ extension Engine.Configuration {
             slots: service.slots, jobRetry: service.retry,
             ldapRetry: RetryPolicy(
                 maximumAttempts: .max, delay: min(global.sleep, operation.sleep), maximumDelay: operation.sleep),
-            ldapAttemptsUntilError: AttemptsUntilError(
-                atStart: global.attempts, inOperation: operation.attempts), service: provisioning)
+            ldapAttemptsUntilError: (global.attempts, operation.attempts), service: provisioning)
         if case .simple = connection.credentials { self.password = password }
     }
 }
@@ -211,10 +210,16 @@ extension DaemonConfiguration {
             status: isTemporary ? .tryAgain : .wrongConfiguration)
     }
 
+    /// The scripts of jobs and hooks that do not exist or cannot be run, each with the hint. It blocks.
+    func unusableScripts(now: Timestamp) -> [String] {
+        ScriptLine.all(self, now: now).filter { $0.kind != .handlers }
+            .compactMap { line in line.problem.map { "\(line.subject): \($0)" } }
+    }
+
     /// Scripts, event handlers and the programs of jobs.
     private var trustedPrograms: [TrustedPath] {
         let hooks = policies.sorted { $0.key.rawValue < $1.key.rawValue }.flatMap { type, policy in
-            (policy.hooks.map { [("pre script", $0.preScript), ("post script", $0.postScript)] } ?? [])
+            (policy.hooks.map { [("pre script", $0.pre), ("post script", $0.post)] } ?? [])
                 .map { TrustedPath("\(type) \($0)", $1, .program) }
         }
         let programs = userScripts.values.sorted { $0.name < $1.name }

@@ -26,6 +26,8 @@ import SystemPackage
     var schedule: Task<Void, Never>?
     /// Of each line of the timetable, the time up to which it is done.
     var reached: [JobTimetable.Line: Timestamp] = [:]
+    /// The levels without a schedule of which the log has warned, and when.
+    var warnedLevels: (levels: Set<SnapshotLevel>, time: Timestamp) = ([], .distantPast)
     /// Checks all accounts once a day.
     var review: Task<Void, Never>?
     /// Submits the last jobs of a backup run; the next submission waits for it.
@@ -102,7 +104,7 @@ import SystemPackage
             var backups: [Job] = []
             for job in interrupted where job.type != .provisioning {
                 parts.reports.mail.add(job.id, to: run)
-                if let outcome = job.endBeforeClosing() {
+                if let outcome = job.outcomeBeforeClosing {
                     registry.closeInterrupted(job, outcome)
                 } else if isLate, let other = await successor(of: job, among: interrupted) {
                     registry.closeInterrupted(
@@ -123,7 +125,9 @@ import SystemPackage
     /// Opens a job that is resumed later, so that it can be cancelled until then.
     private func open(_ job: Job) async {
         _ = await parts.executor.open(job)
-        registry.whenCanceled(job.id) { [parts] in Task { await parts.executor.close(job, .canceled) } }
+        registry.whenCanceled(job.id) { [parts] in
+            Task { await parts.executor.close(job, parts.registry.cancellation(of: job.id) ?? .canceled) }
+        }
     }
 
     /// Whether a job is open and was not cancelled.
@@ -150,7 +154,7 @@ import SystemPackage
         do {
             switch job.type {
             case _ where job.status == .canceled:
-                registry.closeInterrupted(job, .canceled)
+                registry.closeInterrupted(job, .canceled(by: job.canceler ?? .operator))
             case .purge:
                 registry.closeInterrupted(
                     job,
@@ -160,10 +164,13 @@ import SystemPackage
                 try await scripts.submit(request, resuming: job)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: job.level), configuration.script == nil else { fallthrough }
-                let (requests, refusals) = try await selection.requests(
-                    of: level, accounts: [job.client], isForced: true)
+                guard let uuid = job.subject.uuid else { fallthrough }
+                let request = try await selection.request(of: level, resuming: uuid)
                 guard isWaiting(job) else { return }
-                guard let request = requests.first else { return fail(job, refusals.map(\.description).joined()) }
+                guard let request else {
+                    return registry.closeInterrupted(
+                        job, JobOutcome(.aborted, message: "its entry is gone from LDAP, or no longer this daemon's"))
+                }
                 try await backups.submit(request, resuming: job)
             default:
                 fail(
@@ -408,6 +415,9 @@ import SystemPackage
         if let fault = parts.handlers.fault { throw CommandFailure(fault, hint: ScriptLine.loadingHint) }
         return result
     }
+
+    /// Why no event handlers run though there are some; nil: all right.
+    var scriptingError: String? { parts.handlers.scriptingError }
 
     /// The volumes' names for event handlers.
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }

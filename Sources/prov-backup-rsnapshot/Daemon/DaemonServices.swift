@@ -141,6 +141,7 @@ extension Logger {
         let result = Result {
             let new = try files.load { problems.append(($0.severity == .error ? .error : .warning, "\($0)")) }
             try new.demandTrust { problems.append((.error, $0)) }
+            problems += new.unusableScripts(now: SystemWallClock().now).map { (.warning, $0) }
             do throws(CommandFailure) {
                 try RuntimeDirectory.prepare(new.backup.lockDirectory, mode: 0o700)
             } catch {
@@ -210,12 +211,13 @@ struct ShownSnapshots {
         if !report.changed.isEmpty {
             logger.notice("snapshots: the mounts of \(report.changed.count) of \(report.accounts) homes were renewed")
         }
-        for problem in report.problems.prefix(Self.namedProblems) {
+        let problems = report.problems + report.misplaced
+        for problem in problems.prefix(Self.namedProblems) {
             logger.warning("snapshots are not shown: \(problem)")
         }
-        if report.problems.count > Self.namedProblems {
+        if problems.count > Self.namedProblems {
             logger.warning(
-                "snapshots are not shown: \(report.problems.count) problems in total; see: prov-backup-rsnapshot check")
+                "snapshots are not shown: \(problems.count) problems in total; see: prov-backup-rsnapshot check")
         }
     }
 }
@@ -240,7 +242,7 @@ struct DailyPurge {
         var isLogged = false
         while !Task.isCancelled {
             if let until = presence.distrustedUntil {
-                if !isLogged {
+                if !isLogged, await jobs.configuration.script == nil {
                     logger.notice(
                         """
                         archived homes are not removed before \(until.text): the daemon has not run for more \

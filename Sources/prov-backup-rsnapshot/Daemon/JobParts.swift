@@ -86,6 +86,7 @@ import SystemPackage
                 let names = pool.volumes.map(\.string)
                 return await handlers.newVolume(for: job, of: pool.name, among: names).map { FilePath($0) }
             }
+            service.clockDoubtedUntil = { [presence] in presence.clockDoubtedUntil }
             engine.service = service
         }
         return engine
@@ -122,7 +123,7 @@ import SystemPackage
         return .failure(RefusedCommand("the daemon stops"))
     }
 
-    func cancel(_ id: JobID) async -> Bool { registry.cancel(id) }
+    func cancel(_ id: JobID) async -> Bool { registry.cancel(id, by: .handler) }
 
     func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
         await current.value.surroundings.describe(job, status, volume: volume)
@@ -133,7 +134,9 @@ import SystemPackage
         return jobs.volumes.contains(name)
     }
 
-    func write(_ line: String, to job: JobID) { registry.write(line, to: job, source: .handler) }
+    func write(_ line: String, to job: JobID, source: ReportLine.Source) {
+        registry.write(line, to: job, source: source)
+    }
 }
 
 extension Logger {

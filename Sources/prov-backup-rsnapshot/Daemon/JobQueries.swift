@@ -36,10 +36,9 @@ extension HistoryReader: RecordedJobs {}
 
     /// - Returns: the known ones of these jobs.
     func jobs(_ ids: [JobID]) async throws -> [Job] {
-        let open = Dictionary(open().map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         var found: [Job] = []
         for id in ids {
-            if let job = open[id] {
+            if let job = open(id) {
                 found.append(job)
             } else if let job = try await history?.job(id) {
                 found.append(job)

@@ -36,8 +36,7 @@ final class JobReports: Sendable {
 
     /// More deletes were requested than MAX_DELETES_PER_HOUR permits.
     func deletesWait(_ deletes: HourlyLimit.Summary) {
-        guard let deletes = WaitingDeletes(deletes) else { return }
-        let text = "deletes wait with their entries untouched: \(deletes.reason); \(WaitingDeletes.hint)"
+        let text = "deletes wait with their entries untouched: \(deletes.reason); \(HourlyLimit.Summary.hint)"
         logger.error("\(text)")
         let place = place
         mailer.send(
@@ -57,7 +56,8 @@ final class JobReports: Sendable {
         }
         logger.log(level: job.logLevel, "\(job.logText)", metadata: job.metadata)
         health.ended(job)
-        mail.ended(job.id, job.isForMail || !scriptFailures.isEmpty ? JobMail.text(of: job, scriptFailures) : nil)
+        let alerts = configuration.value.policies[job.type]?.alerts ?? true
+        mail.ended(job.id, JobMail.text(of: job, scriptFailures, alerts: alerts))
     }
 }
 
@@ -83,8 +83,8 @@ extension Job {
         return metadata
     }
 
-    /// The operator who cancelled a job needs no mail about it.
-    fileprivate var isForMail: Bool { !isGood && !isCanceled }
+    /// The operator who cancelled a job needs no mail about it, unless it had failed by then.
+    fileprivate var isForMail: Bool { !isGood && !(result == .aborted && canceler == .operator) }
 
     /// `backup daily 3724300`, `job NAME`, `purge`.
     fileprivate var title: String {
@@ -124,8 +124,11 @@ struct JobMail {
     let place: String
     let sections: [MailDigest.Section]
 
-    /// The text about one job, on several lines.
-    static func text(of job: Job, _ scriptFailures: [String]) -> String {
+    /// The text about one job, on several lines; nil: it is not for mail.
+    /// - Parameter alerts: whether failed pre and post scripts are mailed.
+    static func text(of job: Job, _ scriptFailures: [String], alerts: Bool = true) -> String? {
+        let scriptFailures = alerts ? scriptFailures : []
+        guard job.isForMail || !scriptFailures.isEmpty else { return nil }
         let span = JobText.span(job.seconds ?? 0)
         let messages = [job.message].filter { !$0.isEmpty } + scriptFailures
         let verb = job.verb + (scriptFailures.isEmpty ? "" : ", and its pre or post script failed")
@@ -161,7 +164,7 @@ struct JobMail {
     private func text(_ section: MailDigest.Section) -> String {
         var lines = [section.title.map { "Scheduled: \($0)" } ?? "Not scheduled, or of an earlier run"] + section.texts
         let others = section.count - section.texts.count
-        if others > 0 { lines.append("... and \(others) more: prov-backup-rsnapshot jobs list --status EfA") }
+        if others > 0 { lines.append("... and \(others) more: journalctl -u prov-backup-rsnapshot -p err") }
         return lines.joined(separator: "\n")
     }
 

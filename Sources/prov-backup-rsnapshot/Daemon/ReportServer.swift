@@ -11,13 +11,6 @@ struct ReportRequest: Codable {
     let message: ReporterMessage
 }
 
-/// The reply to a report.
-enum ReportReply: Codable, Hashable {
-    case taken
-    /// The reason, with its hint.
-    case refused(String)
-}
-
 /// Receives the reports of scripts about their jobs (specification: rows.md L6, L8).
 ///
 /// The socket is open to all users, because scripts may run as any user; the registry checks token and user. It has its own limits, so that many
@@ -52,17 +45,17 @@ struct ReportServer: Sendable {
     func stop() async { await server.stop() }
 
     @MainActor private static func answer(_ request: ControlRequest, _ registry: JobRegistry) -> ControlReply {
+        guard let user = request.user, let report = try? request.decode(ReportRequest.self) else {
+            return .refusal(
+                CommandFailure(
+                    "the report is not understood", hint: "use the reporter of the same version as the daemon",
+                    status: .tryAgain))
+        }
         do {
-            guard let user = request.user else { return .refusal("the kernel does not report the user of the client") }
-            let report = try request.decode(ReportRequest.self)
-            do {
-                try registry.report(report.message, token: report.token, user: user)
-                return try ControlReply(encoding: ReportReply.taken)
-            } catch let refusal as ReporterRefusal {
-                return try ControlReply(encoding: ReportReply.refused(refusal.description))
-            }
+            try registry.report(report.message, token: report.token, user: user)
+            return try ControlReply(done: true)
         } catch {
-            return .refusal("the report is not understood: use the reporter of the same version as the daemon")
+            return .refusal(CommandFailure("\(error)", hint: "nothing was reported", status: .notAllowed))
         }
     }
 

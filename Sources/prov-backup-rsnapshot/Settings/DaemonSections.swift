@@ -215,7 +215,7 @@ extension SettingsSchema {
             Section(GlobalSettings.self), Section(OperationModeSettings.self), Section(Mailer.Configuration.self),
             Section(DatabaseSettings.self), Section(AttributeNames.self), Section(ServiceSettings.self),
             Section(BackupConfiguration.self), Section(Pool.self), Section(ScriptServiceConfiguration.self),
-            Section(ScriptsSettings.self), Section(HooksSettings.self), Section(JobSettings.self),
+            Section(ScriptsSettings.self), Section(JobPolicy.self), Section(UserScript.self),
             Section(ExitSettings.self), Section(BackupJobsConfiguration.self), Section(HistorySettings.self),
             Section(
                 retired: "Gateway",

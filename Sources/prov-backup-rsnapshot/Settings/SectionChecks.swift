@@ -60,10 +60,10 @@ extension Pool {
     }
 }
 
-extension HooksSettings {
+extension JobPolicy {
     /// - Parameter backupWindow: of `[Backup Jobs]`.
-    static func all(_ settings: inout Settings, backupWindow: TimeWindow?) -> [JobType: HooksSettings] {
-        var all: [JobType: HooksSettings] = [:]
+    static func all(_ settings: inout Settings, backupWindow: TimeWindow?) -> [JobType: JobPolicy] {
+        var all = Dictionary(uniqueKeysWithValues: types.map { ($0, JobPolicy()) })
         for label in settings.labels(of: Self.self) {
             guard let type = types.first(where: { $0.rawValue.lowercased() == label.lowercased() }) else {
                 let names = types.map { "[Hooks \($0.rawValue)]" }.joined(separator: ", ")
@@ -71,36 +71,24 @@ extension HooksSettings {
                     Self.self, label: label, "there is no such type of jobs", hint: "write one of \(names)")
                 continue
             }
-            let hooks = settings[Self.self, label: label]
-            all[type] = hooks
-            if type == .backup, hooks.window != nil, backupWindow != nil {
+            let policy = settings[Self.self, label: label]
+            all[type] = policy
+            if type == .backup, policy.window != nil, backupWindow != nil {
                 settings.refuse(
                     \Self.window, label: label, "[Backup Jobs] sets the window of backups as well",
                     hint: "keep one of the two")
             }
-            if hooks.isEnabled, hooks.directory == nil {
+            if policy.hasHooks, policy.directory == nil {
                 settings.refuse(
                     \Self.directory, label: label, "the scripts are enabled and no directory is named",
                     hint: "set DIRECTORY to the directory of pre_script.sh and post_script.sh, or write ENABLED = no")
             }
         }
+        for type in types { all[type]?.inhibitsSleep = type != .provisioning }
+        if let backupWindow { all[.backup]?.window = backupWindow }
+        // The larger level takes over the snapshot that the smaller one would remove.
+        all[.backup]?.levels = SnapshotLevel.allCases.reversed().map(\.rawValue)
         return all
-    }
-}
-
-extension JobPolicy {
-    /// - Parameter backupWindow: of `[Backup Jobs]`.
-    static func all(_ hooks: [JobType: HooksSettings], _ backupWindow: TimeWindow?) -> [JobType: JobPolicy] {
-        var policies: [JobType: JobPolicy] = [:]
-        for type in HooksSettings.types {
-            let hooks = hooks[type] ?? HooksSettings()
-            policies[type] = JobPolicy(
-                hooks: hooks.enabledScripts, window: type == .backup ? backupWindow ?? hooks.window : hooks.window,
-                alerts: hooks.alerts, inhibitsSleep: type != .provisioning,
-                // The larger level takes over the snapshot that the smaller one would remove.
-                levels: type == .backup ? SnapshotLevel.allCases.reversed().map(\.rawValue) : [])
-        }
-        return policies
     }
 }
 
@@ -143,11 +131,11 @@ extension ExitProfile {
     }
 }
 
-extension JobSettings {
+extension UserScript {
     /// The valid jobs, in the order of the file.
     static func all(
         _ settings: inout Settings, _ profiles: [ExitProfile], environment: [String: String], retry: RetryPolicy
-    ) -> [JobSettings] {
+    ) -> [UserScript] {
         settings.labels(of: Self.self).compactMap { name in
             guard name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "_.-".contains($0)) }) else {
                 settings.refuse(
@@ -155,20 +143,16 @@ extension JobSettings {
                     hint: "use letters, digits, hyphens, dots and _")
                 return nil
             }
-            var section = settings[JobSettings.self, label: name]
-            let profile = ExitProfile.named(
-                section.exitProfile, by: \Self.exitProfile, label: name, among: profiles, &settings)
-            guard let script = section.script else {
+            var script = settings[Self.self, label: name]
+            script.profile = .named(
+                script.profileName, by: \Self.profileName, label: name, among: profiles, &settings)
+            guard let path = script.script else {
                 settings.refuse(
                     \Self.script, label: name, "no script is set", hint: "set SCRIPT to an absolute path")
                 return nil
             }
-            section.job.name = name
-            section.job.path = script
-            section.job.profile = profile
-            section.job.environment = environment
-            section.job.retry = retry
-            return section
+            (script.name, script.path, script.environment, script.retry) = (name, path, environment, retry)
+            return script
         }
     }
 }

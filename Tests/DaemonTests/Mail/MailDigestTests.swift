@@ -1,6 +1,7 @@
 import Foundation
 import JobCore
 import Logging
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -117,7 +118,9 @@ import Testing
 @Suite struct DigestMailerTests {
     private static let start = Timestamp(secondsSince1970: 1_800_000_000)
 
-    private static func mailer(_ sink: MailSink) throws -> Mailer {
+    private static func mailer(
+        _ sink: MailSink, _ change: @escaping @Sendable (inout Mailer.Configuration) -> Void = { _ in }
+    ) throws -> Mailer {
         // As the daemon has it: a transport may refuse a mail once.
         var configuration = Mailer.Configuration()
         configuration.recipients = [try MailAddress(parsing: "operator@example.org")]
@@ -126,8 +129,36 @@ import Testing
         configuration.sendmail = sink.sendmail
         configuration.pauses = [.milliseconds(100), .seconds(1), .seconds(10)]
         return Mailer(
-            { [configuration] in configuration },
+            { [configuration] in
+                var configuration = configuration
+                change(&configuration)
+                return configuration
+            },
             logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) })
+    }
+
+    @Test("what happened while there were no recipients does not delay the first mail")
+    func noRecipients() async throws {
+        let sink = try MailSink()
+        let clock = ManualClock(Self.start)
+        let recipients = Mutex<[MailAddress]>([])
+        let asked = Mutex(0)
+        let mailer = try Self.mailer(sink) { configuration in
+            configuration.recipients = recipients.withLock(\.self)
+            asked.withLock { $0 += 1 }
+        }
+        let digest = DigestMailer(mailer, clock: clock)
+        async let sending: Void = digest.run { ("subject", $0.flatMap(\.texts).joined(separator: "\n")) }
+        async let delivering: Void = mailer.run()
+        digest.ended(JobID(1), "first")
+        try await eventually("it was to be sent") { asked.withLock(\.self) == 1 }
+        try recipients.withLock { $0 = [try MailAddress(parsing: "operator@example.org")] }
+        digest.ended(JobID(2), "second")
+        #expect(try await sink.mails(1).first?.body.contains("second") == true)
+        digest.finish()
+        await sending
+        mailer.finish()
+        await delivering
     }
 
     @Test("two mails an hour apart, and the rest at the stop: nothing is lost")

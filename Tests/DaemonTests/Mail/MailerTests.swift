@@ -34,7 +34,7 @@ import Testing
 
     private func mailer(
         _ sendmail: FilePath, to recipients: [String] = ["operator@example.org"], name: String = "Backup-Rsnapshot",
-        pauses: [Duration] = [], capacity: Int = 100
+        pauses: [Duration] = [], capacity: Int = 100, clock: any WallClock = SystemWallClock()
     ) throws -> Mailer {
         var configuration = Mailer.Configuration()
         configuration.recipients = try recipients.map { try MailAddress(parsing: $0) }
@@ -43,7 +43,7 @@ import Testing
         configuration.sendmail = sendmail
         configuration.pauses = pauses
         return Mailer(
-            { [configuration] in configuration }, capacity: capacity,
+            { [configuration] in configuration }, capacity: capacity, clock: clock,
             logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
     }
 
@@ -141,16 +141,85 @@ import Testing
         #expect(lines.all.isEmpty)
         let hanging = try self.mailer(script("sleep 3600"))
         await hanging.run(grace: .milliseconds(10)) { hanging.send(subject: "never", body: "") }
-        #expect(lines.all == ["warning: 1 mails were not sent before the end"])
+        #expect(lines.all == ["warning: 1 mail was not sent before the end"])
+    }
+
+    @Test("at the end a mail that waits for its next attempt is tried again, and so are those behind it")
+    func endInPause() async throws {
+        let mark = directory.path.appending("mark")
+        let mailer = try mailer(
+            script("[ -e \(mark) ] || exit 75; cat >>\(mark)"), pauses: [.seconds(3_600), .seconds(3_600)])
+        await mailer.run(grace: .seconds(600)) {
+            mailer.send(subject: "first", body: "")
+            mailer.send(subject: "last", body: "")
+            do {
+                try await eventually("it waits for its next attempt") { !lines.all.isEmpty }
+                _ = try directory.file("mark", "")
+            } catch { Issue.record(error) }
+        }
+        let text = try String(contentsOfFile: mark.string, encoding: .utf8)
+        #expect(text.contains("first") && text.contains("last"))
+        #expect(lines.all.last == "notice: mail can be sent again")
+    }
+
+    @Test(
+        "each attempt goes to the recipients of that time; when there are none any more the mail is not sent",
+        arguments: [["right@example.org"], []])
+    func changedRecipients(later: [String]) async throws {
+        let mails = directory.path.appending("mails")
+        let recipients = Mutex(["wrong@example.org"])
+        let program = try script("cat >>\(mails); ! grep -q wrong \(mails) || { : >\(mails); exit 67; }")
+        let mailer = Mailer(
+            {
+                var configuration = Mailer.Configuration()
+                configuration.recipients = recipients.withLock { $0.compactMap { try? MailAddress(parsing: $0) } }
+                (configuration.sendmail, configuration.pauses) = (program, [.seconds(3_600)])
+                return configuration
+            }, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
+        await mailer.run(grace: .seconds(600)) {
+            mailer.send(subject: "one", body: "")
+            do { try await eventually("it is refused") { !lines.all.isEmpty } } catch { Issue.record(error) }
+            recipients.withLock { $0 = later }
+        }
+        let text = try String(contentsOfFile: mails.string, encoding: .utf8)
+        #expect(text.contains("To: right@example.org") == !later.isEmpty && text.isEmpty == later.isEmpty)
+        #expect(!lines.all.contains { $0.contains("not sent") })
+    }
+
+    @Test("mails that are refused delay the others by one pause, and at the end not at all")
+    func refusedAlone() async throws {
+        let mails = directory.path.appending("mails")
+        let program = try script(
+            "cat >\(mails).new; ! grep -q bad \(mails).new || exit 65; cat \(mails).new >>\(mails)")
+        let start = Timestamp(secondsSince1970: 1_800_000_000)
+        let clock = ManualClock(start)
+        let mailer = try mailer(program, pauses: Array(repeating: .seconds(3_600), count: 27), clock: clock)
+        @Sendable func sent() -> String { (try? String(contentsOfFile: mails.string, encoding: .utf8)) ?? "" }
+        await mailer.run(grace: .seconds(600)) {
+            do {
+                for number in 1...3 { mailer.send(subject: "bad \(number)", body: "") }
+                mailer.send(subject: "first", body: "")
+                try await eventually("the good one is sent") { sent().contains("first") }
+                try await eventually("it waits") { clock.deadlines.contains(start + .seconds(3_600)) }
+                mailer.send(subject: "second", body: "")
+                clock.advance(to: start + .seconds(3_600))
+                try await eventually("the next good one is sent") { sent().contains("second") }
+            } catch { Issue.record(error) }
+            mailer.send(subject: "last", body: "")
+            clock.advance(to: start + .seconds(100_000))
+        }
+        #expect(sent().contains("last") && !sent().contains("bad"))
+        #expect(lines.all.last == "warning: 3 mails were not sent before the end")
     }
 
     @Test("a missing sendmail is one line with its hint, and each mail is tried again before it is dropped")
     func missing() async throws {
         let mailer = try mailer("/none/sendmail", pauses: [.milliseconds(1), .milliseconds(1)])
-        mailer.send(subject: "one", body: "")
-        mailer.send(subject: "two", body: "")
-        mailer.finish()
-        await mailer.run()
+        await mailer.run(grace: .seconds(600)) {
+            mailer.send(subject: "one", body: "")
+            mailer.send(subject: "two", body: "")
+            do { try await eventually("both are dropped") { lines.all.count >= 3 } } catch { Issue.record(error) }
+        }
         #expect(lines.all.count == 3)
         #expect(lines.all.first?.contains("/none/sendmail cannot be started") == true)
         #expect(lines.all.first?.contains("SENDMAIL in [Mail]") == true)
@@ -237,7 +306,7 @@ import Testing
         running.cancel()
         await running.value
         #expect(
-            lines.all.last == "warning: 1 mails were not sent before the end"
+            lines.all.last == "warning: 1 mail was not sent before the end"
                 || lines.all.last == "warning: 2 mails were not sent before the end")
     }
 

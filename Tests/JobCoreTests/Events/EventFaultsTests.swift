@@ -1,6 +1,5 @@
 import Foundation
 import Glibc
-import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -8,7 +7,7 @@ import Testing
 @testable import JobCore
 
 extension Processes {
-    /// What handlers can do wrong, and that it costs no more than their event.
+    /// What handlers can do wrong, and what that costs.
     @Suite struct EventFaults {
         let harness: EventHarness
         /// By which the limits go of those that exceed them.
@@ -17,12 +16,6 @@ extension Processes {
 
         private var host: RecordingHost { harness.host }
         private let limit = EventHarness.timeLimit
-
-        private final class Count: Sendable {
-            private let number = Atomic(0)
-            var value: Int { number.load(ordering: .acquiring) }
-            func add() { number.add(1, ordering: .releasing) }
-        }
 
         @Test(
             "B11 a handler that never returns costs its event: its interpreter is ended, and later jobs get a new one")
@@ -44,10 +37,13 @@ extension Processes {
                 clock.advance(by: limit)
                 #expect(await effect == .none)
                 let hung = "JobStart did not return within \(limit), and its interpreter was ended"
-                #expect(host.report(2) == ["before", "error: \(hung): the job continues without handlers"])
+                #expect(
+                    host.report(2) == ["before", "error: \(hung): the job continues without handlers until JobEnd"])
                 #expect(
                     host.notices.contains(
-                        CoreNotice(.error, "handlers: \(hung): the job continues without handlers", job: JobID(2))))
+                        CoreNotice(
+                            .error, "handlers: \(hung): the job continues without handlers until JobEnd", job: JobID(2))
+                    ))
                 #expect(await handlers.jobStart(EventHarness.job(3)) == EventEffect(priority: 1))
                 for id in 1...3 as ClosedRange<UInt64> {
                     _ = await handlers.jobRun(EventHarness.job(id))
@@ -55,9 +51,10 @@ extension Processes {
                 }
                 #expect(
                     host.report(1) == [
-                        "error: the interpreter was lost before JobRun: the job continues without handlers"
+                        "error: the interpreter was lost before JobRun: the job continues without handlers until JobEnd",
+                        "end",
                     ])
-                #expect(host.report(2).count == 2)
+                #expect(host.report(2).count == 3 && host.report(2).last == "end")
                 #expect(host.report(3) == ["runs", "end"])
             }
         }
@@ -85,41 +82,59 @@ extension Processes {
             }
         }
 
-        @Test(
-            "B11 behind a handler that never returns no job waits longer than the limit for its turn and for its handler"
-        )
+        /// How many events wait for their turn.
+        @MainActor private func waiting(_ handlers: EventHandlers) -> Int { handlers.current?.waiters.count ?? 0 }
+
+        @Test("B11 a JobStart that waited behind a handler that never returns is called by the next interpreter")
         func queue() async throws {
             try harness.install(
                 """
                     def JobStart(self, job):
                         print("begins")
-                        if job.JobId % 2: time.sleep(100000)
+                        if job.JobId == 1: time.sleep(100000)
                 """)
-            let jobs = 1...12 as ClosedRange<UInt64>
             try await harness.run(clock: clock) { handlers in
-                let returned = Count()
                 try await withThrowingTaskGroup { tasks in
-                    for id in jobs {
-                        tasks.addTask {
-                            _ = await handlers.jobStart(EventHarness.job(id))
-                            returned.add()
-                        }
+                    tasks.addTask { _ = await handlers.jobStart(EventHarness.job(1)) }
+                    try await eventually("the first hangs") { host.report(1) == ["begins"] }
+                    for id in 2...9 as ClosedRange<UInt64> {
+                        tasks.addTask { _ = await handlers.jobStart(EventHarness.job(id)) }
                     }
-                    // One sleeps for the handler that hangs, and one for each that waits for its turn.
-                    try await eventually("one hangs, and the others wait or have had their turn") {
-                        jobs.contains { $0 % 2 == 1 && host.report($0) == ["begins"] }
-                            && clock.sleepers + returned.value == jobs.count
-                    }
+                    try await eventually("the others wait") { await waiting(handlers) == 8 }
                     clock.advance(by: limit)
                     try await tasks.waitForAll()
                 }
-                let reports = jobs.map { host.report($0) }
-                #expect(reports.count { $0.last?.contains("JobStart did not return within \(limit)") == true } == 1)
-                // The hanging interpreter is ended in the very moment in which their time is over: either may come first.
-                let sentAway = ["was not called within \(limit)", "the interpreter was lost before JobStart"]
-                let others = reports.count { report in sentAway.contains { report.last?.contains($0) == true } }
-                #expect(others + reports.count { $0 == ["begins"] } == jobs.count - 1)
-                #expect(others >= 5, "the others of an odd number would have hung as well")
+                #expect(host.report(1).last?.contains("JobStart did not return within \(limit)") == true)
+                for id in 2...9 as ClosedRange<UInt64> { #expect(host.report(id) == ["begins"]) }
+            }
+        }
+
+        @Test("B11 an event waits for its turn however long the handlers before it take together, and the log says so")
+        func slowOthers() async throws {
+            try harness.install(
+                """
+                    def JobStart(self, job):
+                        job.set_events(Job())
+                        print("begins")
+                        while job.JobId > 1 and not os.path.exists("\(harness.directory.path)/go%d" % job.JobId): time.sleep(0.01)
+                """, job: "    def NewVolume(self, job): job.VolumeName = 'two'")
+            try await harness.run(clock: clock) { handlers in
+                _ = await handlers.jobStart(EventHarness.job(1))
+                async let second = handlers.jobStart(EventHarness.job(2))
+                try await eventually("the second runs") { host.report(2) == ["begins"] }
+                async let third = handlers.jobStart(EventHarness.job(3))
+                try await eventually("the third waits") { await waiting(handlers) == 1 }
+                async let volume = handlers.newVolume(EventHarness.job(1), volumes: ["one", "two"])
+                try await eventually("the first waits, too") { await waiting(handlers) == 2 }
+                for job in [2, 3] as [UInt64] {
+                    try await eventually("it runs") { host.report(job) == ["begins"] }
+                    clock.advance(by: limit * 3 / 5)
+                    try "".write(toFile: "\(harness.directory.path)/go\(job)", atomically: true, encoding: .utf8)
+                }
+                #expect(await volume.volumeName == "two")
+                #expect(host.report(1) == ["begins"])
+                #expect(host.notices.filter { $0.level == .warning }.map(\.job) == [JobID(1)])
+                _ = await (second, third)
             }
         }
 
@@ -145,7 +160,8 @@ extension Processes {
                 // Messages and reports use two pipes, so their order is not fixed.
                 try await eventually("its report is whole") { host.report(1).contains("before") }
                 let loss = host.report(1).first { $0.contains(words) }
-                #expect(loss?.hasSuffix(": the job continues without handlers") == true, "\(host.report(1))")
+                #expect(
+                    loss?.hasSuffix(": the job continues without handlers until JobEnd") == true, "\(host.report(1))")
                 _ = await handlers.jobStart(EventHarness.job(2))
                 #expect(host.report(2) == ["before", "after"])
                 await handlers.jobEnd(EventHarness.job(1))
@@ -165,7 +181,7 @@ extension Processes {
                 #expect(await effect == .none)
                 #expect(
                     host.report(1).last
-                        == "error: the interpreter was ended by signal 9 while JobStart ran: the job continues without handlers"
+                        == "error: the interpreter was ended by signal 9 while JobStart ran: the job continues without handlers until JobEnd"
                 )
                 #expect(host.log.contains("handlers: the interpreter of \(harness.script) was ended by signal 9"))
                 _ = await handlers.jobStart(EventHarness.job(2))
@@ -185,11 +201,60 @@ extension Processes {
                 for id in 1...5 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
                 #expect(host.log.contains("3 interpreters in a row were lost"))
                 #expect(host.report(3).last?.contains("ended with exit code 1 while JobStart ran") == true)
-                #expect(host.report(5) == ["error: the job has no handlers: the previous interpreters were lost"])
+                #expect(host.report(5) == ["error: JobStart was not called: the previous interpreters were lost"])
+                #expect(await handlers.scriptingError?.contains("3 interpreters in a row were lost") == true)
                 try harness.install("    def JobStart(self, job): print('corrected')")
                 _ = await handlers.restart()
                 _ = await handlers.jobStart(EventHarness.job(6))
                 #expect(host.report(6) == ["corrected"])
+                #expect(await handlers.scriptingError == nil)
+            }
+        }
+
+        @Test("B11 a job whose interpreter was lost between two events has its JobEnd with the next one")
+        func lostBeforeEnd() async throws {
+            try harness.install(
+                """
+                    def JobStart(self, job): job.set_events(Job())
+                    def JobEnd(self, job): print("ended", job.JobStatus, len(sys.modules["__main__"]._jobs))
+                """)
+            try await harness.run { handlers in
+                for id in 1...3 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
+                let process = try #require(try harness.processes().first)
+                kill(process, SIGKILL)
+                try await eventually("it is gone") { !isAlive(process) }
+                for id in 1...3 as ClosedRange<UInt64> {
+                    await handlers.jobEnd(EventHarness.job(id, status: .successful))
+                    #expect(host.report(id) == ["ended T 1"])
+                }
+            }
+        }
+
+        @Test(
+            "B12 a script that cannot be loaded after a loss is tried again after a pause, and until then the reason is known"
+        )
+        func notLoadedAgain() async throws {
+            let handler = "    def JobStart(self, job): print('there')"
+            try harness.install(handler)
+            try await harness.run(clock: clock) { handlers in
+                _ = await handlers.jobStart(EventHarness.job(1))
+                #expect(await handlers.scriptingError == nil)
+                try harness.write("this is no Python\n")
+                let process = try #require(try harness.processes().first)
+                kill(process, SIGKILL)
+                try await eventually("it is gone") { !isAlive(process) }
+                for id in 2...3 as ClosedRange<UInt64> {
+                    _ = await handlers.jobStart(EventHarness.job(id))
+                    #expect(host.report(id) == ["error: JobStart was not called: the previous interpreters were lost"])
+                }
+                #expect(host.notices.count { $0.text.contains("cannot be loaded: SyntaxError") } == 1)
+                #expect(await handlers.scriptingError?.contains("SyntaxError") == true)
+                try harness.install(handler)
+                clock.advance(by: InterpreterBackoff.firstPause)
+                _ = await handlers.jobStart(EventHarness.job(4))
+                #expect(host.report(4) == ["there"])
+                #expect(await handlers.scriptingError == nil)
+                #expect(await handlers.fault == nil)
             }
         }
 

@@ -49,7 +49,9 @@ nonisolated final class RecordingHost: EventHandlerHost {
 
     func volumeExists(_ name: String) async -> Bool { volumes.contains(name) }
 
-    func write(_ line: String, to job: JobID) { state.withLock { $0.reports[job, default: []].append(line) } }
+    func write(_ line: String, to job: JobID, source: ReportLine.Source) {
+        state.withLock { $0.reports[job, default: []].append(line) }
+    }
 }
 
 /// Handlers in a directory of their own, run by a real interpreter.

@@ -57,7 +57,7 @@ import Testing
         job.report = [Story(7).line("half")]
         job.output = CapturedOutput(head: [0, 255], tail: [1], dropped: 3)
         (job.step, job.progress, job.seconds, job.reported) = ("work", 3, 1.5, .warnings)
-        (job.isCanceled, job.missing, job.droppedLines) = (true, "gone", 2)
+        (job.canceler, job.missing, job.droppedLines) = (.handler, "gone", 2)
         job.meaning = "something else"
         let text = try JSONEncoder().encode(job)
         #expect(try JSONDecoder().decode(Job.self, from: text) == job)

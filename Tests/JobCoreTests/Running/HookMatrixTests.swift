@@ -68,10 +68,8 @@ import Testing
             try bench.script("post_script.sh", "\(wait)echo $0 $@ >> post\nexit \(row.post == .failed ? 3 : 0)")
         }
         let policy = JobPolicy(
-            hooks: row.pre == .off
-                ? nil
-                : HookSettings(
-                    directory: bench.directory, skipsJob: skips, timeLimit: .seconds(300), grace: .seconds(60)),
+            hooks: row.pre == .off ? nil : bench.directory, skipsJob: skips, timeLimit: .seconds(300),
+            grace: .seconds(60),
             window: row.interruption == .windowEndsInPre ? try TimeWindow(parsing: "00:00-23:59") : nil)
         let job = try await bench.job()
         let limits = ManualSteadyClock()

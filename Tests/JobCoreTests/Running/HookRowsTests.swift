@@ -16,7 +16,7 @@ import Testing
     ) async throws -> JobID {
         let runner = bench.runner(
             JobPolicy(
-                hooks: HookSettings(directory: directory ?? bench.directory, skipsJob: skips, timeLimit: timeLimit)))
+                hooks: directory ?? bench.directory, skipsJob: skips, timeLimit: timeLimit))
         let job = try #require(
             try await runner.submit(
                 bench.request(attempts: attempts) { attempt in
@@ -64,7 +64,7 @@ import Testing
         let id = try await run(bench, skips: skips, timeLimit: .zero) { _ in hasRun.withLock { $0 = true } }
         #expect(try bench.attempt(of: id).pre == .failed)
         #expect(hasRun.withLock { $0 } == !skips)
-        #expect(HookSettings(directory: "/").timeLimit == .seconds(365 * 86_400))
+        #expect(JobPolicy().timeLimit == .seconds(365 * 86_400))
     }
 
     @Test("D4 argument 0 is the absolute path, then the job's number, then for the post script both statuses")
@@ -135,7 +135,7 @@ import Testing
     func recovered() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "[ -e second ]")
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory)))
+        let runner = bench.runner(JobPolicy(hooks: bench.directory))
         let job = try #require(
             try await runner.submit(
                 bench.request(attempts: 2) { attempt in
@@ -146,14 +146,40 @@ import Testing
         #expect(bench.ends.alerts.isEmpty)
     }
 
-    @Test("D8 where alerts are off a failed script raises none")
-    func alertsAreOff() async throws {
+    @Test(
+        "L8 what a pre or post script reports is its own status and not the job's",
+        arguments: [("pre", 1, ScriptStatus.failed), ("post", 75, .failed), ("pre", 3, .successful)])
+    func reports(_ script: String, _ number: Int32, _ status: ScriptStatus) async throws {
         let bench = try JobBench()
-        try bench.script("pre_script.sh", "exit 1")
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory), alerts: false))
+        for name in ["pre", "post"] {
+            let wait =
+                "echo $PROV_JOB_TOKEN > new; mv new token; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done"
+            try bench.script("\(name)_script.sh", name == script ? wait : ":")
+        }
+        let runner = bench.runner(JobPolicy(hooks: bench.directory))
         let job = try #require(try await runner.submit(bench.request { _ in .success }))
-        _ = await job.outcome()
-        #expect(bench.ends.all.map(\.id) == [job.id] && bench.ends.alerts.isEmpty)
+        try await eventually("the script runs") { bench.exists("token") }
+        try await bench.registry.report(
+            .finished(number), token: try #require(try bench.lines("token").first), user: geteuid())
+        try bench.touch("go")
+        #expect(await job.outcome() == .success)
+        let ended = try bench.attempt(of: job.id)
+        #expect((script == "pre" ? ended.pre : ended.post) == status)
+        #expect((script == "pre" ? ended.post : ended.pre) == .successful)
+        #expect(bench.ends.alerts.count == (status == .failed ? 1 : 0))
+    }
+
+    @Test("D8 a failed script of an attempt that ended before a crash is told of when the next run closes the job")
+    func failedBeforeCrash() async throws {
+        let bench = try JobBench()
+        var left = try await bench.left(.ended)
+        (left.attempts[0].post, left.attempts[0].result) = (.failed, .success)
+        (left.result, left.message) = (.success, "")
+        let job = try #require(
+            try await bench.runner().submit(
+                bench.request { _ in JobOutcome(.failed, message: "not again") }, resuming: left))
+        #expect(await job.outcome() == .success)
+        #expect(bench.ends.alerts.map(\.scriptFailures) == [["the post script failed in attempt 1"]])
     }
 
     @Test(
@@ -165,7 +191,7 @@ import Testing
             let wait = name == script ? "touch waits; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done" : ":"
             try bench.script("\(name)_script.sh", "\(wait); echo \(name) >> order")
         }
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory)))
+        let runner = bench.runner(JobPolicy(hooks: bench.directory))
         let job = try #require(
             try await runner.submit(
                 bench.request { _ in
@@ -187,7 +213,7 @@ import Testing
         try bench.script("pre_script.sh", "touch waits; exec sleep 3600")
         try bench.script("post_script.sh", "echo $2 $3 > post")
         let runner = bench.runner(
-            JobPolicy(hooks: HookSettings(directory: bench.directory), window: try TimeWindow(parsing: "00:00-23:59")))
+            JobPolicy(hooks: bench.directory, window: try TimeWindow(parsing: "00:00-23:59")))
         let job = try #require(
             try await runner.submit(
                 bench.request { _ in
@@ -225,7 +251,7 @@ import Testing
         try bench.script("post_script.sh", "echo post >> order")
         let script = bench.directory.appending("by_hand.sh")
         try bench.script("by_hand.sh", "echo job >> order")
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory)))
+        let runner = bench.runner(JobPolicy(hooks: bench.directory))
         let user = UserScript(
             name: "by_hand", path: script, environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero))
@@ -277,7 +303,7 @@ import Testing
     func untrusted() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "touch ran", mode: 0o777)
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory, skipsJob: true)))
+        let runner = bench.runner(JobPolicy(hooks: bench.directory, skipsJob: true))
         let job = try #require(try await runner.submit(bench.request { _ in .success }))
         #expect(await job.outcome()?.failureClass == .configuration)
         let ended = try bench.attempt(of: job.id)

@@ -115,7 +115,7 @@ final class JobBench: Sendable {
 final class EndRecorder: Sendable {
     private let kept = Mutex<[(job: Job, scriptFailures: [String])]>([])
     var all: [Job] { kept.withLock { $0.map(\.job) } }
-    /// Those with failed scripts of which an administrator is told.
+    /// Those with failed scripts.
     var alerts: [(job: Job, scriptFailures: [String])] { kept.withLock { $0.filter { !$0.scriptFailures.isEmpty } } }
     func add(_ job: Job, scriptFailures: [String]) { kept.withLock { $0.append((job, scriptFailures)) } }
 }

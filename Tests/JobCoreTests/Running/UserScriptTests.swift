@@ -12,10 +12,11 @@ import Testing
         mode: mode_t = 0o755, timeLimit: Duration = .seconds(300)
     ) throws -> UserScript {
         try bench.script("user.sh", body, mode: mode)
-        return UserScript(
-            name: "user", path: bench.directory.appending("user.sh"), timeLimit: timeLimit, grace: .milliseconds(200),
-            profile: profile, environment: ["PATH": "/usr/bin:/bin"],
+        var script = UserScript(
+            name: "user", path: bench.directory.appending("user.sh"), environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: attempts, delay: .milliseconds(1), maximumDelay: .milliseconds(1)))
+        (script.timeLimit, script.grace, script.profile) = (timeLimit, .milliseconds(200), profile)
+        return script
     }
 
     private func run(_ bench: JobBench, _ script: UserScript) async throws -> JobOutcome {
@@ -100,6 +101,28 @@ import Testing
         }
     }
 
+    @Test(
+        "L8 a reported code that asks for another attempt gets one",
+        arguments: [
+            (75, ExitProfile.posix),
+            (30, ExitProfile(name: "own", meanings: [0: ExitProfile.Meaning(.success)], retryable: [30])),
+        ] as [(Int32, ExitProfile)])
+    func reportedRetry(_ number: Int32, _ profile: ExitProfile) async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let user = try script(
+            bench,
+            "[ $PROV_ATTEMPT -eq 1 ] || exit 0; echo $PROV_JOB_TOKEN > new; mv new token; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done",
+            profile: profile, attempts: 2)
+        let job = try #require(try await runner.submit(user.request))
+        try await eventually("the script runs") { bench.exists("token") }
+        try await bench.registry.report(
+            .finished(number), token: try #require(try bench.lines("token").first), user: geteuid())
+        try bench.touch("go")
+        #expect(await job.outcome()?.result == .success)
+        #expect(bench.recorder.job(job.id)?.attempts.map(\.result) == [.failed, .success])
+    }
+
     @Test("an exit code that asks for it is tried again, and the job keeps its number")
     func retried() async throws {
         let bench = try JobBench()
@@ -131,7 +154,7 @@ import Testing
     @Test("B9 every letter has its severity, and the letters of a job are seen while they change")
     func letters() async throws {
         #expect(JobStatus.allCases.count == 19)
-        #expect(Set(JobStatus.allCases.map(\.rawValue)) == Set("CRBTEefDAFSmMsjcdtp"))
+        #expect(Set(JobStatus.allCases.map(\.rawValue)) == Set("CRBTEefDAFSmMsjcdtp".map(String.init)))
         let weights: [(JobStatus, Int)] = [
             (.successful, 10), (.running, 15), (.nonFatalError, 20), (.terminatedWithErrors, 25), (.canceled, 90),
             (.fatalError, 100),

@@ -119,6 +119,15 @@ import Testing
                 == .wrongOwner(trusted: [0, 42]))
     }
 
+    @Test("a path with a blank that does not exist may hold arguments, and the hint says that a script gets none")
+    func arguments() {
+        func hint(_ path: FilePath) -> String {
+            FileTrustError(file: path, problem: .unreachable(.noSuchFileOrDirectory), path: path, status: nil).hint
+        }
+        #expect(hint("/x.sh arg").contains("no arguments"))
+        #expect(!hint("/x.sh").contains("no arguments"))
+    }
+
     @Test("L2: the message names the component, its owner and mode, and the command that fixes it")
     func message() {
         let error = FileTrustError(
@@ -126,13 +135,13 @@ import Testing
             status: Component(text: "/s/x y", kind: .file, owner: 0, mode: 0o775))
         #expect(
             error.description
-                == "/s/x y: can be written by others than its owner [owner root (0), mode 0775]; chmod go-w '/s/x y'")
+                == "/s/x y: can be written by others than its owner [owner root, mode 0775]; chmod go-w '/s/x y'")
         let above = FileTrustError(
             file: "/s/x", problem: .wrongOwner(trusted: [0]), path: "/s",
             status: Component(text: "/s", kind: .directory, owner: 4_000_000_001, mode: 0o755))
         #expect(
             above.description
-                == "/s (on the way to /s/x): does not belong to root (0) [owner 4000000001, mode 0755]; chown root /s")
+                == "/s (on the way to /s/x): does not belong to root [owner uid 4000000001, mode 0755]; chown root /s")
     }
 }
 

@@ -167,6 +167,13 @@ extension Processes {
             #expect(error?.reason.contains("proof 1") == true)
         }
 
+        @Test("a user may have root's group")
+        func groupOfRoot() async throws {
+            let user = ScriptUser(name: "nobody", uid: nobody.uid, gid: 0, groups: [0])
+            let result = try await ScriptRunner().run(.test("/usr/bin/id", ["-u"], user: user))
+            #expect(result.output.text == "\(nobody.uid)\n")
+        }
+
         @Test(
             "a variable that would have the user's code loaded with root's rights is refused",
             arguments: ["LD_PRELOAD", "GLIBC_TUNABLES"])

@@ -76,10 +76,10 @@ import Testing
         let bytes: [UInt8] = [
             0x59, 0x7A, 0xE2, 0xF6, 0x16, 0xA6, 0x10, 0x27, 0x98, 0xF4, 0xD2, 0x8B, 0x53, 0x65, 0xDC, 0x14,
         ]
-        #expect(uuid == EntryUUID(bytes: bytes))
-        #expect(uuid.hashValue == EntryUUID(bytes: bytes)?.hashValue)
-        #expect(uuid != EntryUUID(bytes: bytes.reversed()))
-        #expect(EntryUUID(bytes: bytes.dropLast()) == nil && EntryUUID(bytes: bytes + [0]) == nil)
+        #expect(uuid == EntryUUID(bytes: bytes[...]))
+        #expect(uuid.hashValue == EntryUUID(bytes: bytes[...])?.hashValue)
+        #expect(uuid != EntryUUID(bytes: bytes.reversed()[...]))
+        #expect(EntryUUID(bytes: bytes.dropLast()) == nil && EntryUUID(bytes: (bytes + [0])[...]) == nil)
     }
 
     @Test(

@@ -85,6 +85,26 @@ import Testing
         }
     }
 
+    @Test("a list makes no account due again whose entry it shows as it was; a change and other settings do")
+    func waitsOn() async throws {
+        try await EngineHarness.run(clock: ManualClock(Timestamp(secondsSince1970: 1_795_262_400))) { harness in
+            func notes() -> Int { harness.messages.count { $0.contains("waits for its date") } }
+            let engine = try await harness.engine {
+                $0.timing = Watcher.Timing(detection: .poll, pollInterval: .milliseconds(20))
+            }
+            try await harness.add("4000001", date: "20990101")
+            for _ in 0..<3 { try await engine.runOnce() }
+            #expect(notes() == 1)
+            try await harness.manager.modify(EngineHarness.dn("4000001"), [.replace("sstQuota", "5")])
+            try await engine.runOnce()
+            #expect(notes() == 2)
+            await engine.reload()
+            try await engine.runOnce()
+            #expect(notes() == 3)
+            await engine.stop(grace: .zero)
+        }
+    }
+
     @Test("entries of other hosts, without a host, or without mode and state are never touched")
     func others() async throws {
         try await EngineHarness.run { harness in

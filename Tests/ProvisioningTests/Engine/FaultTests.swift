@@ -278,7 +278,7 @@ import Testing
             try await harness.sandbox.kill()
             try await harness.running {
                 // After the first connection, an error would come much later.
-                $0.ldapAttemptsUntilError = AttemptsUntilError(atStart: 3, inOperation: 1_000)
+                $0.ldapAttemptsUntilError = (3, 1_000)
             } _: { engine in
                 try await eventually("it has been said loudly") {
                     harness.messages.contains { $0.hasPrefix("error") && $0.contains("still unreachable") }
@@ -443,7 +443,7 @@ import Testing
                 configuration.executor.policies[.provisioning] = JobPolicy(window: try Self.closedNow())
                 await harness.reload(engine, configuration)
                 try await eventually("it waits for its window") {
-                    await engine.snapshot().retrying.contains { $0.record.notBefore > first.notBefore + .seconds(600) }
+                    await engine.snapshot().retrying.contains { $0.next > first.next + .seconds(600) }
                 }
                 #expect(await registry.cancel(first.job))
                 try await eventually("the cancelling is told") { try await harness.returnValue("4000001") != nil }
@@ -452,11 +452,11 @@ import Testing
         }
     }
 
-    /// The record of the one job that waits for its next attempt.
-    private func waiting(_ engine: Engine) async throws -> AttemptRecord {
-        var record: AttemptRecord?
+    /// The one job that waits for its next attempt.
+    private func waiting(_ engine: Engine) async throws -> RetrySummary {
+        var record: RetrySummary?
         try await eventually("it waits for its next attempt") {
-            record = await engine.snapshot().retrying.first?.record
+            record = await engine.snapshot().retrying.first
             return record != nil
         }
         return try #require(record)

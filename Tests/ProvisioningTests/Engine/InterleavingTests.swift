@@ -30,7 +30,7 @@ import Testing
                     try await harness.add("400001\(number)")
                     try await harness.expectMode("added", of: "400001\(number)")
                     try await eventually("nothing runs") { await engine.snapshot().running.isEmpty }
-                    #expect(await engine.snapshot().retrying.map(\.record.failures.counted) == [1])
+                    #expect(await engine.snapshot().retrying.map(\.attempt) == [1])
                 }
             }
             #expect(harness.service.asked.filter { $0.uid == "4000001" }.map(\.attempt) == [1])
@@ -223,12 +223,15 @@ import Testing
         }
     }
 
-    @Test("an operator gets a failure when the server refuses the claim")
+    @Test("an operator gets a failure when the server refuses the claim, and the state names what delays provisioning")
     func provisionWithoutRights() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
             let engine = try await harness.engine { $0.policy.names.returnValue = "sstQuota" }
             #expect(await engine.provision(try harness.key("4000001")) == .undefinedError)
+            let delays = await engine.snapshot().shortages
+            #expect(delays.map(\.accounts) == [1] && delays.first?.reason.contains("insufficientAccessRights") == true)
+            #expect(harness.messages.contains { $0.hasPrefix("error: provisioning is delayed: ") })
             await engine.stop(grace: .zero)
         }
     }

@@ -160,7 +160,7 @@ import Testing
             } _: { engine in
                 try await harness.add("4000001")
                 try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
-                let job = try #require(await engine.snapshot().retrying.first?.record.job)
+                let job = try #require(await engine.snapshot().retrying.first?.job)
                 #expect(await registry.live(job)?.status == .waitingForStartTime)
                 try await harness.add("4000002")
                 try await eventually("another has the slot") { harness.service.asked.contains { $0.uid == "4000002" } }

@@ -103,6 +103,23 @@ import Testing
         }
     }
 
+    @Test("an entry that names another one's home by another attribute is refused, and the attribute is named")
+    func sharedByAnotherAttribute() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            harness.service.alsoUnique.withLock { $0 = "sstQuota" }
+            try await harness.running { _ in
+                try await harness.add("4000001", mode: "added", state: "20260101T000000Z")
+                try await harness.add("4000002", quota: "4000001")
+                try await eventually("it is refused") { try await harness.returnValue("4000002") == "1" }
+                try await eventually("the attribute is named") {
+                    harness.messages.contains { $0.contains("has the uid 4000001") && $0.contains("sstQuota") }
+                }
+                #expect(harness.service.asked.isEmpty)
+            }
+        }
+    }
+
     @Test(
         "one job at a time works on a home, also when its entry is removed and added again meanwhile"
     )
@@ -305,19 +322,31 @@ import Testing
         }
     }
 
-    @Test("an operator's request waits for another job on the same home, and gets its outcome")
-    func busy() async throws {
+    @Test(
+        "an operator's request interrupts another job on the same home, waits for its end, and gets its outcome; one that will be refused interrupts none",
+        arguments: [true, false])
+    func busy(isUnique: Bool) async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
             let scheduler = JobScheduler(clock: harness.clock)
+            let interrupted = Mutex(0)
             let others = await scheduler.addClass(
-                JobScheduler.Owner(settings: { JobClass(limit: 1) }, begin: { _, _ in }))
+                JobScheduler.Owner {
+                    JobClass(limit: 1)
+                } begin: { _, _ in
+                } interrupt: { _ in
+                    interrupted.withLock { $0 += 1 }
+                })
             let other = Scheduler.Item(job: JobID(1), on: JobSubject("former entry"), class: others)
             #expect(await scheduler.offer(other) == nil)
             try await harness.running(scheduler: scheduler) { engine in
                 #expect(await engine.acquire("4000001", of: "uid", for: JobID(1)))
                 try await harness.add("4000001", date: "20991231")
                 let key = try await harness.key("4000001")
+                if !isUnique {
+                    try await harness.add("other", mode: "added", state: "20261121T120000Z")
+                    try await harness.manager.modify(EngineHarness.dn("other"), [.add("uid", "4000001")])
+                }
                 let outcome = Task { await engine.provision(key) }
                 try await eventually("it is told to wait") {
                     harness.messages.contains { $0.contains("waits for another job that works on its uid") }
@@ -325,8 +354,9 @@ import Testing
                 try await eventually("it waits") {
                     await scheduler.status(of: .subject(JobSubject(key.uuid))) == .waitingForClientResource
                 }
+                #expect(interrupted.withLock { $0 } == (isUnique ? 1 : 0))
                 await scheduler.finish(.job(JobID(1)))
-                #expect(await outcome.value == .success)
+                #expect(await outcome.value == (isUnique ? .success : .undefinedError))
             }
         }
     }
@@ -403,7 +433,7 @@ import Testing
             } _: { engine in
                 try await harness.add("4000001", mode: "delete")
                 try await eventually("it waits for the next attempt") {
-                    await engine.snapshot().retrying.first?.record.failure.reason.contains("cannot be told") == true
+                    await engine.snapshot().retrying.first?.failure.contains("cannot be told") == true
                 }
                 let moved = DN(rdns: [away] + base.rdns.dropFirst())
                 try await harness.manager.rename(moved, to: #require(base.rdns.first))

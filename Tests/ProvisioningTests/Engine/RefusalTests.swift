@@ -57,6 +57,34 @@ import Testing
         }
     }
 
+    @Test("a replica that was used while the provider was away, and refuses a claim, is left for the provider")
+    func replica() async throws {
+        var options = SandboxOptions.testing
+        options.databaseLines = ["updatedn \"\(SandboxTree.managerDN)\"", "updateref ldap://provider.example.org"]
+        try await EngineHarness.run { provider in
+            try await provider.add("4000001")
+            let key = try await provider.key("4000001")
+            try await EngineHarness.run(sandbox: options) { replica in
+                try await replica.manager.modify(
+                    DN(parsing: replica.sandbox.daemonDN),
+                    [.replace("userPassword", AttributeValue(provider.sandbox.daemonPassword))])
+                try await provider.sandbox.kill()
+                try await provider.running {
+                    $0.servers.append(try ServerAddress(parsing: replica.sandbox.uri))
+                } _: { engine in
+                    // The replica has no such entry.
+                    #expect(await engine.provision(key) == nil)
+                    try await provider.sandbox.restart()
+                    try await provider.reconnect()
+                    #expect(await engine.provision(key) == nil)
+                    try await replica.add("4000002")
+                    try await eventually("the provider is used") { await engine.provision(key) == .success }
+                }
+                #expect(try await provider.mode("4000001") == "added")
+            }
+        }
+    }
+
     @Test("an outcome that the server refuses takes no slot, and is written later without new work")
     func refusedOutcome() async throws {
         try await EngineHarness.run(sandbox: Self.sandbox) { harness in
@@ -65,7 +93,7 @@ import Testing
             } _: { _ in
                 try await harness.add("4000001", quota: "1")
                 try await eventually("it is said") {
-                    harness.messages.contains { $0.hasPrefix("error") && $0.contains("outcome cannot be written") }
+                    harness.messages.contains { $0.hasPrefix("error: provisioning is delayed: ") }
                 }
                 try await harness.add("4000002")
                 try await harness.expectMode("added", of: "4000002")

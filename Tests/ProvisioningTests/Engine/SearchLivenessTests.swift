@@ -21,14 +21,14 @@ import Testing
         // Until it listens, a write counts for nothing.
         try await eventually("a write is waited for") {
             if clock.deadlines.isEmpty { await liveness.receivedChange() }
-            await liveness.wrote()
+            await liveness.wrote(since: liveness.changes)
             return clock.deadlines == [Self.start + .seconds(30)]
         }
         await liveness.receivedChange()
-        await liveness.wrote()
+        await liveness.wrote(since: liveness.changes)
         clock.advance(to: Self.start + .seconds(30))
         try await eventually("the next write is waited for") { clock.deadlines == [Self.start + .seconds(60)] }
-        await liveness.wrote()
+        await liveness.wrote(since: liveness.changes)
         await MainActor.run { liveness.isReading = false }
         clock.advance(to: Self.start + .seconds(60))
         try await eventually("a search that is not read is not silent") {
@@ -37,6 +37,23 @@ import Testing
         await MainActor.run { liveness.isReading = true }
         clock.advance(to: Self.start + .seconds(90))
         try await task.value
+    }
+
+    @Test("a change that the search reported before the write was answered is not waited for")
+    func reportedFirst() async throws {
+        let (liveness, clock) = (SearchLiveness(), ManualClock(Self.start))
+        let task = Self.waiting(liveness, clock)
+        await MainActor.run {
+            let before = liveness.changes
+            liveness.receivedChange()
+            liveness.wrote(since: before)
+        }
+        #expect(clock.deadlines.isEmpty)
+        try await eventually("the next write is waited for") {
+            await liveness.wrote(since: liveness.changes)
+            return clock.deadlines == [Self.start + .seconds(30)]
+        }
+        task.cancel()
     }
 
     @Test("a search that is silent is restarted")
@@ -48,7 +65,7 @@ import Testing
                 try await harness.expectMode("added", of: "4000001")
                 // The server's notifications are lost.
                 try await eventually("it is said") {
-                    await engine.liveness.wrote()
+                    await engine.liveness.wrote(since: engine.liveness.changes)
                     await clock.advance(to: clock.now + SearchLiveness.longestSilence)
                     return harness.messages.contains { $0.contains("restarting the persistent search") }
                 }

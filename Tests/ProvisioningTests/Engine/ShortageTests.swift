@@ -28,7 +28,7 @@ import Testing
                 for round in 1...6 {
                     try await eventually("both wait after round \(round)") {
                         let waiting = await engine.snapshot().retrying
-                        return waiting.count == 2 && waiting.allSatisfy { $0.record.attempt == round }
+                        return waiting.count == 2 && waiting.allSatisfy { $0.attempt == round }
                     }
                     #expect(harness.service.asked.count == 2 * round)
                     clock.advance(to: clock.now + .seconds(60))
@@ -52,7 +52,7 @@ import Testing
             }
             #expect(
                 harness.messages.filter { $0.hasPrefix("error") } == [
-                    "error: a shortage of the machine delays provisioning: \(Self.full.reason); \(Self.full.hint)"
+                    "error: provisioning is delayed: \(Self.full.reason); \(Self.full.hint)"
                 ])
             let loud = harness.messages.filter { !$0.hasPrefix("debug") }
             #expect(loud.count { $0.contains("begins") } == 2, "\(loud)")
@@ -69,7 +69,7 @@ import Testing
                 try await harness.add("4000001")
                 func waits(after attempt: Int) async throws {
                     try await eventually("it waits after attempt \(attempt)") {
-                        await engine.snapshot().retrying.first?.record.attempt == attempt
+                        await engine.snapshot().retrying.first?.attempt == attempt
                     }
                     #expect(try await harness.returnValue("4000001") == nil)
                 }

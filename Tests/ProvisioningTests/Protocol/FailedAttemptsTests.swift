@@ -57,31 +57,31 @@ import Testing
     }
 }
 
-@Suite struct MachineShortagesTests {
-    private typealias Cause = MachineShortages.Cause
+@Suite struct ProvisioningDelaysTests {
+    private typealias Cause = ProvisioningDelays.Cause
 
     @Test(
         "causes with the same hint are logged once at the beginning, and once when no account waits for them any more")
     func once() throws {
         let accounts = try (1...3).map {
-            try #require(EntryUUID(bytes: [UInt8](repeating: 0, count: 15) + [UInt8($0)]))
+            try #require(EntryUUID(bytes: ([UInt8](repeating: 0, count: 15) + [UInt8($0)])[...]))
         }
         let disk = Cause(text: "home 1; df /srv", hint: "df /srv")
         let files = Cause(text: "pipe; ulimit", hint: "ulimit")
         let same = Cause(text: "home 2; df /srv", hint: "df /srv")
         let now = Timestamp(secondsSince1970: 1_000)
-        var shortages = MachineShortages()
+        var shortages = ProvisioningDelays()
         #expect(shortages.update(accounts[0], nil, at: now).isEmpty)
         #expect(shortages.update(accounts[0], disk, at: now) == [.began("home 1; df /srv")])
         #expect(shortages.update(accounts[1], same, at: now + .seconds(1)).isEmpty)
         #expect(shortages.update(accounts[0], disk, at: now + .seconds(2)).isEmpty)
-        #expect(shortages.list == [MachineShortage(text: "home 1; df /srv", since: now, accounts: 2)])
+        #expect(shortages.list() == [ProvisioningDelay(accounts: 2, since: now, reason: "home 1; df /srv")])
         #expect(shortages.update(accounts[2], files, at: now + .seconds(3)) == [.began("pipe; ulimit")])
         #expect(shortages.update(accounts[0], nil, at: now).isEmpty)
         #expect(shortages.update(accounts[1], files, at: now) == [.over("home 1; df /srv")])
-        #expect(shortages.list.map(\.accounts) == [2])
+        #expect(shortages.list().map(\.accounts) == [2])
         #expect(shortages.update(accounts[1], nil, at: now).isEmpty)
         #expect(shortages.update(accounts[2], nil, at: now) == [.over("pipe; ulimit")])
-        #expect(shortages.list.isEmpty)
+        #expect(shortages.list().isEmpty)
     }
 }

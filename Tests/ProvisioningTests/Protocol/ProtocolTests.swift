@@ -15,17 +15,6 @@ import Testing
         for other in ["", "addin", "ad d", "ädd", "remove"] { #expect(ProvisioningMode(other) == nil) }
     }
 
-    @Test(
-        "the state machine has an answer for every phase and every event, and a new request is possible in every phase")
-    func total() {
-        for phase in AccountPhase.allCases {
-            let next = AccountEvent.allCases.map { TransitionTable.transition(from: phase, on: $0) }
-            #expect(next.contains(.becomes(.requested)), "from \(phase) a new request must always be possible")
-        }
-        #expect(TransitionTable.transition(from: .claimed, on: .restart) == .resumes)
-        #expect(TransitionTable.transition(from: .done, on: .claim) == .loses)
-    }
-
     @Test("the exit codes have the old names and numbers")
     func exitCodes() {
         #expect(ProvisioningExitCode.allCases.map(\.rawValue) == Array(0...7))

@@ -138,13 +138,33 @@ has() {
     return 1
 }
 
-# For uploads: sftp, scp and rsync.
-jk_init -j "$chroot" sftp scp rsync
+# For uploads: sftp, scp and rsync. jk_init ends with 0 also after a file that it could not copy in whole, and does not touch a file that
+# is there. So a mark says that files may be damaged, until all are on the disk: then the next run makes all of them again.
+mark=$chroot/.incomplete
+again=()
+[ ! -e "$mark" ] || again=(-f)
+: >"$mark"
+copied=$(jk_init "${again[@]}" -j "$chroot" sftp scp rsync 2>&1) || die "jk_init failed: $copied"
+[ -z "$copied" ] || printf '%s\n' "$copied"
+if [[ $copied == *ERROR:* ]]; then
+    echo "create-chroot.sh: not all programs could be copied into $chroot" >&2
+    exit 75
+fi
+
 make_directories "$chroot/etc"
 for file in "$chroot/etc" "$chroot/etc/passwd" "$chroot/etc/group"; do
     [ ! -L "$file" ] || die "$file is a symbolic link"
 done
 # The account's own name must be known in the chroot.
-has "$chroot/etc/passwd" "$uid:*" ||
+isNew=
+[[ $copied != *Copying* ]] || isNew=yes
+if ! has "$chroot/etc/passwd" "$uid:*"; then
     echo "$uid:x:$uid_number:$gid_number::/${home#*/./}:/bin/sh" >>"$chroot/etc/passwd"
-has "$chroot/etc/group" "*:*:$gid_number:*" || echo "$uid:x:$gid_number:" >>"$chroot/etc/group"
+    isNew=yes
+fi
+if ! has "$chroot/etc/group" "*:*:$gid_number:*"; then
+    echo "$uid:x:$gid_number:" >>"$chroot/etc/group"
+    isNew=yes
+fi
+[ -z "$isNew" ] || sync -f -- "$chroot"
+rm -- "$mark"

@@ -18,7 +18,8 @@
 # _BASE64, such as PROV_ATTR_JPEGPHOTO_BASE64.
 #
 # NAME is the entry's uid if it has exactly one, else the value in its DN. It has no control characters, does not begin with a hyphen and is at
-# most 255 bytes long. Nothing else is guaranteed: the writer of the entry chooses it, and it may be `..` or `a/b`.
+# most 255 bytes long. Nothing else is guaranteed: the writer of the entry chooses it, and it may be `..` or `a/b`. No two entries are worked on
+# with one uid, but a value from the DN may be that of another entry as well: this example takes both for the same directory.
 #
 # Exit code 0: done. 75: try again later. Anything else, a signal or the time limit: the entry gets the state failed, and the end of the
 # output is logged. After a crash the same action is run again, so it must be idempotent: write mkdir -p, not mkdir.
