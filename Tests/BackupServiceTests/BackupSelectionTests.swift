@@ -130,7 +130,7 @@ import Testing
                 ])
             let jobs = harness.jobs()
             var levels: [SnapshotLevel] = []
-            try await jobs.accounts(of: [.daily, .hourly]) { levels += BackupJobs.levels(of: $0) }
+            try await jobs.accounts(of: [.daily, .hourly]) { account, _ in levels += BackupJobs.levels(of: account) }
             #expect(levels == [.daily, .weekly, .monthly])
             let refusals = try await jobs.requests(of: .hourly, accounts: [uid]).refusals
             #expect(refusals.first?.reason.contains("until its modify is done") == true, "\(refusals)")

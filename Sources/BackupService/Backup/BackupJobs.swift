@@ -40,8 +40,8 @@ package struct BackupJobs: Sendable {
     ) async throws {
         var isFromBody = false
         do {
-            try await accounts(of: [level]) { account in
-                let success = isForced ? nil : await recentSuccess(level, account)
+            try await accounts(of: [level]) { account, state in
+                let success = isForced ? nil : recentSuccess(level, state)
                 let request = success == nil ? try await select(level, account, isForced: isForced) : nil
                 do {
                     try await body(request)
@@ -68,18 +68,24 @@ package struct BackupJobs: Sendable {
             retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero), work: { _ in outcome })
     }
 
-    /// Calls a body for every account that gets backups of any of the levels; few accounts are in memory at a time.
+    /// Calls a body for every account that gets backups of any of the levels, with the recorded state of its snapshots (nil if that cannot be
+    /// read); few accounts are in memory at a time.
     /// - Throws: the error of the body, `CancellationError`, or `LDAPError`.
     package func accounts(
         of levels: [SnapshotLevel], isolation: isolated (any Actor)? = #isolation,
-        _ body: (Account) async throws -> Void
+        _ body: (Account, SnapshotState?) async throws -> Void
     ) async throws {
         let filter = Filter.or(
             levels.map { .and([.present($0.intervalAttribute), .not(.equal($0.intervalAttribute, "0"))]) }
                 + [await engine.openModify])
         for try await account in await engine.accounts(where: filter, attributes: BackupAttribute.all) {
-            let account = await account.provisioned(configuration)
-            if !Set(Self.levels(of: account)).isDisjoint(with: levels) { try await body(account) }
+            // One hop for all files of an account: a run asks this of every account.
+            let (served, state) = await BlockingWork.run { [configuration] in
+                let served = account.readProvisioned(configuration)
+                let isAsked = !Set(Self.levels(of: served)).isDisjoint(with: levels)
+                return isAsked ? (served, Self.readState(of: served, configuration)) : (nil, nil)
+            }
+            if let served { try await body(served, state) }
         }
     }
 
@@ -112,14 +118,16 @@ package struct BackupJobs: Sendable {
 
     /// The recorded state of an account's snapshots; nil if it cannot be read: the job reports the reason.
     package func state(of account: Account) async -> SnapshotState? {
-        let configuration = configuration
-        return await BlockingWork.run {
-            do {
-                let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
-                return try SnapshotDirectory.open(for: described, configuration)?.state() ?? SnapshotState()
-            } catch {
-                return nil
-            }
+        await BlockingWork.run { [configuration] in Self.readState(of: account, configuration) }
+    }
+
+    /// It blocks.
+    private static func readState(of account: Account, _ configuration: BackupConfiguration) -> SnapshotState? {
+        do {
+            let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
+            return try SnapshotDirectory.open(for: described, configuration)?.state() ?? SnapshotState()
+        } catch {
+            return nil
         }
     }
 
@@ -146,7 +154,7 @@ package struct BackupJobs: Sendable {
         for uid in uids where named.insert(uid).inserted {
             do {
                 let account = try await account(uid, for: level)
-                if !isForced, let success = await recentSuccess(level, account) {
+                if !isForced, let success = recentSuccess(level, await state(of: account)) {
                     throw BackupRefusal(
                         of: account,
                         "its last \(level) snapshot was made at \(success.text), less than half a period ago",
@@ -228,9 +236,8 @@ package struct BackupJobs: Sendable {
     }
 
     /// When the level last succeeded, if that is less than half a period ago.
-    private func recentSuccess(_ level: SnapshotLevel, _ account: Account) async -> Timestamp? {
-        guard let state = await state(of: account) else { return nil }
-        return LevelTiming(level, jobs).recentSuccess(state, now: clock.now)
+    private func recentSuccess(_ level: SnapshotLevel, _ state: SnapshotState?) -> Timestamp? {
+        state.flatMap { LevelTiming(level, jobs).recentSuccess($0, now: clock.now) }
     }
 
     /// The refusal if the account has no rsnapshot configuration; its contents and owner are checked by the job.

@@ -156,14 +156,17 @@ final class HeldDirectory: Sendable {
         }.map { HeldDirectory(descriptor: $0, path: path.appending(name)) }
     }
 
-    /// Whether something is mounted at a name.
+    /// Whether something is mounted at a name. A file or a link has no mount.
     func hasMount(at name: FilePath.Component) throws(Failure) -> Bool {
         do throws(Failure) {
             _ = try directory(name, crossesMounts: false)
             return false
         } catch {
-            guard error.cause == .improperLink else { throw error }
-            return true
+            switch error.cause {
+            case .improperLink: return true
+            case .notDirectory, .tooManySymbolicLinkLevels: return false
+            default: throw error
+            }
         }
     }
 

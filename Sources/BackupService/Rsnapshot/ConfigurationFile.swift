@@ -223,24 +223,31 @@ struct ConfiguredSnapshots: Sendable {
     }
 
     private static func holdsFiles(_ path: FilePath) throws(HeldDirectory.Failure) -> Bool {
+        try existing(path).map { held throws(HeldDirectory.Failure) in try !held.isEmpty() } ?? false
+    }
+
+    /// nil: there is no such directory.
+    private static func existing(_ path: FilePath) throws(HeldDirectory.Failure) -> HeldDirectory? {
         do throws(HeldDirectory.Failure) {
-            return try !HeldDirectory(configured: path).isEmpty()
+            return try HeldDirectory(configured: path)
         } catch {
             guard [.noSuchFileOrDirectory, .notDirectory].contains(error.cause) else { throw error }
-            return false
+            return nil
         }
     }
 
     /// Refuses to forget the file while its snapshots are mounted at a home that is not looked at any more, as after a change of HOME_LAYOUT.
     /// - Parameter retry: the command that repeats the request.
-    /// - Throws: code 4.
+    /// - Throws: code 4, or the code of a home that cannot be read.
     func demandUnmounted(_ walk: HomeWalk, retry: String) throws(ProvisioningFailure) {
-        let store = try walk.store()
-        guard let home, let root, root.lastComponent != HomePath.snapshotsName,
-            let made = try? HeldDirectory(configured: home),
-            store == nil || (try? walk.directory?.isSame(as: made)) != true,
-            (try? made.hasMount(at: HomePath.snapshotsName)) == true
-        else { return }
+        guard let home, let root, root.lastComponent != HomePath.snapshotsName else { return }
+        let isUnmountedLater = try walk.store() != nil
+        let isMounted = try HomeWalk.explained(below: home) {
+            guard let made = try Self.existing(home) else { return false }
+            if isUnmountedLater, try walk.directory?.isSame(as: made) == true { return false }
+            return try made.hasMount(at: HomePath.snapshotsName)
+        }
+        guard isMounted else { return }
         let point = home.appending(HomePath.snapshotsName)
         throw ProvisioningFailure(
             .cannotCheckHomeDirPresence,

@@ -116,9 +116,10 @@ package struct BackupRsnapshotService: ProvisioningService {
         let checksOwners = configuration.ownership == .account
         // Without a step all directories down to the home are root's.
         let walk = try HomeWalk(to: home, isTakenOver: checksOwners)
-        try demandHome(of: account, walk)
         let file = ConfigurationFile(of: account.uid, configuration)
-        try configured(file)?.demandSnapshots(in: walk, of: file, retry: Self.retry(account))
+        let configured = try configured(file)
+        try demandHome(of: account, walk, file, configured)
+        try configured?.demandSnapshots(in: walk, of: file, retry: Self.retry(account))
         let takeOver = checksOwners ? try HomeTakeOverStep(of: account, walk) : nil
         let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
@@ -173,10 +174,11 @@ package struct BackupRsnapshotService: ProvisioningService {
 
     /// Refuses to make a home that was made elsewhere, or that its volume may hold. A home script may be there to mount a disk at an empty
     /// directory.
-    private func demandHome(of account: BackupAccount, _ walk: HomeWalk) throws(ProvisioningFailure) {
+    private func demandHome(
+        of account: BackupAccount, _ walk: HomeWalk, _ file: ConfigurationFile, _ configured: ConfiguredSnapshots?
+    ) throws(ProvisioningFailure) {
         guard try !walk.hasUploads() else { return }
-        let file = ConfigurationFile(of: account.uid, configuration)
-        guard let made = try unmovedHome(of: account, file, at: walk.home), try walk.isVacant(),
+        guard let made = try unmovedHome(of: account, file, configured, at: walk.home), try walk.isVacant(),
             configuration.homeScript == nil || walk.account == nil
         else { return }
         throw HomePath.missing(at: "\(made)", for: file, retry: Self.retry(account))
@@ -185,9 +187,9 @@ package struct BackupRsnapshotService: ProvisioningService {
     /// - Returns: the home that was made according to the configuration; nil: none was.
     /// - Throws: code 4 if the account has no home there now.
     private func unmovedHome(
-        of account: BackupAccount, _ file: ConfigurationFile, at home: HomePath
+        of account: BackupAccount, _ file: ConfigurationFile, _ configured: ConfiguredSnapshots?, at home: HomePath
     ) throws(ProvisioningFailure) -> FilePath? {
-        guard let made = try configured(file)?.home else { return nil }
+        guard let made = configured?.home else { return nil }
         guard !account.homes.contains(where: { $0.path == made }) else { return made }
         throw ProvisioningFailure(
             .cannotCheckHomeDirPresence,
@@ -268,12 +270,12 @@ package struct BackupRsnapshotService: ProvisioningService {
     private func demandWhole(
         _ account: BackupAccount, _ walk: HomeWalk, _ file: ConfigurationFile
     ) throws(ProvisioningFailure) {
-        let retry = Self.retry(account)
+        let (retry, configured) = (Self.retry(account), try configured(file))
         if try !walk.hasUploads() {
-            let made = try unmovedHome(of: account, file, at: walk.home)
+            let made = try unmovedHome(of: account, file, configured, at: walk.home)
             if try walk.isVacant() { throw HomePath.missing(at: "\(made ?? walk.home.path)", for: file, retry: retry) }
         }
-        try configured(file)?.demandSnapshots(in: walk, of: file, retry: retry)
+        try configured?.demandSnapshots(in: walk, of: file, retry: retry)
     }
 
     /// Why the home script runs; nil: it does not.

@@ -1,4 +1,4 @@
-import EventLoop
+package import EventLoop
 package import JobCore
 package import Logging
 import Synchronization
@@ -42,8 +42,8 @@ package final class Mailer: Sendable {
         var identifier: String
         /// Attempts that failed.
         var failures = 0
-        /// When its next attempt is due.
-        var due = Timestamp.distantPast
+        /// The wait for its next attempt; nil: none failed.
+        var pause: Deadline?
     }
 
     /// The wait before the last attempt of mails that are refused after ``finish()``.
@@ -51,7 +51,7 @@ package final class Mailer: Sendable {
 
     private let configuration: @Sendable () -> Configuration
     private let logger: Logger
-    private let clock: any WallClock
+    private let clock: any SteadyClock
     private let state = Mutex(State())
     private let mails: AsyncStream<QueuedMail>
     private let queue: AsyncStream<QueuedMail>.Continuation
@@ -61,10 +61,10 @@ package final class Mailer: Sendable {
     /// - Parameters:
     ///   - configuration: the current settings. They are read for each mail, and again for each attempt to send it.
     ///   - capacity: the length of the queue; further mails are dropped.
-    ///   - clock: for the date of mails and the pauses between attempts.
+    ///   - clock: for the pauses between attempts.
     package init(
         _ configuration: @escaping @Sendable () -> Configuration, capacity: Int = 100,
-        clock: any WallClock = SystemWallClock(), logger: Logger
+        clock: any SteadyClock = ContinuousClock(), logger: Logger
     ) {
         self.configuration = configuration
         self.logger = logger
@@ -80,7 +80,7 @@ package final class Mailer: Sendable {
         let identifier = state.withLock { state in
             [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
         }
-        let mail = QueuedMail(subject: subject, body: body, date: clock.now, identifier: identifier)
+        let mail = QueuedMail(subject: subject, body: body, date: SystemWallClock().now, identifier: identifier)
         guard case .dropped = queue.yield(mail) else {
             state.withLock { $0.isFull = false }
             return true
@@ -140,13 +140,13 @@ package final class Mailer: Sendable {
         let pauses = configuration().pauses
         var mail = mail
         do {
-            if mail.failures > 0 { try await wait(until: mail.due) }
+            if let pause = mail.pause { try await wait(for: pause) }
             if try await isSent(mail) { return true }
             guard mail.failures < pauses.count else {
                 logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last attempt")
                 return true
             }
-            mail.due = clock.now + pauses[mail.failures]
+            mail.pause = Deadline(in: pauses[mail.failures], by: clock)
             mail.failures += 1
             switch queue.yield(mail) {
             case .enqueued: return true
@@ -180,12 +180,12 @@ package final class Mailer: Sendable {
         }
     }
 
-    /// Waits for a time, or for ``finish()``.
+    /// Waits for the end of a pause, or for ``finish()``.
     /// - Throws: `CancellationError`.
-    private func wait(until due: Timestamp) async throws {
+    private func wait(for pause: Deadline) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
-            group.addTask { try await self.clock.sleep(until: due) }
+            group.addTask { try await pause.wait() }
             group.addTask { await self.ending() }
             try await group.next()
         }

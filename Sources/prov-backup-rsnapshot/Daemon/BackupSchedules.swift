@@ -111,8 +111,7 @@ extension DaemonJobs {
         var late: [AccountKey] = []
         let opened: @Sendable (JobID) -> Void = { mail.add($0, to: run) }
         do {
-            try await selection.accounts(of: [level]) { account in
-                let state = await selection.state(of: account)
+            try await selection.accounts(of: [level]) { account, state in
                 note(account, level, state, isFirst: BackupJobs.levels(of: account).first == level)
                 guard state?.copyHitTimeLimit != true else { return late.append(account.key) }
                 count += try await submitDue(level, account, since: since, openJobs, opened: opened)
@@ -209,8 +208,7 @@ extension DaemonJobs {
         let review = health.beginReview(of: Set(SnapshotLevel.allCases))
         var unscheduled: [SnapshotLevel: String] = [:]
         do {
-            try await selection.accounts(of: SnapshotLevel.allCases) { account in
-                let state = await selection.state(of: account)
+            try await selection.accounts(of: SnapshotLevel.allCases) { account, state in
                 let levels = BackupJobs.levels(of: account)
                 for level in levels {
                     note(account, level, state, isFirst: level == levels.first)
