@@ -41,26 +41,28 @@ import Testing
 
     @Test("without a script the daemon makes the home itself, with safe owners and modes")
     func makes() async throws {
-        let directory = try TestDirectory()
-        let old = umask(0o077)
-        defer { umask(old) }
-        let text = directory.homes.string + "/7/707/723/3723707/chroot/./home/3723707"
-        try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(
-            .add, accountEntry(home: text))
-        let home = directory.homes.pushing("7/707/723/3723707/chroot/home/3723707")
-        let own = isRoot ? 3_723_707 : geteuid()
-        var expected: [(FilePath, mode_t, UInt32)] = [
-            (home.appending("incoming"), 0o750, own), (home.appending(".ssh"), 0o700, own),
-            (home.appending(".snapshots"), 0o755, geteuid()),
-        ]
-        var path = home
-        while path != directory.homes {
-            expected.append((path, 0o755, geteuid()))
-            path.removeLastComponent()
-        }
-        for (path, mode, owner) in expected {
-            #expect(status(path).map { $0.st_mode & 0o7777 } == mode, "\(path)")
-            #expect(status(path)?.st_uid == owner, "\(path)")
+        // The umask is one for all tests of a process.
+        await #expect(processExitsWith: .success) {
+            let directory = try TestDirectory()
+            umask(0o077)
+            let text = directory.homes.string + "/7/707/723/3723707/chroot/./home/3723707"
+            try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(
+                .add, accountEntry(home: text))
+            let home = directory.homes.pushing("7/707/723/3723707/chroot/home/3723707")
+            let own = isRoot ? 3_723_707 : geteuid()
+            var expected: [(FilePath, mode_t, UInt32)] = [
+                (home.appending("incoming"), 0o750, own), (home.appending(".ssh"), 0o700, own),
+                (home.appending(".snapshots"), 0o755, geteuid()),
+            ]
+            var path = home
+            while path != directory.homes {
+                expected.append((path, 0o755, geteuid()))
+                path.removeLastComponent()
+            }
+            for (path, mode, owner) in expected {
+                #expect(status(path).map { $0.st_mode & 0o7777 } == mode, "\(path)")
+                #expect(status(path)?.st_uid == owner, "\(path)")
+            }
         }
     }
 

@@ -2,6 +2,7 @@ import Daemon
 import Foundation
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 /// The findings of `check` about jobs and their scripts.
@@ -167,6 +168,7 @@ import Testing
         try script(harness.directory.appending(path: "bin/rsnapshot"))
         try "#!/bin/sh\ntouch \(path)/ran\necho rsnapshot 1.4.4\n"
             .write(toFile: "\(path)/bin/rsnapshot", atomically: false, encoding: .utf8)
+        try makeExecutable("\(path)/bin/rsnapshot")
         for name in ["events/package", "above/run", "past"] {
             try FileManager.default.createDirectory(
                 atPath: "\(path)/\(name)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])

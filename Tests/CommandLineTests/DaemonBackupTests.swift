@@ -196,21 +196,17 @@ struct DaemonBackupTests {
                 bacula.set_events(Events())
 
                 """)
-            // A schedule has no finer time than the next minute.
-            try harness.settings(
-                backup: """
-                    HOME_SCRIPT =
-                    \(handlers)
-                    [Backup Jobs]
-                    SLOTS = 2
-                    DAILY = * * * * *
-                    MONTHLY = * * * * *
-                    """)
+            let settings = "HOME_SCRIPT =\n\(handlers)\n[Backup Jobs]\nSLOTS = 2\n"
+            try harness.settings(backup: settings)
             try await harness.add("3724309", ["sstBackupIntervalDaily": "0"])
             let uids = ["3724300", "3724301"]
             for uid in uids { try await harness.add(uid) }
             let daemon = try await harness.running()
-            for uid in uids { try await harness.reached("added", uid) }
+            for uid in uids + ["3724309"] { try await harness.reached("added", uid) }
+            // A schedule has no finer time than the next minute.
+            try harness.settings(backup: settings + "DAILY = * * * * *\nMONTHLY = * * * * *\n")
+            daemon.kill(SIGHUP)
+            try await daemon.says("have been reloaded")
             var ended: [Job] = []
             try await eventually("each account has its two jobs of a minute") {
                 ended = try await harness.jobs("--type", "Backup").filter { !$0.isOpen }

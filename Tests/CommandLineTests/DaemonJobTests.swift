@@ -199,8 +199,8 @@ import Testing
             try await eventually("a time is left out") {
                 daemon.output.contains("skipped, because the previous job")
             }
-            let listed = try await harness.command("jobs", "list", "--json")
-            #expect(listed.output.components(separatedBy: "\"hang\"").count - 1 <= 2, "\(listed.output)")
+            // Two, if the schedule was a moment before the operator.
+            #expect(try await harness.jobs("--type", "Admin").count <= 2)
             try FileManager.default.removeItem(at: hold)
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)

@@ -96,7 +96,7 @@ import Testing
             }
             try await eventually("clients that have left make room") {
                 do {
-                    _ = try await ask(timeout: .seconds(1))
+                    _ = try await ask(timeout: .seconds(10))
                     return false
                 } catch ControlClientError.timedOut {
                     return true

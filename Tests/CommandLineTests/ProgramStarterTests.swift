@@ -14,6 +14,10 @@ import Testing
         await #expect(processExitsWith: .signal(SIGKILL)) {
             let program = try RunningProgram(URL(filePath: "/bin/sleep"), ["1000"])
             try Data("\(program.id)".utf8).write(to: URL(filePath: ProgramStarterTests.file(of: getppid())))
+            // Only the program that is started by the starter's last step ends with its parent.
+            try await eventually("it is started") {
+                try String(contentsOfFile: "/proc/\(program.id)/comm", encoding: .utf8) == "sleep\n"
+            }
             kill(getpid(), SIGKILL)
         }
         let number = try #require(pid_t(String(contentsOfFile: file, encoding: .utf8)))

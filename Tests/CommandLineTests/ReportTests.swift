@@ -32,6 +32,7 @@ import Testing
                 try FileManager.default.linkItem(at: DaemonHarness.program, to: program)
             } catch {
                 try FileManager.default.copyItem(at: DaemonHarness.program, to: program)
+                try makeExecutable(program.path)
             }
             job = Job(
                 id: JobID(7), type: .admin, name: "server_backup", subject: JobSubject("job server_backup"),

@@ -10,7 +10,7 @@ import Testing
     /// A `[Job slow]` that would run for ever, with a time limit.
     private static func slow(_ harness: DaemonHarness) throws -> String {
         let script = try harness.script("slow.sh", "echo $$ >> \(harness.path("slow.sh.pids"))\nexec sleep 100000")
-        return "[Job slow]\nSCRIPT = \(script)\nTIMEOUT = 1s"
+        return "[Job slow]\nSCRIPT = \(script)\nTIMEOUT = 5s"
     }
 
     /// Expects that commands are answered, and that a script is ended by its time limit.
@@ -52,7 +52,7 @@ import Testing
                 """)
             try harness.settings(
                 database: "OPERATION_TIMEOUT = 1s", service: "MAX_ATTEMPTS = 1",
-                backup: "HOME_SCRIPT = \(home)\nSCRIPT_TIMEOUT = 1s\n\(try Self.slow(harness))")
+                backup: "HOME_SCRIPT = \(home)\nSCRIPT_TIMEOUT = 5s\n\(try Self.slow(harness))")
             let daemon = try await harness.serving()
             try await harness.add("3724300")
             try await eventually("the home script runs") { harness.numbers("home.sh").count == 1 }

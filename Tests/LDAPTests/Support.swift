@@ -68,9 +68,6 @@ func failure<T>(
     }
 }
 
-/// A TCP port of 127.0.0.1 without a listener.
-func unusedPort() throws -> UInt16 { try Listener().port }
-
 /// How many sockets of this process are connected to the server's local socket.
 func openSockets(of sandbox: LDAPSandbox) throws -> Int {
     guard case .local(let path) = try ServerAddress(parsing: sandbox.uri).endpoint else { return 0 }

@@ -226,7 +226,7 @@ import Testing
             mkdir $directory/busy || exit 7
             while [ ! -e $directory/go ] && [ -e "$0" ]; do sleep 0.05; done
             rmdir $directory/busy
-            """)
+            """, { $0.timeLimit = .seconds(600) })
         let log = InMemoryLogHandler()
         try await running(configuration, directory, log: log) { ldap in
             let entries = [

@@ -32,7 +32,7 @@ public enum Guest {
                 executable: script,
                 arguments: service
                     + [try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), filter],
-                environment: environment, timeLimit: .seconds(900), grace: .seconds(5)))
+                environment: environment, timeLimit: .seconds(3_600), grace: .seconds(5)))
         let words = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
         #expect(
             result.termination == .exited(code: 0) && words.hasSuffix("guest: passed\n"), "\(words)",

@@ -13,6 +13,7 @@ public import SystemPackage
     private let program: FilePath
     private let who: String
     private let timeout: Duration
+    private let leavingTime: Duration
     private let notice: NoticeHandler
 
     private var holders = 0
@@ -26,14 +27,16 @@ public import SystemPackage
     ///   - program: systemd-inhibit.
     ///   - who: this program's name in `systemd-inhibit --list`.
     ///   - timeout: how long a job waits for logind's answer. A later answer takes effect when it comes.
+    ///   - leavingTime: how long systemd-inhibit may take to end: after its release, and again after SIGTERM.
     ///   - notice: is called once if there is no inhibitor.
     public nonisolated init(
         program: FilePath = Inhibitor.usualProgram, who: String, timeout: Duration = .seconds(2),
-        notice: @escaping NoticeHandler
+        leavingTime: Duration = .seconds(1), notice: @escaping NoticeHandler
     ) {
         self.program = program
         self.who = who
         self.timeout = timeout
+        self.leavingTime = leavingTime
         self.notice = notice
     }
 
@@ -57,7 +60,7 @@ public import SystemPackage
     }
 
     private func take(_ reason: String) {
-        let lock = InhibitorLock(program: program)
+        let lock = InhibitorLock(program: program, leavingTime: leavingTime)
         self.lock = lock
         isDecided = false
         lock.take(who: who, reason: reason) {
@@ -103,13 +106,15 @@ public import SystemPackage
 /// It ends with this process: the pipe is closed, `cat` ends, then systemd-inhibit and the inhibitor.
 @MainActor final class InhibitorLock {
     private let program: FilePath
+    /// The grace period of the child after its input is closed, and the kill timeout after SIGTERM.
+    private let leavingTime: Duration
     private var child: ChildProcess?
     private var isReleased = false
 
-    /// The grace period of the child after its input is closed, and the kill timeout after SIGTERM.
-    private static let leavingTime = Duration.seconds(1)
-
-    init(program: FilePath) { self.program = program }
+    init(program: FilePath, leavingTime: Duration) {
+        self.program = program
+        self.leavingTime = leavingTime
+    }
 
     /// Starts taking it.
     /// - Parameters:
@@ -131,7 +136,7 @@ public import SystemPackage
     private func closeIfReleased() {
         guard let child, isReleased else { return }
         child.closeInput()
-        EventLoop.shared.call(at: .now + Self.leavingTime) { child.kill(after: Self.leavingTime) }
+        EventLoop.shared.call(at: .now + leavingTime) { [leavingTime] in child.kill(after: leavingTime) }
     }
 
     private func run(who: String, reason: String, held: @escaping @MainActor () -> Void) async -> String {

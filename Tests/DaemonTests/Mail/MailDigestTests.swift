@@ -175,7 +175,7 @@ import Testing
             }
         }
         let delivering = Task {
-            await mailer.run {
+            await mailer.run(grace: .seconds(600)) {
                 for await _ in stopping {}
                 digest.finish()
                 await sending.value

@@ -19,9 +19,13 @@ extension Processes {
             func add(_ notice: CoreNotice) { list.withLock { $0.append(notice) } }
         }
 
-        private func inhibitor(_ program: FilePath, timeout: Duration = .seconds(60)) -> Inhibitor {
+        private func inhibitor(
+            _ program: FilePath, timeout: Duration = .seconds(60), leavingTime: Duration = .seconds(60)
+        ) -> Inhibitor {
             let notices = notices
-            return Inhibitor(program: program, who: "jobcore-test", timeout: timeout) { notices.add($0) }
+            return Inhibitor(program: program, who: "jobcore-test", timeout: timeout, leavingTime: leavingTime) {
+                notices.add($0)
+            }
         }
 
         private var record: FilePath { directory.path.appending("record") }
@@ -111,7 +115,7 @@ extension Processes {
             "L3: if logind does not answer, a job waits no longer than the timeout, and no process is left")
         func silent() async throws {
             let program = try directory.script("echo $$ > \(record).x; mv \(record).x \(record); exec sleep 1000")
-            let inhibitor = inhibitor(program, timeout: .milliseconds(300))
+            let inhibitor = inhibitor(program, timeout: .milliseconds(300), leavingTime: .milliseconds(300))
             await inhibitor.hold(for: "a job")
             #expect(notices.all.count == 1)
             #expect(notices.all.first?.text.contains("has not answered") == true)
