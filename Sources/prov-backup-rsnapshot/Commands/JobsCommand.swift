@@ -43,6 +43,7 @@ struct JobsCommand: AsyncParsableCommand {
                 for line in list.lines { try printJSON(line) }
             } else {
                 table.lines(list.jobs.map(JobText.row)).forEach { print($0) }
+                if list.jobs.count == limit { printError("the newest \(limit) jobs; --limit lists more") }
             }
             if let missing = list.missing {
                 guard follow else { throw jobs.incomplete(missing) }
