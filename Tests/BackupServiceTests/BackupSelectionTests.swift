@@ -141,6 +141,26 @@ import Testing
         }
     }
 
+    @Test("until a modify is done, the home is backed up that was made, whatever homeDirectory says")
+    func datedMove() async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            for home in ["\(harness.home(uid).removingLastComponent())/later/\(uid)", "nowhere"] {
+                try await harness.manager.modify(
+                    BackupHarness.dn(uid),
+                    [
+                        .replace("homeDirectory", AttributeValue(home)),
+                        .replace("sstProvisioningMode", "modify"), .replace("sstProvisioningState", "0"),
+                        .replace("sstProvisioningExecutionDate", "20991231"),
+                    ])
+                #expect(try await harness.backup(.daily, uid) == .success)
+                let found = try await harness.inspection(of: uid, snapshots: harness.configuration.snapshots)
+                #expect(found.obstacles.isEmpty, "\(found.obstacles)")
+            }
+            #expect(try harness.snapshots(of: uid).count == 2)
+        }
+    }
+
     @Test("an interrupted job is resumed for its entry, not for another one that has the uid now")
     func resumed() async throws {
         try await BackupHarness.run { harness in

@@ -277,8 +277,8 @@ extension BackupRefusal {
 }
 
 extension Account {
-    /// The account with the numbers of snapshots that it has: until a `modify` is done, which may wait for its day for weeks, those of its
-    /// configuration, and not those of the request.
+    /// The account with the home and the numbers of snapshots that it has: until a `modify` is done, which may wait for its day for weeks, those of
+    /// its configuration, and not those of the request.
     func provisioned(_ configuration: BackupConfiguration) async -> Account {
         guard isBeingModified else { return self }
         return await BlockingWork.run { readProvisioned(configuration) }
@@ -299,6 +299,12 @@ extension Account {
         for level in SnapshotLevel.allCases {
             let retain = configured.retain(level.rawValue) ?? 0
             account.entry[level.intervalAttribute] = [AttributeValue("\(retain)")]
+        }
+        func place(_ text: String) -> HomePath? { try? HomePath(parsing: text, uid: uid, places: configuration.places) }
+        if let home = configured.home.flatMap({ place($0.string) }),
+            home.path != entry.text(BackupAttribute.homeDirectory).flatMap(place)?.path
+        {
+            account.entry[BackupAttribute.homeDirectory] = [AttributeValue(home.text)]
         }
         return account
     }

@@ -82,6 +82,9 @@ package struct MailDigest: Sendable {
         settle(run)
     }
 
+    /// No text waits, and no run is open.
+    package var isEmpty: Bool { sections.isEmpty }
+
     private mutating func settle(_ run: UInt64) {
         if let section = sections[run], section.hasEnded, section.count == 0 { sections[run] = nil }
     }
@@ -163,8 +166,11 @@ package final class DigestMailer: Sendable {
     /// A job has ended.
     /// - Parameter text: for the mail; nil: none.
     package func ended(_ job: JobID, _ text: String?) {
-        digest.withLock { $0.ended(job, text, at: clock.now) }
-        source.yield(.distantPast)
+        let isEmpty = digest.withLock { digest in
+            digest.ended(job, text, at: clock.now)
+            return digest.isEmpty
+        }
+        if !isEmpty { source.yield(.distantPast) }
     }
 
     // MARK: - Sending
