@@ -101,7 +101,7 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
-            name: "JobCoreTests", dependencies: ["TestSupport", "EventLoop", "JobCore", system],
+            name: "JobCoreTests", dependencies: ["TestSupport", "CLinux", "EventLoop", "JobCore", system],
             exclude: ["Events/Fixtures"],
             swiftSettings: settings),
         .testTarget(

@@ -67,7 +67,11 @@ static void give_back_open_files(struct start *start) {
 static void enter_cgroup(struct start *start) {
     if (start->cgroup < 0) return;
     int file = openat(start->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-    if (file < 0 || write(file, "0", 1) != 1) refuse(start);
+    if (file < 0 || write(file, "0", 1) != 1) {
+        // Not to be taken for a missing program.
+        if (errno == ENOENT || errno == ENODEV) errno = ESTALE;
+        refuse(start);
+    }
     close(file);
 }
 

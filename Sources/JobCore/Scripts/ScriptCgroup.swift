@@ -192,7 +192,7 @@ package struct CgroupParent: Sendable {
     ///   in the same cgroup finds it when this process has ended.
     func make(for instance: String? = nil) throws(Errno) -> ScriptCgroup {
         let number = Self.made.add(1, ordering: .relaxed).newValue
-        let name = "\(Self.prefix(of: instance))\(getpid())-\(number)"
+        let name = "\(Self.prefix(of: instance))\(Self.namespace)-\(getpid())-\(number)"
         Self.unremoved.withLock { $0.removeAll { $0.isRemoved() } }
         guard mkdirat(directory, name, 0o755) == 0 else { throw Errno(rawValue: errno) }
         do throws(Errno) {
@@ -213,20 +213,25 @@ package struct CgroupParent: Sendable {
     func left(by instance: String) -> [ScriptCgroup] {
         let (own, common) = (Self.prefix(of: instance), Self.prefix(of: nil))
         return names().filter {
-            $0.hasPrefix(own) && Self.maker(of: $0) != getpid() || $0.hasPrefix(common) && Self.isAbandoned($0)
+            $0.hasPrefix(own) && !Self.isOwn($0) || $0.hasPrefix(common) && Self.isAbandoned($0)
         }.compactMap { name in try? ScriptCgroup(name, in: directory) }
     }
 
     /// Removes the empty cgroups of killed processes.
-    private func removeAbandoned() {
+    func removeAbandoned() {
         for name in names() where Self.isAbandoned(name) { unlinkat(directory, name, AT_REMOVEDIR) }
     }
 
+    /// Whether its maker has ended. The numbers of another PID namespace tell nothing.
     private static func isAbandoned(_ name: String) -> Bool {
-        maker(of: name).map { kill($0, 0) != 0 && errno == ESRCH } ?? false
+        guard let maker = maker(of: name), maker.namespace == namespace else { return false }
+        return kill(maker.process, 0) != 0 && errno == ESRCH
     }
 
-    private static let namespace: String = {
+    private static func isOwn(_ name: String) -> Bool { maker(of: name).map { $0 == (namespace, getpid()) } ?? false }
+
+    /// Of this process's PID namespace.
+    static let namespace: String = {
         var status = stat()
         return stat("/proc/self/ns/pid", &status) == 0 ? String(status.st_ino, radix: 16) : "0"
     }()
@@ -235,15 +240,16 @@ package struct CgroupParent: Sendable {
 
     private func names() -> [String] { ScriptCgroup.directories(in: directory).filter { $0.hasPrefix(Self.prefix) } }
 
-    private static func maker(of name: String) -> pid_t? {
+    /// - Returns: nil for a name of an older version.
+    private static func maker(of name: String) -> (namespace: String, process: pid_t)? {
         let parts = name.split(separator: "-")
-        return parts.count == 4 ? pid_t(parts[2]) : nil
+        guard parts.count == 5, let process = pid_t(parts[3]) else { return nil }
+        return (String(parts[2]), process)
     }
 
     /// The FNV-1a hash (64 bits) of an instance's name, which is a path and cannot be part of a cgroup's name.
-    /// - Parameter instance: nil: the key of this process's PID namespace, so that the maker's number tells whether it has ended.
     static func key(of instance: String?) -> String {
-        guard let instance else { return namespace }
+        guard let instance else { return "0" }
         let hash = instance.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
         return String(hash, radix: 16)
     }

@@ -108,6 +108,10 @@ extension ScriptError {
             return ScriptError(
                 .busy, path: path, errno: number, reason: "is being written",
                 hint: "retry when it is closed (lsof \(path.shellWord) shows which process has it open)")
+        case Errno.staleNFSFileHandle:
+            return ScriptError(
+                .resources, path: path, errno: number, reason: "was not started: its cgroup has been removed",
+                hint: "find out which program removes cgroups of the daemon's (systemd-cgls)")
         case let number? where number.isShortage || number == .resourceTemporarilyUnavailable:
             return ScriptError(
                 .resources, path: path, errno: number,

@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 import Glibc
 import SystemPackage
@@ -103,6 +104,26 @@ extension Processes {
             return false
         }
 
+        @Test("an empty cgroup is removed if its maker has ended, and not if it is one of another PID namespace")
+        func abandoned() throws {
+            let parent = try CgroupParent.own.get()
+            let ended = "\(pid_t.max)-\(getpid())"
+            let names = [CgroupParent.namespace, "1"].map { "script-0-\($0)-\(ended)" }
+            for name in names { mkdir(parent.path.appending(name).string, 0o755) }
+            defer { for name in names { rmdir(parent.path.appending(name).string) } }
+            parent.removeAbandoned()
+            #expect(names.map { access(parent.path.appending($0).string, F_OK) == 0 } == [false, true])
+        }
+
+        @Test("a cgroup that is removed before its script starts is not taken for a missing program")
+        func removedBefore() throws {
+            let cgroup = try CgroupParent.own.get().make()
+            #expect(cgroup.remove())
+            let fault = Errno(rawValue: clinux_try_cgroup(cgroup.directory))
+            #expect(fault == .staleNFSFileHandle)
+            #expect(ScriptError.start(of: .test("/bin/true"), errno: fault).code == .resources)
+        }
+
         @Test(
             "D13: what an earlier daemon left running is found by its cgroup, and that of another instance is not touched"
         )
@@ -120,7 +141,8 @@ extension Processes {
             try other.run()
             let parent = try CgroupParent.own.get()
             // As one that has ended: numbers of processes are never as large.
-            let name = "script-\(CgroupParent.key(of: isOfInstance ? socket : nil))-\(pid_t.max)-1"
+            let key = CgroupParent.key(of: isOfInstance ? socket : nil)
+            let name = "script-\(key)-\(CgroupParent.namespace)-\(pid_t.max)-1"
             let place = parent.path.appending(name)
             defer { rmdir(place.string) }
             // While it is empty, programs of other tests remove it.
