@@ -26,6 +26,8 @@ final class RecordingService: ProvisioningService {
     }
     /// Why nothing can be locked; nil: it can.
     let lockFailure = Mutex<ProvisioningFailure?>(nil)
+    /// Whether another daemon holds the lock.
+    let isLocked = Mutex(false)
     private let calls = Mutex<[Call]>([])
     private let work: Mutex<Work>
     private let concurrency = Mutex((now: 0, most: 0, perAccount: [String: Int](), overlapped: false))
@@ -41,7 +43,7 @@ final class RecordingService: ProvisioningService {
 
     func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? {
         if let failure = lockFailure.withLock(\.self) { throw failure }
-        return ()
+        return isLocked.withLock(\.self) ? nil : ()
     }
 
     func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {

@@ -109,22 +109,25 @@ public struct Job: Hashable, Sendable {
         return record
     }
 
-    /// The state when a new process resumes it.
+    /// The state when a new process resumes it. One that was cancelled stays so.
     var reopened: Job {
         var job = self
-        (job.status, job.step, job.reported, job.canceler) = (.created, nil, nil, nil)
+        (job.status, job.step, job.reported) = (isCanceled ? .canceled : .created, nil, nil)
         return job
     }
 
     /// The outcome of an open job that was certain, and that only was not closed, when the previous run of the daemon ended. Its work must not be
-    /// done again. Without handlers it is not recorded by itself: then a good end of the last attempt is the outcome.
+    /// done again. Without handlers it is not recorded by itself: then a good end of the last attempt is the outcome, and otherwise the request to
+    /// cancel it.
     package var outcomeBeforeClosing: JobOutcome? {
         guard isOpen else { return nil }
         if let result { return JobOutcome(result, message: message) }
-        guard statuses.last?.letter == .running, let last = attempts.last, last.fate == .ended,
+        if isCanceled || statuses.last?.letter == .running, let last = attempts.last, last.fate == .ended,
             let result = last.result, result.isSuccess || result == .aborted
-        else { return nil }
-        return JobOutcome(result, message: last.message)
+        {
+            return JobOutcome(result, message: last.message)
+        }
+        return canceler.map { .canceled(by: $0) }
     }
 
     /// The pre and post scripts that failed in the last attempt. Their messages are in the report.

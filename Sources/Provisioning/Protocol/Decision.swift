@@ -15,6 +15,14 @@ public enum Decision: Hashable, Sendable {
     case resume(Operation)
     /// The request cannot be carried out as it is.
     case refuse(ProvisioningFailure)
+
+    /// Whether the account is left to the daemon of another host.
+    var isOthers: Bool {
+        switch self {
+        case .leave(.otherHost), .leave(.noHost): true
+        default: false
+        }
+    }
 }
 
 /// Why an account is left alone.

@@ -35,6 +35,8 @@ struct AccountMemory: Sendable {
     var csn: AttributeValue?
     /// The server returned an older version of the entry than was seen before.
     var isStale = false
+    /// Another daemon holds a lock that the entry needs.
+    var isLocked = false
     /// Reconciles in a row that ended without a result.
     var requeues = 0
     /// The shortage of the machine, or the refusal of the LDAP server, that prevented an attempt or its outcome.
@@ -44,6 +46,20 @@ struct AccountMemory: Sendable {
     var level: Logger.Level { requeues == 0 ? .error : .debug }
 
     var record: AttemptRecord? { if case .retrying(let record) = lastJob { record } else { nil } }
+
+    /// Whether the last job has to go on.
+    var isUnfinished: Bool {
+        switch lastJob {
+        case .retrying, .interrupted: true
+        case .none, .pausing, .unwritten: false
+        }
+    }
+
+    /// Whether the account is due, and something outside of it delays its work or its outcome.
+    var isTroubled: Bool {
+        if case .unwritten = lastJob { return true }
+        return requeues > 0 || isLocked
+    }
 
     /// The shortage of the machine, or the refusal of the LDAP server, that the account waits for.
     var shortage: ProvisioningDelays.Cause? {

@@ -111,8 +111,9 @@ extension AccountReconciler {
 
     /// Removes a claim of ours from an entry that asks us for nothing: its job has ended, or was interrupted before the request was withdrawn.
     /// Another daemon may wait for that.
-    func releaseClaim(_ status: AccountStatus) async throws {
-        guard status.phase != .claimed, let claim = status.claim, configuration.policy.isOwn(claim),
+    /// - Parameter isClaimed: whether it asks for the work that was claimed, of another daemon.
+    func releaseClaim(_ status: AccountStatus, isClaimed: Bool = false) async throws {
+        guard isClaimed || status.phase != .claimed, let claim = status.claim, configuration.policy.isOwn(claim),
             let write = EntryWrite.release(status, names: names)
         else { return }
         // If it fails, the next reconcile tries again.

@@ -32,7 +32,7 @@ extension AccountReconciler {
         switch memory.lastJob {
         case .retrying(let record): job = registry.live(record.job)
         case .interrupted(let interrupted):
-            registry.closeInterrupted(interrupted, JobOutcome(failure))
+            registry.closeInterrupted(interrupted, interrupted.outcomeBeforeClosing ?? JobOutcome(failure))
             takeLastJob()
         case .none, .pausing, .unwritten: break
         }
@@ -114,10 +114,13 @@ extension AccountReconciler {
         await close(ended.job, JobOutcome(.failed, message: reason))
     }
 
-    /// Closes the last job: the entry does not ask for it any more.
+    /// Closes the last job: the entry does not ask for it any more, or asks another daemon.
     /// - Parameter status: nil: the entry is gone.
-    func abandonLastJob(_ status: AccountStatus?) async {
-        let end = JobOutcome(insteadOf: status)
+    func abandonLastJob(_ status: AccountStatus?, isOthers: Bool = false) async {
+        let end =
+            isOthers
+            ? JobOutcome(.aborted, message: "the job is closed: the entry belongs to another host now")
+            : JobOutcome(insteadOf: status)
         switch memory.lastJob {
         case .none: return
         case .pausing: break

@@ -55,6 +55,7 @@ import Logging
                 logger.debug("\(key.dn) was there at \(seen), and this server does not have it: asking again")
                 return .stale
             }
+            if condition != nil, let result = try await writeOutcome() { return result }
             logger.notice(
                 "\(key.dn) is gone from LDAP\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
@@ -94,10 +95,20 @@ import Logging
     private func act(on decision: Decision, _ account: Account) async throws -> ReconcileResult {
         let status = account.status
         if decision != .claim(.delete), decision != .resume(.delete) { context.deletes.withdraw(deleteSubject) }
-        if case .resume = decision {} else { await abandonLastJob(status) }
+        // Whatever the request would be answered with now: its work is done.
+        if case .unwritten(let outcome) = memory.lastJob, outcome.write.following(status) != nil {
+            return try await write(outcome, status)
+        }
+        switch decision {
+        case .resume: break
+        // It closes the job, with its reason.
+        case .refuse where status.phase == .claimed && memory.isUnfinished: break
+        default: await abandonLastJob(status, isOthers: decision.isOthers)
+        }
         switch decision {
         case .leave(let reason):
-            try await releaseClaim(status)
+            // Without it the daemon of the other host would wait for this one.
+            try await releaseClaim(status, isClaimed: decision.isOthers)
             let level: Logger.Level =
                 switch reason {
                 case .sharedHosts: .error
@@ -123,8 +134,12 @@ import Logging
         case .resume(let operation):
             return try await continueClaimed(account, operation)
         case .claim(let operation):
-            if let opening = opening(ignoringDate) { return .requeue(at: opening) }
+            if let opening = opening(ignoringDate) {
+                try await releaseClaim(status)
+                return .requeue(at: opening)
+            }
             if operation == .delete, let time = deleteDelay() {
+                try await releaseClaim(status)
                 logger.debug("\(status.dn) is not deleted before \(time.text): too many deletes")
                 return .requeue(at: time)
             }
@@ -133,6 +148,16 @@ import Logging
                 return try await claim(account, operation)
             }
         }
+    }
+
+    /// Writes the outcome of the last job into an entry that no longer meets the condition of this daemon's accounts.
+    /// - Returns: nil if there is none, or the entry does not wait for it.
+    private func writeOutcome() async throws -> ReconcileResult? {
+        guard case .unwritten(let outcome) = memory.lastJob,
+            let entry = try await entries.entry(key, attributes: []), let status = AccountStatus(entry, names: names),
+            outcome.write.following(status) != nil
+        else { return nil }
+        return try await write(outcome, status)
     }
 
     /// The account is claimed and not finished: its job continues as soon as it may.
@@ -148,6 +173,11 @@ import Logging
                 record.notBefore = opening
                 return .retry(record)
             }
+        case .interrupted(let job) where job.name == operation.rawValue && job.outcomeBeforeClosing?.result == .aborted:
+            // It was cancelled, and the previous run of the daemon ended before that was in the entry.
+            let canceled = job.outcomeBeforeClosing ?? .canceled
+            return try await failed(
+                await executor.open(job), attempt: job.attempt, account.status, canceled, before: FailedAttempts())
         case .pausing(let until) where until > now && !isUrgent: return .pause(until: until)
         case .pausing, .interrupted, .none:
             if let opening = opening(isUrgent) { return .requeue(at: opening) }

@@ -22,6 +22,8 @@ import Logging
     /// The jobs that wait for their next attempt.
     private var retrying: [Scheduler.Key: JobID] = [:]
     private var memories: [EntryUUID: AccountMemory] = [:]
+    /// Accounts whose outcomes wait because others keep changing the entries.
+    private var contended: Set<EntryUUID> = []
     /// Accounts that an operator wants to be provisioned now, regardless of their dates, and the callers that wait for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
     /// Accounts that wait for another job, while their entries are read to see whether that job is to be interrupted; true: read again afterwards,
@@ -97,11 +99,14 @@ import Logging
         var resumed: [AccountKey] = []
         for job in interrupted.sorted(by: { $0.id > $1.id }) {
             guard let uuid = job.subject.uuid, memories[uuid] == nil, running[uuid] == nil else {
-                registry.closeInterrupted(
-                    job,
-                    JobOutcome(.failed, message: "not resumed: the account has a later job, or the job has no account"))
+                let end = JobOutcome(
+                    .failed, message: "not resumed: the account has a later job, or the job has no account")
+                registry.closeInterrupted(job, job.outcomeBeforeClosing ?? end)
                 continue
             }
+            var job = job
+            // Its work is done; only its entry does not say so.
+            if job.outcomeBeforeClosing?.result.isSuccess == true { job.canceler = nil }
             memories[uuid] = AccountMemory(lastJob: .interrupted(job))
             resumed.append(AccountKey(uuid: uuid, dn: dn(job)))
         }
@@ -218,7 +223,7 @@ import Logging
                     failure: "\(record.failure)", shortageSince: record.failures.shortageBegan)
             },
             behind: behind.filter(isMeant).prefix(most).compactMap(dns.key), behindCount: behind.count,
-            troubled: memories.values.count { $0.requeues > 0 }, shortages: shortages.list(of: account),
+            troubled: memories.values.count { $0.isTroubled }, shortages: shortages.list(of: account),
             succeeded: totals.succeeded, failed: totals.failed)
     }
 
@@ -325,15 +330,19 @@ import Logging
     private func ended(_ uuid: EntryUUID, _ result: ReconcileResult?) {
         guard let run = running.removeValue(forKey: uuid) else { return }
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
-        memory.isStale = false
+        (memory.isStale, memory.isLocked) = (false, false)
+        contended.remove(uuid)
         let former = memory.obstacle
         memory.obstacle = nil
         var again: Timestamp?
         var outcome = run.outcome
         switch result {
         case .done, nil: memory = AccountMemory()
-        case .requeue(let time), .lockedElsewhere(let time):
+        case .requeue(let time):
             memory.requeues = 0
+            again = time
+        case .lockedElsewhere(let time):
+            (memory.requeues, memory.isLocked) = (0, true)
             again = time
         case .retry(let record):
             memory = AccountMemory(lastJob: .retrying(record))
@@ -353,6 +362,7 @@ import Logging
                     "\(key.dn) is changed by others each time before the daemon can write to it; trying again")
             }
         case .contended(let outcome, let delay):
+            contended.insert(uuid)
             memory = AccountMemory(lastJob: .unwritten(outcome))
             again = clock.now + delay
         case .stale:
@@ -395,7 +405,10 @@ import Logging
             context.deletes.withdraw(uuid.description)
         }
         var continues = memory.record != nil || due.map { $0 <= clock.now } ?? false
-        if case .lockedElsewhere = result { continues = true }
+        switch result {
+        case .lockedElsewhere, .conflict, .contended, .stale: continues = true
+        default: break
+        }
         if outcome != nil || !continues {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }
@@ -429,7 +442,7 @@ import Logging
     /// What prevents the work is fixed elsewhere, which no notification tells.
     private static let longestRetryDelay = Duration.seconds(300)
 
-    private var isIdle: Bool { running.isEmpty && scheduler.isIdle(jobClass) }
+    private var isIdle: Bool { running.isEmpty && contended.isEmpty && scheduler.isIdle(jobClass) }
 
     private func resumeIdleWaiters() {
         idleWaiters.forEach { $0.resume() }

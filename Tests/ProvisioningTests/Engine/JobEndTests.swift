@@ -63,6 +63,48 @@ import Testing
         }
     }
 
+    @Test(
+        "a job that was cancelled before the daemon ended is not resumed, and its entry says so",
+        arguments: [false, true])
+    func canceled(isDone: Bool) async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001", mode: "adding")
+            var job = Self.left(901, of: try await harness.key("4000001").uuid)
+            (job.canceler, job.status) = (.operator, .canceled)
+            if isDone { job.attempts = [Job.Attempt(number: 1, began: Self.noon, fate: .ended, result: .success)] }
+            let engine = try await harness.engine()
+            await engine.recover([job])
+            await engine.start()
+            try await eventually("it is closed") { harness.recorder.closed.count == 1 }
+            await engine.stop(grace: .zero)
+            Self.expectOnce(harness.recorder)
+            // Work that was done before the operator asked is done.
+            #expect(harness.recorder.closed.first?.result == (isDone ? .success : .aborted))
+            #expect(try await harness.mode("4000001") == (isDone ? "added" : "adding"))
+            #expect(try await harness.returnValue("4000001") == (isDone ? "0" : "1"))
+            #expect(harness.service.asked.isEmpty == !isDone)
+        }
+    }
+
+    @Test("a job that waits for its next attempt is closed with the reason when the request is refused meanwhile")
+    func refusedBetweenAttempts() async throws {
+        try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
+            harness.service.doing { _ in
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
+            }
+            try await harness.running { engine in
+                try await harness.add("4000001", mode: "delete")
+                try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
+                try await harness.set("4000001", "sstIsActive", "TRUE")
+                try await eventually("it is closed") { harness.recorder.closed.count == 1 }
+            }
+            Self.expectOnce(harness.recorder)
+            #expect(harness.recorder.closed.first?.result == .failed)
+            #expect(harness.recorder.closed.first?.message.contains("sstIsActive") == true)
+            #expect(try await harness.returnValue("4000001") == "1")
+        }
+    }
+
     @Test("a job that waits for its next attempt is closed as failed when its entry is removed")
     func vanishesBetweenAttempts() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in

@@ -299,6 +299,81 @@ import Testing
         }
     }
 
+    @Test("an account that is given to another host between two attempts is released, so that the daemon there goes on")
+    func movedBetweenAttempts() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
+            }
+            try await harness.running {
+                $0.scope.names.claim = "provisioningClaim"
+                $0.policy.names.claim = "provisioningClaim"
+                $0.policy.claimHolder = "one"
+                $0.policy.hosts = ["one"]
+                $0.jobRetry = RetryPolicy(maximumAttempts: 9, delay: .seconds(3_600), maximumDelay: .seconds(3_600))
+            } _: { engine in
+                try await harness.add("4000001", host: "one", classes: ["provisioningClaimable"])
+                try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
+                #expect(try await harness.entry("4000001")?.text("provisioningClaim") != nil)
+                try await harness.set("4000001", "host", "two")
+                _ = await engine.provision(try await harness.key("4000001"))
+                try await eventually("it is released") {
+                    try await harness.entry("4000001")?.text("provisioningClaim") == nil
+                }
+                #expect(try await harness.mode("4000001") == "adding")
+            }
+        }
+    }
+
+    @Test("a single run tells that a request was not done because another daemon holds its home")
+    func lockedElsewhere() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            harness.service.isLocked.withLock { $0 = true }
+            try await harness.add("4000001", classes: ["provisioningClaimable"])
+            let engine = try await harness.engine {
+                $0.scope.names.claim = "provisioningClaim"
+                $0.policy.names.claim = "provisioningClaim"
+                $0.policy.claimHolder = "one"
+            }
+            try await engine.runOnce()
+            #expect(await engine.snapshot().troubled == 1)
+            await engine.stop(grace: .zero)
+        }
+    }
+
+    @Test("a single run writes the outcome of an entry that others keep changing before it ends")
+    func changedDuringSingleRun() async throws {
+        try await EngineHarness.run { harness in
+            let second = try await EngineHarness.connect(harness.sandbox)
+            defer { second.close() }
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            try await harness.add("4000001")
+            let engine = try await harness.engine()
+            let run = Task { try await engine.runOnce() }
+            try await eventually("the job runs") { harness.service.asked.count == 1 }
+            let changes = Task {
+                var number = 0
+                while !Task.isCancelled {
+                    number += 1
+                    try await second.modify(
+                        EngineHarness.dn("4000001"),
+                        [.replace("sstBackupWarningDays", AttributeValue("\(number % 90)"))])
+                }
+            }
+            gate.open()
+            try await eventually("the outcome waits, or was a moment faster than a change") {
+                await engine.snapshot().troubled == 1 || harness.recorder.closed.count == 1
+            }
+            changes.cancel()
+            _ = await changes.result
+            try await run.value
+            #expect(try await harness.mode("4000001") == "added")
+            await engine.stop(grace: .zero)
+        }
+    }
+
     @Test("while no home can be locked no request is claimed, which is logged once, and ends by itself")
     func noLock() async throws {
         try await EngineHarness.run { harness in

@@ -104,4 +104,36 @@ import Testing
             #expect(harness.messages.filter { $0.hasPrefix("error") }.count == 1)
         }
     }
+
+    /// What happens to an entry while it waits for the outcome of its delete.
+    enum Change: CaseIterable {
+        case activated, filteredOut, movedAway
+    }
+
+    @Test(
+        "the outcome of work that is done is written, whatever else has happened to the entry",
+        arguments: Change.allCases)
+    func changedBeforeOutcome(change: Change) async throws {
+        try await EngineHarness.run(sandbox: Self.sandbox) { harness in
+            try await harness.running {
+                $0.scope.condition = .not(.equal("cn", "other"))
+                $0.policy.hosts = ["one"]
+            } _: { engine in
+                try await harness.add("4000001", mode: "delete", quota: "1", host: "one")
+                try await eventually("its outcome waits") { await engine.snapshot().troubled == 1 }
+                let modification: Modification =
+                    switch change {
+                    case .activated: .replace("sstIsActive", "TRUE")
+                    case .filteredOut: .replace("cn", "other")
+                    case .movedAway: .replace("host", "two")
+                    }
+                try await harness.manager.modify(
+                    EngineHarness.dn("4000001"), [modification, .replace("sstQuota", "2")])
+                _ = await engine.provision(try await harness.key("4000001"))
+                try await harness.expectMode("deleted", of: "4000001")
+            }
+            #expect(harness.service.asked.count == 1)
+            #expect(harness.recorder.closed.map(\.result) == [.success])
+        }
+    }
 }
