@@ -181,6 +181,41 @@ import Testing
         }
     }
 
+    @Test("a request whose job was cancelled before the daemon was killed is not carried out by the next start")
+    func canceledRequest() async throws {
+        try await DaemonHarness.run { harness in
+            // The cancellation takes effect at its end.
+            _ = try harness.script(
+                "hooks/pre_script.sh",
+                """
+                echo $$ >> \(harness.path("pre_script.sh.pids"))
+                while [ ! -e \(harness.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
+                """)
+            let home = try harness.script("home.sh", "echo $$ >> \(harness.path("home.sh.pids"))")
+            try harness.settings(
+                backup: """
+                    HOME_SCRIPT = \(home)
+                    [Hooks Provisioning]
+                    ENABLED = yes
+                    DIRECTORY = \(harness.path("hooks"))
+                    """)
+            let first = try await harness.running()
+            try await harness.add("3724300")
+            try await eventually("the pre script runs") { harness.numbers("pre_script.sh").count == 1 }
+            let job = try #require(try await harness.jobs().last?.id.number)
+            let canceled = try await harness.command("jobs", "cancel", "\(job)")
+            #expect(canceled.status == 0, "\(canceled.output)")
+            first.kill(SIGKILL)
+            _ = await first.end()
+
+            let second = try await harness.running()
+            try await harness.returned("1", "3724300")
+            #expect(harness.numbers("home.sh").isEmpty)
+            try await eventually("its job is closed") { try await harness.details(job).result == .aborted }
+            await harness.stop(second)
+        }
+    }
+
     @Test("a schedule whose job hangs piles up nothing: the times are left out, and the log names the job")
     func hangingSchedule() async throws {
         try await DaemonHarness.run { harness in
