@@ -35,8 +35,8 @@ struct AccountMemory: Sendable {
     var csn: AttributeValue?
     /// The server returned an older version of the entry than was seen before.
     var isStale = false
-    /// Another daemon holds a lock that the entry needs.
-    var isLocked = false
+    /// It is due, and waits for another daemon or the clock.
+    var isDelayed = false
     /// Reconciles in a row that ended without a result.
     var requeues = 0
     /// The shortage of the machine, or the refusal of the LDAP server, that prevented an attempt or its outcome.
@@ -58,7 +58,7 @@ struct AccountMemory: Sendable {
     /// Whether the account is due, and something outside of it delays its work or its outcome.
     var isTroubled: Bool {
         if case .unwritten = lastJob { return true }
-        return requeues > 0 || isLocked
+        return requeues > 0 || isDelayed
     }
 
     /// The shortage of the machine, or the refusal of the LDAP server, that the account waits for.
@@ -83,8 +83,8 @@ enum ReconcileResult: Sendable {
     /// Another job holds an exclusion key that the entry names: again when that job has ended.
     /// - Parameter interrupts: whether that job is interrupted. It may run for hours.
     case blocked(by: [JobSubject], interrupts: Bool)
-    /// Another daemon holds a lock that the entry needs.
-    case lockedElsewhere(until: Timestamp)
+    /// It is due, and another daemon holds a lock that the entry needs, or the clock cannot be relied on.
+    case delayed(until: Timestamp)
     /// The work is done, and the LDAP server refuses its outcome: the outcome is written again after a growing delay.
     case unwritten(AccountOutcome, because: ProvisioningDelays.Cause?)
     /// The work is done, and others keep changing the entry: the outcome is written again after a delay.

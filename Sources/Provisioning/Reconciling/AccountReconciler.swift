@@ -128,7 +128,7 @@ import Logging
             logger.log(
                 level: memory.csn == status.csn ? .debug : .info,
                 "\(status.dn) waits although its date has come: the machine's clock may be wrong")
-            return .requeue(at: clock.now + Self.clockCheckInterval)
+            return .delayed(until: clock.now + Self.clockCheckInterval)
         case .refuse(let failure):
             return try await refuse(status, failure)
         case .resume(let operation):
@@ -257,7 +257,7 @@ import Logging
         do {
             guard let held = names.claim == nil ? () : try await service.lock(account.entry) else {
                 logger.debug("\(account.status.dn) waits for another daemon that works on its \(attribute)")
-                return .lockedElsewhere(until: clock.now + Self.lockRetryInterval)
+                return .delayed(until: clock.now + Self.lockRetryInterval)
             }
             lock = held
         } catch {

@@ -330,7 +330,7 @@ import Logging
     private func ended(_ uuid: EntryUUID, _ result: ReconcileResult?) {
         guard let run = running.removeValue(forKey: uuid) else { return }
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
-        (memory.isStale, memory.isLocked) = (false, false)
+        (memory.isStale, memory.isDelayed) = (false, false)
         contended.remove(uuid)
         let former = memory.obstacle
         memory.obstacle = nil
@@ -341,8 +341,8 @@ import Logging
         case .requeue(let time):
             memory.requeues = 0
             again = time
-        case .lockedElsewhere(let time):
-            (memory.requeues, memory.isLocked) = (0, true)
+        case .delayed(let time):
+            (memory.requeues, memory.isDelayed) = (0, true)
             again = time
         case .retry(let record):
             memory = AccountMemory(lastJob: .retrying(record))
@@ -406,7 +406,7 @@ import Logging
         }
         var continues = memory.record != nil || due.map { $0 <= clock.now } ?? false
         switch result {
-        case .lockedElsewhere, .conflict, .contended, .stale: continues = true
+        case .delayed, .conflict, .contended, .stale: continues = true
         default: break
         }
         if outcome != nil || !continues {

@@ -68,11 +68,12 @@ private final class SettableClock: WallClock {
         let clock = ManualClock(SystemWallClock().now)
         try await EngineHarness.run(clock: clock) { harness in
             harness.isClockDoubted.withLock { $0 = true }
-            try await harness.running { _ in
+            try await harness.running { engine in
                 try await harness.add("4000001", mode: "delete", date: "20260101")
                 try await harness.add("4000002", mode: "delete")
                 try await harness.expectMode("deleted", of: "4000002")
                 try await eventually("it waits to ask again") { clock.deadlines.contains(clock.now + .seconds(600)) }
+                #expect(await engine.snapshot().troubled == 1)
                 #expect(try await harness.mode("4000001") == "delete")
                 harness.isClockDoubted.withLock { $0 = false }
                 clock.advance(to: clock.now + .seconds(600))
