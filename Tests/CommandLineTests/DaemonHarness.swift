@@ -236,13 +236,16 @@ enum ProgramStarter {
 /// A running program with its output so far.
 final class RunningProgram: Sendable {
     private let process: Process
-    private let log: URL
+    /// Of a file without a name, so that nothing is left when the tests are killed.
+    private let log: FileDescriptor
 
     /// - Parameter environment: besides this process's own.
     init(_ program: URL, _ arguments: [String], environment: [String: String] = [:]) throws {
-        log = FileManager.default.temporaryDirectory.appending(path: "prov-test-\(UUID().uuidString).log")
-        _ = FileManager.default.createFile(atPath: log.path, contents: nil)
-        let handle = try FileHandle(forWritingTo: log)
+        let file = FileManager.default.temporaryDirectory.appending(path: "prov-test-\(UUID().uuidString).log")
+        _ = FileManager.default.createFile(atPath: file.path, contents: nil)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let handle = try FileHandle(forWritingTo: file)
+        log = try FileDescriptor.open(file.path, .readOnly, options: .closeOnExec)
         process = Process()
         process.executableURL = program
         process.arguments = arguments
@@ -254,11 +257,18 @@ final class RunningProgram: Sendable {
         try handle.close()
     }
 
-    deinit { try? FileManager.default.removeItem(at: log) }
+    deinit { try? log.close() }
 
     var id: Int32 { process.processIdentifier }
     var isRunning: Bool { process.isRunning }
-    var output: String { (try? String(contentsOf: log, encoding: .utf8)) ?? "" }
+    var output: String {
+        var status = stat()
+        guard fstat(log.rawValue, &status) == 0 else { return "" }
+        let bytes = try? [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, count in
+            count = try log.read(fromAbsoluteOffset: 0, into: UnsafeMutableRawBufferPointer(buffer))
+        }
+        return bytes.flatMap { String(bytes: $0, encoding: .utf8) } ?? ""
+    }
 
     func kill(_ signal: Int32) { if process.isRunning { Glibc.kill(process.processIdentifier, signal) } }
 
