@@ -234,6 +234,32 @@ import Testing
         }
     }
 
+    @Test("the home script of docs/logins.md refuses a home without a chroot before it makes anything")
+    func loginHomeScript() async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(
+            path: "prov-login-\(UUID().uuidString.prefix(8))")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let example = try DocumentationPage("docs/logins.md").block("home script with a login shell")
+        let shipped = DaemonHarness.checkout.appending(path: "etc/Provisioning/Backup").path
+        let written = example.replacing("/etc/Provisioning/Backup", with: shipped)
+        #expect(written != example)
+        let home = directory.appending(path: "d6/d4d5d6/d1d2d3/3724300").path
+        func run(_ action: String) async throws -> (status: Int32, output: String) {
+            let script = try RunningProgram(
+                URL(filePath: "/bin/bash"), ["-c", written, "home.sh", "3724300", home, "3724300", "3724300"],
+                environment: ["PROV_ACTION": action, "PROV_OWNERSHIP": "none"])
+            return (await script.end(), script.output)
+        }
+        for action in ["add", "modify"] {
+            let refused = try await run(action)
+            #expect(refused.status == 1)
+            #expect(refused.output.contains(home))
+        }
+        #expect(try await run("delete").status == 0)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == [])
+    }
+
     // MARK: The directory
 
     @Test("the steps of docs/install.md on a server with Debian's own configuration lead to a successful backup")
