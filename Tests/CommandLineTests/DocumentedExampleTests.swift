@@ -260,6 +260,50 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == [])
     }
 
+    @Test(
+        "a deleted account whose home could not take back its snapshots comes back by the commands of docs/restore.md",
+        .enabled(if: geteuid() == 0, "needs root to keep snapshots outside of the home"))
+    func restoredInTwoParts() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = hidden")
+            let daemon = try harness.start()
+            let home = harness.homes.appending(path: "0/300/724/3724300/chroot/home/3724300")
+            try await harness.add("3724300", home: home.path)
+            try await harness.reached("added", "3724300")
+            let file = home.appending(path: "incoming/file")
+            try "text".write(to: file, atomically: true, encoding: .utf8)
+            #expect(chown(file.path, 3_724_300, 3_724_300) == 0)
+            #expect(try await harness.command("backup", "daily").status == 0)
+            let other = home.appending(path: ".snapshots/other")
+            try "other".write(to: other, atomically: true, encoding: .utf8)
+            try await harness.request("3724300", "delete", ["sstIsActive": "FALSE"])
+            try await harness.reached("deleted", "3724300")
+            let archive = harness.homes.appending(path: ".deleted")
+            let names = try FileManager.default.contentsOfDirectory(atPath: archive.path).sorted()
+            let name = try #require(names.first)
+            try #require(names == [name, "\(name)-2"])
+
+            let shell = try await run(
+                try DocumentationPage("docs/restore.md").block("restore of a deleted account in two parts"),
+                ["3724300-20261130T120000Z": name, "/var/backup": harness.homes.path])
+            #expect(shell.output.isEmpty, "\(shell.output)")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: archive.path) == ["3724300-others"])
+            #expect(
+                FileManager.default.fileExists(atPath: archive.appending(path: "3724300-others/other").path))
+            try await harness.request("3724300", "add", ["sstIsActive": "TRUE"])
+            try await harness.reached("added", "3724300")
+            #expect(FileManager.default.fileExists(atPath: file.path))
+            #expect(try await harness.command("backup", "daily", "--force").status == 0)
+            for name in ["daily.0", "daily.1"] {
+                let copy = harness.homes.appending(path: ".store/3724300/\(name)/file")
+                #expect(FileManager.default.fileExists(atPath: copy.path), "\(name)")
+            }
+            #expect(try FileManager.default.contentsOfDirectory(atPath: home.path + "/.snapshots") == [])
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
     // MARK: The directory
 
     @Test("the steps of docs/install.md on a server with Debian's own configuration lead to a successful backup")
