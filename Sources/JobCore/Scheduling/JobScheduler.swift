@@ -119,8 +119,9 @@ import DequeModule
     /// Adjusts waits after the clock was set.
     /// - Parameter step: negative: back.
     public func clockWasSet(by step: Duration) {
-        change { if step < .zero { $0.clockWasSet(back: .zero - step) } }
+        // Before items begin: by the old time, those that were moved would be due.
         reached = reached + min(step, .zero)
+        change { if step < .zero { $0.clockWasSet(back: .zero - step) } }
     }
 
     // MARK: - Questions

@@ -75,6 +75,26 @@ import Testing
         #expect(calls.all.last == "job(2) begins by 1060")
     }
 
+    @Test("a clock that is set back after an item has begun begins no other one before its time")
+    func setBackWhileWaiting() async throws {
+        let clock = ManualClock(start)
+        let scheduler = JobScheduler(clock: clock)
+        let calls = Calls()
+        let jobClass = await scheduler.addClass(calls.owner(limit: 2))
+        await scheduler.offer(Self.item(1, on: "x", class: jobClass, due: start + .seconds(60)))
+        try await eventually("it sleeps") { !clock.deadlines.isEmpty }
+        clock.advance(to: start + .seconds(60))
+        try await eventually("the first begins") { calls.all == ["job(1) begins by 1060"] }
+        await scheduler.offer(Self.item(2, on: "y", class: jobClass, due: start + .seconds(120)))
+        let back = Duration.seconds(-600)
+        clock.set(to: start + .seconds(60) + back)
+        await scheduler.clockWasSet(by: back)
+        try #require(calls.all.count == 1)
+        #expect(await scheduler.status(of: .job(JobID(2))) == .waitingForStartTime)
+        clock.advance(to: start + .seconds(120) + back)
+        try await eventually("the second begins") { calls.all.last == "job(2) begins by 520" }
+    }
+
     @Test("no item of a closed class begins; items of other classes do")
     @MainActor func closed() {
         let scheduler = JobScheduler(clock: ManualClock(start))
