@@ -88,7 +88,8 @@ import SystemPackage
     /// The job has ended.
     func ended(_ job: Job, _ status: JobStatus) async {
         guard isActive else { return }
-        await jobEnd(await host.describe(job, status, volume: nil))
+        // In a task of its own: a stop cancels also tasks that only close a job, and the job is closed in any case.
+        await Task { await jobEnd(await host.describe(job, status, volume: nil)) }.value
     }
 
     /// A new home needs a volume.

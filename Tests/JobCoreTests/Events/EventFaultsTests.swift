@@ -109,6 +109,33 @@ extension Processes {
             }
         }
 
+        @Test("B11 the JobEnd of a job whose task is cancelled while it waits for its turn is called")
+        func cancelledInLine() async throws {
+            let go = "\(harness.directory.path)/go"
+            try harness.install(
+                """
+                    def JobStart(self, job): pass
+                    def JobEnd(self, job):
+                        print("ends")
+                        while job.JobId == 1 and not os.path.exists("\(go)"): time.sleep(0.01)
+                """)
+            try await harness.run(clock: clock) { handlers in
+                for id in 1...2 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
+                func end(_ id: UInt64) -> Task<Void, Never> {
+                    Task { await handlers.ended(EventHarness.job(id).job, JobResult.success.status) }
+                }
+                let first = end(1)
+                try await eventually("the first runs") { host.report(1) == ["ends"] }
+                let second = end(2)
+                try await eventually("the second waits") { await waiting(handlers) == 1 }
+                second.cancel()
+                try "".write(toFile: go, atomically: true, encoding: .utf8)
+                await first.value
+                await second.value
+                #expect(host.report(2) == ["ends"])
+            }
+        }
+
         @Test("B11 an event waits for its turn however long the handlers before it take together, and the log says so")
         func slowOthers() async throws {
             try harness.install(
