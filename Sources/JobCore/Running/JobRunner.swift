@@ -92,7 +92,7 @@ import EventLoop
             failures: max(0, attempts - interruptions), submitted: submitted)
         if let outcome = interrupted?.outcomeBeforeClosing {
             startClosing(job.id, outcome)
-        } else if interruptions > 0 {
+        } else if let fate = job.attempts.last?.fate, fate == .cutOff || fate == .lost {
             self.interrupted(job.id)
         } else {
             wait(job.id, until: request.due)

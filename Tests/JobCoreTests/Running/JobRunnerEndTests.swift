@@ -150,6 +150,17 @@ import Testing
         #expect(await waiting.outcome() == .success)
     }
 
+    @Test("a resumed job whose last attempt had failed does not count as interrupted, whatever became of earlier ones")
+    func failedAfterInterruption() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let request = Self.request(bench, attempts: 2, .fails) { _ in .success }
+        let left = try await bench.left(.lost, .ended)
+        let job = try #require(try await runner.submit(request, resuming: left))
+        #expect(await job.outcome() == .success)
+        #expect(bench.recorder.job(job.id)?.attempts.map(\.number) == [1, 2, 3])
+    }
+
     @Test("a cancelled caller does not wait for the job any more; the job continues")
     func waiterIsCanceled() async throws {
         let bench = try JobBench()
