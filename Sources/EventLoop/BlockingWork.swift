@@ -50,7 +50,7 @@ package enum BlockingWork {
         }.get()
     }
 
-    /// Runs work that may be cancelled, also while it waits for a thread.
+    /// Runs work that may be cancelled. In a cancelled task it does not wait for a thread; where one is free it is run, since it may clean up.
     /// - Parameters:
     ///   - deadline: when it is cancelled; nil: only with its task.
     ///   - body: gets a function that it calls now and then; when that returns true, it must throw `CancellationError`.
@@ -70,9 +70,11 @@ package enum BlockingWork {
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
                 place.wait { continuation.resume(throwing: CancellationError()) }
-                pool(kind).begin {
+                let hasThread = pool(kind).begin {
                     if place.begin() { continuation.resume(with: Result { try work() }) }
                 }
+                // A task that was cancelled before is not told of it again.
+                if !hasThread, place.isCancelled { place.cancel() }
             }
         } onCancel: {
             place.cancel()

@@ -50,16 +50,19 @@ package final class WorkerPool: Sendable {
 
     /// Starts work as soon as a thread is free. If not even the first thread can be started, because threads have run out, the caller's is one
     /// until nothing waits: of a pool of one thread still no two pieces of work run at once.
-    package func begin(_ body: @escaping @Sendable () -> Void) {
-        let isCallersTurn = state.withLock { state in
+    /// - Returns: false if the work waits for a thread.
+    @discardableResult
+    package func begin(_ body: @escaping @Sendable () -> Void) -> Bool {
+        let (isCallersTurn, hasThread) = state.withLock { state in
             if state.waiting.count >= state.idle, state.threads < limit, startThread() { state.join() }
+            let isCallersTurn = state.threads == 0
+            if isCallersTurn { state.join() }
             state.waiting.append(body)
-            guard state.threads == 0 else { return false }
-            state.join()
-            return true
+            return (isCallersTurn, state.waiting.count <= state.idle)
         }
         work.signal()
         if isCallersTurn { run(idleTime: .seconds(0)) }
+        return hasThread
     }
 
     private func startThread() -> Bool {
