@@ -161,6 +161,8 @@ enum WriteResult: Hashable, Sendable {
         to key: AccountKey, reading attributes: [AttributeName], _ change: (Entry) -> [Modification]
     ) async throws {
         let ours = scope.accounts
+        // Not the entryCSN: others may change the entry meanwhile, and where that matters the modifications are a compare-and-set.
+        let isMeant = Filter.equal(AttributeNames.entryUUID, AttributeValue(key.uuid.description))
         var losses = 0
         while true {
             guard let entry = try await self.entry(key, attributes: attributes, meeting: ours) else {
@@ -170,12 +172,12 @@ enum WriteResult: Hashable, Sendable {
             guard !modifications.isEmpty else { return }
             let connection = try await link.connection()
             do throws(LDAPError) {
-                try await connection.modify(entry.dn, modifications)
+                try await connection.modify(entry.dn, modifications, asserting: isMeant)
                 return link.noteSuccess()
             } catch {
                 try Task.checkCancellation()
                 switch error.code {
-                case .noSuchAttribute, .attributeOrValueExists, .noSuchObject:
+                case .noSuchAttribute, .attributeOrValueExists, .noSuchObject, .assertionFailed:
                     losses += 1
                     // So many lost races in a row mean something else: an attribute that may be read and not written.
                     if losses == Self.mostLosses { throw error }

@@ -1,6 +1,9 @@
+import Glibc
 import LDAP
 import JobCore
 import Provisioning
+import Sandbox
+import Synchronization
 import TestSupport
 import Testing
 
@@ -96,6 +99,38 @@ import Testing
             let values = try #require(try await harness.entry("4000001"))[name].compactMap(\.text).sorted()
             #expect(values == ["host0:49", "host1:49"])
             for engine in engines { await engine.stop(grace: .zero) }
+        }
+    }
+
+    @Test("a write is for the entry that was read, not for another one that has its DN by then")
+    func replaced() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001", mode: "added")
+            try await harness.add("4000002", mode: "added")
+            let key = try await harness.key("4000001")
+            let changes = try [("4000001", "4000003"), ("4000002", "4000001")].map { old, new in
+                "dn: \(try EngineHarness.dn(old))\nchangetype: modrdn\nnewrdn: uid=\(new)\ndeleteoldrdn: 1\n"
+            }
+            let sandbox = harness.sandbox
+            let command = """
+                ldapmodify -x -H '\(sandbox.uri)' -D '\(sandbox.adminDN)' -w '\(sandbox.adminPassword)' >/dev/null <<'END'
+                \(changes.joined(separator: "\n"))
+                END
+                """
+            let isFirst = Mutex(true)
+            let engine = try await harness.engine()
+            try await engine.write(to: key, reading: ["sstBackupSize"]) { _ in
+                if isFirst.withLock({ isFirst in
+                    defer { isFirst = false }
+                    return isFirst
+                }) {
+                    #expect(system(command) == 0)
+                }
+                return [.replace("sstBackupSize", "5")]
+            }
+            #expect(try await harness.entry("4000003")?.text("sstBackupSize") == "5")
+            #expect(try await harness.entry("4000001")?["sstBackupSize"] == [])
+            await engine.stop(grace: .zero)
         }
     }
 
