@@ -7,7 +7,8 @@ package import SystemPackage
 /// Sends mails in the background.
 ///
 /// `send` adds a mail to a bounded queue and returns; `run` sends one mail after the other. A mail that is refused is retried for a day and then
-/// dropped, with a message in the log. The log says once that mail cannot be sent, and once that it can be sent again.
+/// dropped, with a message in the log; no other mail waits for its pauses. The log says once that mail cannot be sent, and once that it can be sent
+/// again.
 package final class Mailer: Sendable {
     /// The section `[Mail]`.
     package struct Configuration: Hashable, Sendable {
@@ -32,6 +33,8 @@ package final class Mailer: Sendable {
         var isFull = false
         /// No further mails come.
         var isEnding = false
+        /// The queue.
+        var mails: [QueuedMail] = []
         var identifiers = SystemRandomNumberGenerator()
     }
 
@@ -42,8 +45,8 @@ package final class Mailer: Sendable {
         var identifier: String
         /// Attempts that failed.
         var failures = 0
-        /// The wait for its next attempt; nil: none failed.
-        var pause: Deadline?
+        /// When its next attempt is due.
+        var due: ContinuousClock.Instant
     }
 
     /// The wait before the last attempt of mails that are refused after ``finish()``.
@@ -53,10 +56,10 @@ package final class Mailer: Sendable {
     private let logger: Logger
     private let clock: any SteadyClock
     private let state = Mutex(State())
-    private let mails: AsyncStream<QueuedMail>
-    private let queue: AsyncStream<QueuedMail>.Continuation
-    /// A pause waits for ``finish()``.
-    private let end = Waiters<Never>()
+    private let capacity: Int
+    /// An element: a mail was queued, or a pause has ended. They end with ``finish()``.
+    private let wakes: AsyncStream<Void>
+    private let waker: AsyncStream<Void>.Continuation
 
     /// - Parameters:
     ///   - configuration: the current settings. They are read for each mail, and again for each attempt to send it.
@@ -69,7 +72,8 @@ package final class Mailer: Sendable {
         self.configuration = configuration
         self.logger = logger
         self.clock = clock
-        (mails, queue) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(capacity))
+        self.capacity = capacity
+        (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Queues a mail to the recipients; those of each attempt count.
@@ -80,36 +84,48 @@ package final class Mailer: Sendable {
         let identifier = state.withLock { state in
             [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
         }
-        let mail = QueuedMail(subject: subject, body: body, date: SystemWallClock().now, identifier: identifier)
-        guard case .dropped = queue.yield(mail) else {
-            state.withLock { $0.isFull = false }
-            return true
+        let mail = QueuedMail(
+            subject: subject, body: body, date: SystemWallClock().now, identifier: identifier, due: clock.now)
+        let (isQueued, isFirst) = state.withLock { state in
+            guard !state.isEnding else { return (true, false) }
+            let isQueued = state.mails.count < capacity
+            if isQueued { state.mails.append(mail) }
+            defer { state.isFull = !isQueued }
+            return (isQueued, !state.isFull)
         }
-        let isFirst = state.withLock { state in
-            defer { state.isFull = true }
-            return !state.isFull
+        if isQueued {
+            waker.yield()
+        } else if isFirst {
+            logger.error("too many mails wait to be sent; until there is room again, new ones are dropped")
         }
-        if isFirst { logger.error("too many mails wait to be sent; until there is room again, new ones are dropped") }
-        return false
+        return isQueued
     }
 
     /// Accepts no further mails; `run` returns when the queued mails are sent or dropped. A mail that waits for its next attempt has it soon.
     package func finish() {
-        queue.finish()
         state.withLock { $0.isEnding = true }
-        Task { @MainActor in end.resume() }
+        waker.finish()
     }
 
     /// Sends mails until ``finish()``. What the transport refuses then is tried once more, and dropped. If the task is cancelled, the queued mails are
     /// dropped. The number of these mails is logged.
     package func run() async {
-        var refused: [QueuedMail] = []
-        for await mail in mails where await !isDone(mail) { refused.append(mail) }
-        if !refused.isEmpty { try? await Task.sleep(for: Self.lastPause) }
-        var left = 0
-        for mail in refused where (try? await isSent(mail)) != true { left += 1 }
-        if left > 0 {
-            logger.warning("\(left == 1 ? "1 mail was" : "\(left) mails were") not sent before the end")
+        var pause: Task<Void, any Error>?
+        defer { pause?.cancel() }
+        for await _ in wakes {
+            while !Task.isCancelled, let mail = takeDue() { await attempt(mail) }
+            pause?.cancel()
+            pause = nextDue().map { due in
+                Task {
+                    try await clock.sleep(until: due, tolerance: nil)
+                    waker.yield()
+                }
+            }
+        }
+        var left = await refused(of: state.withLock(\.mails))
+        if !left.isEmpty, (try? await Task.sleep(for: Self.lastPause)) != nil { left = await refused(of: left) }
+        if !left.isEmpty {
+            logger.warning("\(left.count == 1 ? "1 mail was" : "\(left.count) mails were") not sent before the end")
         }
     }
 
@@ -133,32 +149,52 @@ package final class Mailer: Sendable {
         }
     }
 
-    /// Sends a mail. One that is refused is tried again after the others that wait, and dropped after its last attempt.
-    /// - Returns: false if it was refused and the end has come.
-    private func isDone(_ mail: QueuedMail) async -> Bool {
-        guard !Task.isCancelled else { return false }
+    private func nextDue() -> ContinuousClock.Instant? { state.withLock { $0.mails.map(\.due).min() } }
+
+    /// Takes the mail whose attempt has been due for longest.
+    private func takeDue() -> QueuedMail? {
+        let now = clock.now
+        return state.withLock { state in
+            guard let next = state.mails.indices.min(by: { state.mails[$0].due < state.mails[$1].due }),
+                state.mails[next].due <= now
+            else { return nil }
+            return state.mails.remove(at: next)
+        }
+    }
+
+    /// Sends a mail. One that is refused is queued again, and dropped after its last attempt.
+    private func attempt(_ mail: QueuedMail) async {
         let pauses = configuration().pauses
         var mail = mail
         do {
-            if let pause = mail.pause { try await wait(for: pause) }
-            if try await isSent(mail) { return true }
-            guard mail.failures < pauses.count else {
-                logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last attempt")
-                return true
-            }
-            mail.pause = Deadline(in: pauses[mail.failures], by: clock)
-            mail.failures += 1
-            switch queue.yield(mail) {
-            case .enqueued: return true
-            case .terminated: return false
-            case .dropped: break
-            @unknown default: break
-            }
-            logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped: too many wait")
-            return true
+            if try await isSent(mail) { return }
         } catch {
-            return false
+            // It counts among those that were not sent before the end.
+            return state.withLock { $0.mails.append(mail) }
         }
+        guard mail.failures < pauses.count else {
+            return logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last attempt")
+        }
+        mail.due = clock.now + pauses[mail.failures]
+        mail.failures += 1
+        let isQueued = state.withLock { [mail] state in
+            let hasRoom = state.mails.count < capacity || state.isEnding
+            if hasRoom { state.mails.append(mail) }
+            return hasRoom
+        }
+        if !isQueued {
+            logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped: too many wait")
+        }
+    }
+
+    /// - Returns: the mails that are not sent in one attempt each; all the rest if the task is cancelled.
+    private func refused(of mails: [QueuedMail]) async -> [QueuedMail] {
+        var refused: [QueuedMail] = []
+        for mail in mails {
+            if !Task.isCancelled, (try? await isSent(mail)) == true { continue }
+            refused.append(mail)
+        }
+        return refused
     }
 
     /// - Returns: false if the transport refuses the mail.
@@ -178,22 +214,6 @@ package final class Mailer: Sendable {
             if setFailing(true) { logger.error("mail cannot be sent: \(error)") }
             return false
         }
-    }
-
-    /// Waits for the end of a pause, or for ``finish()``.
-    /// - Throws: `CancellationError`.
-    private func wait(for pause: Deadline) async throws {
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            defer { group.cancelAll() }
-            group.addTask { try await pause.wait() }
-            group.addTask { await self.ending() }
-            try await group.next()
-        }
-    }
-
-    /// Returns after ``finish()``, or when the task is cancelled.
-    @MainActor private func ending() async {
-        if !state.withLock(\.isEnding) { _ = await end.wait() }
     }
 
     /// - Returns: whether that has changed.

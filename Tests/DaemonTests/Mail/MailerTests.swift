@@ -187,7 +187,7 @@ import Testing
         #expect(!lines.all.contains { $0.contains("not sent") })
     }
 
-    @Test("mails that are refused delay the others by one pause, and at the end not at all")
+    @Test("mails that are refused do not delay the others")
     func refusedAlone() async throws {
         let mails = directory.path.appending("mails")
         let program = try script(
@@ -202,14 +202,41 @@ import Testing
                 try await eventually("the good one is sent") { sent().contains("first") }
                 try await eventually("it waits") { clock.sleepers == 1 }
                 mailer.send(subject: "second", body: "")
-                clock.advance(by: .seconds(3_600))
                 try await eventually("the next good one is sent") { sent().contains("second") }
             } catch { Issue.record(error) }
             mailer.send(subject: "last", body: "")
-            clock.advance(by: .seconds(100_000))
         }
         #expect(sent().contains("last") && !sent().contains("bad"))
         #expect(lines.all.last == "warning: 3 mails were not sent before the end")
+    }
+
+    @Test("the next attempt of a mail does not wait for the longer pause of another one")
+    func ownPauses() async throws {
+        let (attempts, mark) = (directory.path.appending("attempts"), directory.path.appending("mark"))
+        let program = try script("if [ -e \(mark) ]; then cat >>\(mark); else echo x >>\(attempts); exit 75; fi")
+        let clock = ManualSteadyClock()
+        let mailer = try mailer(program, pauses: [.seconds(10), .seconds(1_000_000_000)], clock: clock)
+        @Sendable func text(_ file: FilePath) -> String {
+            (try? String(contentsOfFile: file.string, encoding: .utf8)) ?? ""
+        }
+        await mailer.run(grace: .seconds(600)) {
+            do {
+                mailer.send(subject: "old", body: "")
+                try await eventually("it is refused twice") {
+                    clock.advance(by: .seconds(10))
+                    return text(attempts) == "x\nx\n"
+                }
+                mailer.send(subject: "new", body: "")
+                try await eventually("the new one is refused, too") { text(attempts) == "x\nx\nx\n" }
+                _ = try directory.file("mark", "")
+                try await eventually("it is sent") {
+                    clock.advance(by: .seconds(10))
+                    return text(mark).contains("new")
+                }
+            } catch { Issue.record(error) }
+            #expect(!text(mark).contains("old"))
+        }
+        #expect(text(mark).contains("old"))
     }
 
     @Test("a missing sendmail is one line with its hint, and each mail is tried again before it is dropped")
