@@ -559,13 +559,13 @@ struct SnapshotStoreBackupTests {
             try harness.directory.write(changed, to: FilePath("rsnapshot.d/\(uid).conf"))
             async let outcome = harness.backup(.daily, uid)
 
+            func command(_ process: String) -> String { (try? text(FilePath("/proc/\(process)/cmdline"))) ?? "" }
             func copies() throws -> [String] {
-                try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { process in
-                    let command = (try? text(FilePath("/proc/\(process)/cmdline"))) ?? ""
-                    return Int(process) != nil && command.contains("\(slow)\0")
-                }
+                try FileManager.default.contentsOfDirectory(atPath: "/proc")
+                    .filter { Int($0) != nil && command($0).contains("\(slow)\0") }
             }
-            try await eventually("the copy runs") { try !copies().isEmpty }
+            // The sandbox, whose processes have the program's name as well, is complete when the program runs.
+            try await eventually("the copy runs") { try copies().contains { command($0).hasPrefix("/bin/sh\0") } }
             let target = "\(store(harness))/daily.0/file"
             for process in try copies() {
                 let place = "/proc/\(process)/root\(target)"
