@@ -325,6 +325,68 @@ struct SnapshotStoreTests {
         #expect(account.file == "precious")
     }
 
+    @Test(
+        "a second tree at .snapshots, as in a copy that was made through the mount, is closed to the customer and reported, and not covered; the commands of the hint put it away",
+        arguments: [SnapshotAccess.readonly, .hidden])
+    func secondTree(access: SnapshotAccess) async throws {
+        let account = try await Account(access)
+        try account.makeSnapshot()
+        account.files.unmountAll()
+        let (point, store) = (account.home.snapshots, account.home.store)
+        try await runTool("/bin/cp", "-al", "\(store)/daily.0", "\(point)/daily.0")
+        #expect(chmod(point.string, 0o755) == 0)
+        #expect(
+            try await account.customer("test -w .snapshots/daily.0/file"), "without a fix it could write to the store")
+        let tree = "\(point)/daily.0/file"
+
+        let move = "mv -T \(point) \(store).other"
+        #expect(try account.store.notices(access).count == 1)
+        #expect(try account.store.notices(access).first?.contains(move) == true)
+        let unmet = try await account.configuration(access).snapshotRequirements().filter { !$0.isMet }
+        #expect(unmet.count == 1 && unmet.first?.finding.contains(point.string) == true, "\(unmet)")
+        let report = try await SnapshotViews.restore(account.configuration(access))
+        #expect(report.problems.count == 1 && report.problems.first?.contains(move) == true, "\(report.problems)")
+        #expect(report.changed == [] && report.occupied == [point])
+        #expect(try await !account.customer("test -w .snapshots/daily.0/file"))
+
+        let service = BackupRsnapshotService(configuration: try account.configuration(access))
+        let entry = accountEntry(home: account.home.text)
+        let failure = try await service.failure(.modify, entry)
+        #expect(failure?.code == .cannotCreateHomeDir && failure?.failureClass == .permanent)
+        #expect(failure?.hint.hasSuffix("then run: prov-backup-rsnapshot accounts retry \(uid)") == true)
+        #expect(try account.mounts == [])
+        #expect(try text(FilePath(tree)) == "precious" && account.storedFile == "precious")
+
+        let commands = try #require(
+            failure?.hint.split(separator: ": ", maxSplits: 1).last?.split(separator: "; ").first)
+        try await runTool("/bin/sh", "-c", String(commands))
+        try await service.carryOut(.modify, entry)
+        #expect(try account.isShown == (access == .readonly))
+        #expect(account.storedFile == "precious")
+        #expect(try text(FilePath("\(store).other/daily.0/file")) == "precious")
+        #expect(try account.store.notices(access) == [])
+    }
+
+    @Test(
+        "files that an earlier version has covered by the mount are seen as soon as it is gone",
+        arguments: [SnapshotAccess.own, .hidden])
+    func covered(access: SnapshotAccess) async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        account.files.unmountAll()
+        let (point, store) = (account.home.snapshots, account.home.store)
+        try account.files.write("other", to: FilePath("homes/\(uid)/.snapshots/other"))
+        try await runTool("/bin/mount", "--bind", store.string, point.string)
+        try account.store.show(.readonly)
+        #expect(try account.isShown)
+        let failure = try await BackupRsnapshotService(configuration: account.configuration(access))
+            .failure(.modify, accountEntry(home: account.home.text))
+        #expect(failure?.hint.contains("mv -T \(point) ") == true, "\(failure?.hint ?? "")")
+        #expect(try account.mounts == [])
+        #expect(status(point).map { $0.st_mode & 0o7777 } == 0o700)
+        #expect(try text(point.appending("other")) == "other" && account.storedFile == "precious")
+    }
+
     @Test("a foreign mount at .snapshots is neither covered nor removed")
     func foreign() async throws {
         let account = try await Account(.own)
@@ -598,6 +660,29 @@ struct SnapshotStoreBackupTests {
             #expect(outcome.result == .warnings && outcome.message.contains("umount "), "\(outcome)")
             #expect(exists(store(harness).appending("daily.1")))
             withExtendedLifetime(other) {}
+        }
+    }
+
+    @Test(
+        "files at .snapshots are a warning of the backup and a notice, and do not prevent it; it shows the snapshots once they are away"
+    )
+    func besideFiles() async throws {
+        try await BackupHarness.run({ $0.snapshots = .readonly }) { harness in
+            try await harness.addProvisioned(uid)
+            #expect(try await harness.backup(.daily, uid) == .success)
+            harness.directory.unmountAll()
+            let point = harness.home(uid).appending(".snapshots")
+            try harness.directory.write("other", to: FilePath("homes/\(uid)/.snapshots/file"))
+            let outcome = try await harness.backup(.daily, uid)
+            #expect(outcome.result == .warnings && outcome.message.contains("mv -T \(point) "), "\(outcome)")
+            #expect(exists(store(harness).appending("daily.1")))
+            let inspection = try await harness.inspection(of: uid, snapshots: .readonly)
+            #expect(inspection.notices.count == 1 && inspection.obstacles == [])
+            #expect(inspection.notices.first?.contains("mv -T \(point) ") == true)
+            #expect(try text(point.appending("file")) == "other")
+            try await runTool("/bin/mv", "-T", point.string, "\(store(harness)).other")
+            #expect(try await harness.backup(.daily, uid) == .success)
+            #expect(exists(point.appending("daily.2")))
         }
     }
 

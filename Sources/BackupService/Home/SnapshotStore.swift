@@ -37,6 +37,9 @@ struct SnapshotStore: Sendable {
         case absent
         /// A directory of the home, with nothing mounted at it.
         case directory(mode: UInt32)
+        /// A directory of the home that holds something while the snapshots are in the store. No change of the daemon's leaves that: it comes
+        /// from a copy that was made through the mount, or from a restored home, and can be hard links to what is in the store.
+        case occupied
         /// The mount that shows the store. Not restricted: its options were changed.
         case view(isRestricted: Bool)
         /// Another mount.
@@ -61,6 +64,7 @@ struct SnapshotStore: Sendable {
     /// - Parameter moves: whether snapshots in the other place are moved; if not, they are shown or hidden where they are.
     static func calls(from condition: Condition, to access: SnapshotAccess, moves: Bool) -> [Call] {
         let (isInStore, point) = (condition.isInStore, condition.point)
+        if point == .occupied { return [.setMode(0o700)] }
         guard moves ? access != .own : isInStore else {
             guard isInStore else { return [] }
             let isShown = if case .view = point { true } else { false }
@@ -75,14 +79,15 @@ struct SnapshotStore: Sendable {
         case .directory: return [.setMode(mode)] + shows
         case .view where access == .hidden: return [.unmount, .setMode(mode)]
         case .view(let isRestricted): return isRestricted ? [] : [.restrictMount]
-        case .foreign: return shows
+        case .foreign, .occupied: return shows
         }
     }
 
     // MARK: - Changes
 
     /// Moves the snapshots to where the setting wants them, and shows or hides them. No backup of the account may run meanwhile.
-    /// - Throws: code 5; code 4 if the directories above cannot be trusted.
+    /// - Throws: code 5, also for a point that is ``Point/occupied``, which is closed to the account then; code 4 if the directories above cannot
+    ///   be trusted.
     func settle(_ access: SnapshotAccess) throws(ProvisioningFailure) { try change(to: access, moves: true) }
 
     /// Shows or hides the snapshots where they are.
@@ -90,12 +95,19 @@ struct SnapshotStore: Sendable {
     func show(_ access: SnapshotAccess) throws(ProvisioningFailure) { try change(to: access, moves: false) }
 
     private func change(to access: SnapshotAccess, moves: Bool) throws(ProvisioningFailure) {
-        try Self.serially { () throws(ProvisioningFailure) in
-            let condition = try condition()
-            let calls = Self.calls(from: condition, to: access, moves: moves)
-            if condition.point == .foreign, !calls.isEmpty { throw foreignMount }
-            for call in calls { try perform(call) }
+        try Self.serially { () throws(ProvisioningFailure) in try makeCalls(to: access, moves: moves) }
+    }
+
+    private func makeCalls(to access: SnapshotAccess, moves: Bool) throws(ProvisioningFailure) {
+        let condition = try condition()
+        let calls = Self.calls(from: condition, to: access, moves: moves)
+        if condition.point == .foreign, !calls.isEmpty { throw foreignMount }
+        for call in calls {
+            try perform(call)
+            // Only now it is seen what lies below the mount.
+            if call == .unmount { return try makeCalls(to: access, moves: moves) }
         }
+        if condition.point == .occupied { throw occupied(isRequest: moves) }
     }
 
     /// Removes the mount, if there is one.
@@ -156,7 +168,10 @@ struct SnapshotStore: Sendable {
                     + ConfiguredSnapshots.provisionAgain)
         }
         guard !Self.calls(from: condition, to: access, moves: false).isEmpty else { return notices }
-        if condition.point == .foreign {
+        if condition.point == .occupied {
+            let failure = occupied(isRequest: false)
+            notices.append("\(failure.reason); \(failure.hint)")
+        } else if condition.point == .foreign {
             notices.append("\(foreignMount.reason); \(foreignMount.hint)")
         } else if access == .hidden {
             notices.append("\(home.snapshots) does not match SNAPSHOTS = hidden; the next backup repairs it")
@@ -172,6 +187,19 @@ struct SnapshotStore: Sendable {
             hint: "umount \(home.snapshots.shellWord)")
     }
 
+    /// - Parameter isRequest: whether a request fails with it, which has to be repeated then.
+    private func occupied(isRequest: Bool) -> ProvisioningFailure {
+        let other = FilePath("\(home.store).other")
+        return ProvisioningFailure(
+            .cannotCreateHomeDir, .permanent,
+            reason: "\(home.snapshots) holds files, and the account's snapshots lie in \(home.store)",
+            hint: "move those files to where only root can enter, and compare them: "
+                + "mv -T \(home.snapshots.shellWord) \(other.shellWord); "
+                + (isRequest
+                    ? "then run: prov-backup-rsnapshot accounts retry \(home.accountName)"
+                    : "the next backup does the rest"))
+    }
+
     private func explain(_ failure: HeldDirectory.Failure) -> ProvisioningFailure {
         var failureClass: FailureClass? = .configuration
         let hint: String
@@ -181,9 +209,7 @@ struct SnapshotStore: Sendable {
                 "snapshots are moved within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a "
                 + "[Pool NAME] section; on btrfs, where it is a subvolume, write SNAPSHOTS = own"
         case .noFunction: hint = "run Linux 5.12 or later, or write SNAPSHOTS = own"
-        case .directoryNotEmpty, .fileExists:
-            failureClass = .permanent
-            hint = "\(home.snapshots) has files, and the snapshots lie in \(home.store): move those files away"
+        case .directoryNotEmpty, .fileExists: return occupied(isRequest: true)
         case .notPermitted, .permissionDenied:
             failureClass = .permanent
             hint = "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own"
@@ -222,14 +248,15 @@ private struct OpenPlaces {
     func hasFreePoint() throws(HeldDirectory.Failure) -> Bool {
         switch try point() {
         case .absent: true
-        case .directory: try directory.directory(name)?.isEmpty() != false
-        case .view, .foreign: false
+        case .directory: true
+        case .view, .foreign, .occupied: false
         }
     }
 
     private func point() throws(HeldDirectory.Failure) -> SnapshotStore.Point {
         do {
             guard let directory = try unmounted() else { return .absent }
+            if store != nil, try !directory.isEmpty() { return .occupied }
             return .directory(mode: try directory.status().st_mode & 0o7777)
         } catch {
             guard error.cause == .improperLink else { throw error }

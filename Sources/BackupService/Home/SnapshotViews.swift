@@ -10,6 +10,8 @@ package struct SnapshotViews: Sendable {
     package private(set) var accounts = 0
     /// The `.snapshots` of homes that do not, or did not, show them as SNAPSHOTS says.
     package private(set) var changed: [FilePath] = []
+    /// The `.snapshots` of homes that hold something else (``SnapshotStore/Point/occupied``).
+    private(set) var occupied: [FilePath] = []
     /// Snapshots of accounts without a configuration, such as deleted accounts whose homes are kept.
     private(set) var unassigned: [FilePath] = []
     /// Snapshots elsewhere than in the store of the home that the account's configuration names, one line each.
@@ -88,8 +90,13 @@ package struct SnapshotViews: Sendable {
             }
             accounts += 1
             let (store, access) = (SnapshotStore(home), configuration.snapshots)
-            if SnapshotStore.calls(from: try store.condition(), to: access, moves: false).isEmpty { return }
-            changed.append(home.snapshots)
+            let condition = try store.condition()
+            if SnapshotStore.calls(from: condition, to: access, moves: false).isEmpty { return }
+            if condition.point == .occupied {
+                occupied.append(home.snapshots)
+            } else {
+                changed.append(home.snapshots)
+            }
             if changes { try store.show(access) }
         } catch {
             problems.append("\(error.reason); \(error.hint)")

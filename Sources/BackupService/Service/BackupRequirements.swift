@@ -394,12 +394,19 @@ extension BackupConfiguration {
                     "snapshots are not mounted as SNAPSHOTS says in \(report.changed.count) of \(homes): "
                         + Self.list(report.changed),
                     hint: "let the daemon do it at its start: systemctl restart prov-backup-rsnapshot"))
-        } else if report.accounts > 0 {
+        } else if report.accounts > 0, report.occupied.isEmpty {
             findings.append(.met(Self.subject, "in effect for \(homes)"))
         }
         if report.accounts > SnapshotViews.manyAccounts, snapshots != .hidden {
             let reason = "\(report.accounts) mounts slow down what reads their list; consider hidden"
             findings.append(.note(Self.subject, reason))
+        }
+        if !report.occupied.isEmpty {
+            findings.append(
+                .unmet(
+                    Self.subject,
+                    "files lie at .snapshots of homes whose snapshots are elsewhere: " + Self.list(report.occupied),
+                    hint: "do for each account what prov-backup-rsnapshot accounts explain UID says"))
         }
         if !report.misplaced.isEmpty {
             findings.append(
