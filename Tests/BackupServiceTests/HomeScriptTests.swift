@@ -48,6 +48,23 @@ import Testing
         }
     }
 
+    @Test("what the script undid at a delete is made again when the account is added again, although its home was kept")
+    func addedAgain() async throws {
+        let directory = try TestDirectory()
+        let mounted = directory.path.appending("mounted")
+        let script = try directory.script(
+            "if [ $PROV_ACTION = delete ]; then rm -f \(mounted); else mkdir -p \"$2\"; touch \(mounted); fi")
+        let service = try service(directory, script: script)
+        for _ in 1...2 {
+            try await service.carryOut(.add, directory.entry())
+            #expect(exists(mounted))
+            let names = try await service.plan(request(.add, directory.entry())).map(\.name)
+            #expect(names == ["rsnapshot configuration"], "nothing is left to be done")
+            try await service.carryOut(.delete, directory.entry())
+            #expect(!exists(mounted) && exists(directory.homes.pushing("3723707/incoming")))
+        }
+    }
+
     @Test("the script gets values unchanged, without interpretation by a shell")
     func noShell() async throws {
         let directory = try TestDirectory()

@@ -8,8 +8,9 @@ package import SystemPackage
 /// Provisions backup accounts: home and chroot, disk quota, rsnapshot configuration (specification: protocol.md#the-work).
 ///
 /// A plan validates the entry and examines the disk; its steps do only what is missing, so that a plan made after a crash brings the account
-/// to the same state. If the home is already complete, `add` runs no script in the first attempt; a later attempt does, since the one before
-/// may have interrupted it.
+/// to the same state. If the home is already complete and the account has its rsnapshot configuration, `add` runs no script in the first attempt;
+/// a later attempt does, since the one before may have interrupted it. Without the configuration it runs: a deletion removes that first, and then
+/// lets the script undo what it made besides the home.
 package struct BackupRsnapshotService: ProvisioningService {
     package let configuration: BackupConfiguration
     private let clock: any WallClock
@@ -136,7 +137,9 @@ package struct BackupRsnapshotService: ProvisioningService {
             PlainHomeStep(account: account, home: home, ownership: configuration.ownership, makesHome: makesHome)
         }
         if let script = configuration.homeScript {
-            if let occasion = Self.occasion(request, home, condition, isTakenOver: takeOver != nil) {
+            let occasion = Self.occasion(
+                request, home, condition, isTakenOver: takeOver != nil, lacks: configured == nil ? file : nil)
+            if let occasion {
                 try HomeScriptStep.checkPermissions(script)
                 steps.append(
                     HomeScriptStep(
@@ -279,8 +282,10 @@ package struct BackupRsnapshotService: ProvisioningService {
     }
 
     /// Why the home script runs; nil: it does not.
+    /// - Parameter file: the rsnapshot configuration, if it is missing.
     private static func occasion(
-        _ request: ProvisioningRequest, _ home: HomePath, _ condition: HomeCondition, isTakenOver: Bool
+        _ request: ProvisioningRequest, _ home: HomePath, _ condition: HomeCondition, isTakenOver: Bool,
+        lacks file: ConfigurationFile?
     ) -> String? {
         switch condition {
         case .absent: "\(home.path) does not exist"
@@ -288,7 +293,7 @@ package struct BackupRsnapshotService: ProvisioningService {
         case .whole where isTakenOver: "\(home.path) was not safe from the account"
         case .whole where request.operation == .modify: "the account is modified"
         case .whole where request.attempt > 1: "an attempt before may have been cut off"
-        case .whole: nil
+        case .whole: file.map { "\($0.path) does not exist, as after a delete, which undoes what the script made" }
         }
     }
 
