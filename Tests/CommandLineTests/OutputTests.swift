@@ -1,7 +1,11 @@
+import BackupService
+import Daemon
 import LDAP
 import Foundation
 import Glibc
 import JobCore
+import SystemPackage
+import TestSupport
 import Testing
 
 @testable import prov_backup_rsnapshot
@@ -151,6 +155,63 @@ import Testing
         _ = try await run("stop")
         #expect(!FileManager.default.fileExists(atPath: directory.path))
         #expect(FileManager.default.fileExists(atPath: outside.appending(path: "file").path))
+    }
+
+    @Test(
+        "a sandbox writes no mails, runs no script of the machine, sets no quota and has its own history, whatever the global settings say"
+    )
+    func sandboxAlone() async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(
+            path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
+        let outside = directory.appendingPathExtension("outside")
+        try FileManager.default.createDirectory(at: outside, withIntermediateDirectories: false)
+        defer { for path in [directory, outside] { try? FileManager.default.removeItem(at: path) } }
+        let program = DaemonHarness.program
+        let start = try RunningProgram(program, ["sandbox", "start", "--directory", directory.path])
+        #expect(await start.end() == 0, "\(start.output)")
+        let hooks = ["Provisioning", "Backup", "Admin"].map {
+            "[Hooks \($0)]\nENABLED = yes\nDIRECTORY = \(outside.path)\n"
+        }
+        let global = outside.appending(path: "Global.conf")
+        let text = """
+            [Mail]
+            SENDTO = operator@example.org
+            SENDMAIL = \(outside.path)/sendmail
+            [Scripts]
+            EVENTS_DIRECTORY = \(outside.path)
+            [History]
+            FILE = \(outside.path)/history.sqlite
+            [Service]
+            TYPE = Script
+            [Backup]
+            QUOTA = setquota
+            \(hooks.joined())
+            """
+        try text.write(to: global, atomically: true, encoding: .utf8)
+        let mark = outside.appending(path: "called")
+        try "open('\(mark.path)', 'w')\n".write(
+            to: outside.appending(path: "DirStartUp.py"), atomically: true, encoding: .utf8)
+        for name in ["pre_script.sh", "post_script.sh", "sendmail"] {
+            let file = outside.appending(path: name)
+            try "#!/bin/sh\ntouch \(mark.path)\n".write(to: file, atomically: true, encoding: .utf8)
+            try makeExecutable(file.path)
+        }
+        let settings = directory.appending(path: "Rsnapshot.conf").path
+        let loaded = DaemonConfiguration.load(
+            service: FilePath(settings), global: FilePath(global.path), environment: [:])
+        let configuration = try #require(loaded.settings, "\(loaded.errors)")
+        #expect(configuration.mail.recipients.isEmpty && configuration.backup.quota == .none)
+        #expect(configuration.script == nil)
+
+        let daemon = try RunningProgram(program, ["run", "-c", settings, "-g", global.path])
+        try await daemon.says("requests are detected")
+        daemon.kill(SIGTERM)
+        #expect(await daemon.end() == 0)
+        #expect(!FileManager.default.fileExists(atPath: mark.path))
+        #expect(!FileManager.default.fileExists(atPath: outside.appending(path: "history.sqlite").path))
+        let stop = try RunningProgram(program, ["sandbox", "stop", "--directory", directory.path])
+        #expect(await stop.end() == 0, "\(stop.output)")
+        #expect(!FileManager.default.fileExists(atPath: directory.path))
     }
 
     @Test("`sandbox stop` removes nothing if no sandbox runs")

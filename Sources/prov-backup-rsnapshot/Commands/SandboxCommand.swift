@@ -157,6 +157,8 @@ struct SandboxSettings {
         return isThere ? checkout : "/etc/Provisioning/Backup"
     }
 
+    /// The global file of this machine counts for a daemon with these settings too. So they name each key by which that could run the site's
+    /// scripts, write mails, or change anything outside the directory; only a `[Job NAME]` cannot be taken back.
     private func text() throws -> String {
         let shipped = Self.shipped(with: try SandboxPieces().directory)
         return """
@@ -169,6 +171,7 @@ struct SandboxSettings {
             POLL_INTERVAL = 1s
 
             [Service]
+            TYPE = Rsnapshot
             STATE_DIRECTORY = \(directory.appending("state"))
             RUNTIME_DIRECTORY = \(directory.appending("run"))
 
@@ -176,9 +179,21 @@ struct SandboxSettings {
             HOME_ROOTS = \(directory.appending("homes"))
             HOME_SCRIPT = \(shipped.appending("create-chroot.sh"))
             OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
+            QUOTA = none
             RSNAPSHOT_CONFIG_DIRECTORY = \(directory.appending("rsnapshot.d"))
             RSNAPSHOT_TEMPLATE = \(shipped.appending("rsnapshot-account.conf.template"))
 
+            # Not what the global settings say: no mails, and neither handlers nor hooks of this machine.
+            [Mail]
+            SENDTO =
+
+            [Scripts]
+            EVENTS_DIRECTORY = \(directory.appending("scripts"))
+
+            [History]
+            FILE =
+
+            \(JobPolicy.types.map { "[Hooks \($0.rawValue)]\nENABLED = no\n" }.joined(separator: "\n"))
             """
     }
 }
