@@ -649,6 +649,74 @@ struct BackupJobTests {
         }
     }
 
+    /// Removes uploads and adds others.
+    private func upload(_ names: Range<Int>, _ harness: BackupHarness) throws {
+        let uploads = harness.home(first).appending("incoming")
+        for name in try FileManager.default.contentsOfDirectory(atPath: uploads.string) {
+            _ = unlink(uploads.appending(name).string)
+        }
+        for name in names { try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(name)")) }
+    }
+
+    /// As after a move of the volume.
+    private func changeInodes(_ harness: BackupHarness) async throws {
+        var state = try await harness.state(of: first)
+        state.fullCopy?.inode = 1
+        state.lastCopy?.inode = 1
+        try await harness.record(state, of: first)
+    }
+
+    @Test(
+        "after a move of the volume the last full snapshot is kept, whichever level has taken it over and whatever has the name .full",
+        arguments: ["weekly", "weekly, no longer used", ".full"])
+    func takenOverAndMoved(place: String) async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) {
+                ($0["sstBackupIntervalDaily"], $0["sstBackupIntervalWeekly"]) = (["2"], ["2"])
+                ($0["sstBackupIntervalMonthly"], $0["sstBackupIntervalYearly"]) = (["0"], ["0"])
+            }
+            try upload(0..<50, harness)
+            #expect(try await harness.backup(.daily, first) == .success)
+            try upload(0..<1, harness)
+            for level in [.daily, .weekly, .daily] as [SnapshotLevel] {
+                #expect(try await harness.backup(level, first).result.isSuccess)
+            }
+            #expect(exists(harness.snapshot("weekly.0/file49", of: first)))
+            let full = try harness.snapshots(of: first)["weekly.0"]
+            if place.contains("no longer used") {
+                try await harness.manager.modify(BackupHarness.dn(first), [.replace("sstBackupIntervalWeekly", "0")])
+                try await BackupRsnapshotService(configuration: harness.configuration)
+                    .carryOut(.modify, try #require(await harness.entry(first)))
+            } else if place == ".full" {
+                try harness.directory.makeDirectory(FilePath("homes/\(first)/.snapshots/.full/inner"))
+            }
+            try await changeInodes(harness)
+            let outcome = try await harness.backup(.daily, first)
+            #expect(outcome.message.contains("weekly.0 is assumed to be it and kept"), "\(outcome)")
+            #expect(try await harness.state(of: first).fullCopy?.inode == full)
+            if place.contains("no longer used") { return }
+            for level in [.weekly, .daily, .daily, .weekly, .daily, .daily] as [SnapshotLevel] {
+                #expect(try await harness.backup(level, first).result.isSuccess)
+            }
+            #expect(exists(harness.snapshot(".full/file49", of: first)))
+        }
+    }
+
+    @Test(
+        "after a move of the volume a partial copy that has not shrunk is not taken for the last whole one",
+        .enabled(if: isRoot, "needs root for files of other owners"))
+    func partialCopyAndMove() async throws {
+        try await BackupHarness.run { harness in
+            try await addFiles(30, harness)
+            #expect(try await harness.backup(.daily, first) == .success)
+            try close(15..<30, harness)
+            #expect(try await harness.backup(.daily, first).result == .warnings)
+            try await changeInodes(harness)
+            for _ in 0..<3 { #expect(try await harness.backup(.daily, first).result == .warnings) }
+            #expect(exists(harness.snapshot(".full/file29", of: first)))
+        }
+    }
+
     @Test(
         "on a full disk nothing is removed while the last full snapshot would have to be guessed",
         .enabled(if: isRoot, "needs root to mount a small file system"))

@@ -96,7 +96,7 @@ struct SnapshotWork: Sendable {
     }
 
     /// Finds the last full copy. It is identified by its inode; if that is unknown, since the state file was lost or the volume was moved, by its
-    /// name, so that nothing is dropped because a record is missing.
+    /// name or by what it holds, so that nothing is dropped because a record is missing.
     /// - Returns: a warning if it had to be guessed.
     private func findFullCopy(_ state: inout SnapshotState, isCancelled: @escaping () -> Bool) throws -> String? {
         let kept = try snapshots.inode(of: SnapshotRotation.keptName)
@@ -110,10 +110,11 @@ struct SnapshotWork: Sendable {
         }
         guard try !directory.names().contains(where: { try snapshots.inode(of: $0) == full.inode }) else { return nil }
         let isNewest = state.lastCopy == full
-        let candidate = try configured.levels.lazy.compactMap { try snapshot(of: $0.name, isNewest: isNewest) }.first
-        guard let name = !isNewest && kept != nil ? SnapshotRotation.keptName : candidate,
-            let inode = try snapshots.inode(of: name)
-        else { return nil }
+        let name =
+            isNewest
+            ? try configured.levels.lazy.compactMap { try newestSnapshot(of: $0.name) }.first
+            : try snapshot(like: full, limit: limit(state), isCancelled: isCancelled)
+        guard let name, let inode = try snapshots.inode(of: name) else { return nil }
         state.fullCopy?.inode = inode
         if isNewest {
             state.lastCopy?.inode = inode
@@ -123,10 +124,41 @@ struct SnapshotWork: Sendable {
             "no snapshot has the recorded inode of the last full one, as after a move of the volume; \(name) is assumed to be it and kept"
     }
 
-    /// The newest or the oldest snapshot of a level; nil: it has none.
-    private func snapshot(of level: String, isNewest: Bool) throws -> FilePath.Component? {
-        let indices = try snapshots.snapshots().filter { $0.level.rawValue == level }.map(\.index)
-        return (isNewest ? indices.min() : indices.max()).map { SnapshotRotation.name(level, $0) }
+    /// nil: the level has no snapshot.
+    private func newestSnapshot(of level: String) throws -> FilePath.Component? {
+        try snapshots.snapshots().filter { $0.level.rawValue == level }.map(\.index).min()
+            .map { SnapshotRotation.name(level, $0) }
+    }
+
+    /// The snapshot that holds what was recorded of a copy that later ones did not replace. No name tells: any level may have taken it over, also one
+    /// that is no longer used, and a partial copy after it need not have shrunk. So of those that have not shrunk from it, it is the one with the
+    /// nearest number of files, and of equal ones the newest.
+    /// - Returns: nil if there is no snapshot.
+    private func snapshot(
+        like full: SnapshotState.CopiedTree, limit: @escaping SnapshotCounter.Limit,
+        isCancelled: @escaping () -> Bool
+    ) throws -> FilePath.Component? {
+        // Levels that are no longer used come last: their snapshots may be old.
+        let levels = configured.levels.map(\.name) + SnapshotLevel.allCases.map(\.rawValue)
+        func age(_ snapshot: Snapshot) -> (level: Int, index: Int) {
+            (levels.firstIndex(of: snapshot.level.rawValue) ?? levels.count, snapshot.index)
+        }
+        let names = try snapshots.snapshots().sorted { age($0) < age($1) }
+            .map { SnapshotRotation.name($0.level.rawValue, $0.index) }
+        var best: (name: FilePath.Component, distance: (shrunk: Int, files: UInt64))?
+        for name in [SnapshotRotation.keptName] + names {
+            guard let inode = try snapshots.inode(of: name) else { continue }
+            let tree = try SnapshotTree.walk(
+                name, in: directory, previous: nil, limit: limit, isCancelled: isCancelled)
+            let copy = SnapshotState.CopiedTree(inode: inode, files: UInt64(tree.files), bytes: tree.bytes)
+            let distance = (
+                shrunk: copy.hasShrunk(from: full) ? 1 : 0,
+                files: max(copy.files, full.files) - min(copy.files, full.files)
+            )
+            if distance == (0, 0) { return name }
+            if best.map({ distance < $0.distance }) ?? true { best = (name, distance) }
+        }
+        return best?.name
     }
 
     /// Records how the attempt ended.
