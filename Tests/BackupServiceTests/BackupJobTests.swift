@@ -573,6 +573,34 @@ struct BackupJobTests {
     }
 
     @Test(
+        "with --acls, ACLs for users that do not exist in the sandbox are not copied, and the job names their files",
+        .enabled(
+            if: isRoot && Program.isExecutable("/usr/bin/setfacl"),
+            "needs root for the sandbox, and setfacl: apt install acl"))
+    func foreignACLs() async throws {
+        try await BackupHarness.run { harness in
+            try await addFiles(2, harness)
+            try Self.change(harness, of: first) {
+                $0.hasPrefix("rsync_long_args\t") ? $0 + " --acls" : $0
+            }
+            try harness.directory.makeDirectory(FilePath("homes/\(first)/incoming/inner"))
+            for words in [["-m", "u:33:rw", "file0"], ["-d", "-m", "u:33:rwx", "inner"]] {
+                let file = harness.home(first).pushing(FilePath("incoming/\(words.last ?? "")"))
+                let setfacl = try await ScriptRunner().run(
+                    ScriptInvocation(
+                        executable: "/usr/bin/setfacl", arguments: words.dropLast() + [file.string],
+                        environment: [:], timeLimit: .seconds(60), grace: .seconds(1)))
+                try #require(setfacl.complaint == nil, "\(setfacl.outputTail)")
+            }
+            let outcome = try await harness.backup(.daily, first)
+            #expect(outcome.result == .warnings && outcome.message.contains("set_acl: "), "\(outcome)")
+            for name in ["file0", "file1", "inner"] {
+                #expect(exists(harness.snapshot(FilePath("daily.0/\(name)"), of: first)))
+            }
+        }
+    }
+
+    @Test(
         "an account of which no copy was ever whole keeps no snapshot beyond the number of its level",
         .enabled(if: isRoot, "needs root for files of other owners"))
     func alwaysPartial() async throws {
@@ -1083,10 +1111,13 @@ struct BackupJobTests {
     }
 
     private static func set(rsync: FilePath, _ harness: BackupHarness, of uid: String) throws {
+        try change(harness, of: uid) { $0.hasPrefix("cmd_rsync\t") ? "cmd_rsync\t\(rsync)" : $0 }
+    }
+
+    /// Changes each line of the account's configuration.
+    private static func change(_ harness: BackupHarness, of uid: String, _ line: (String) -> String) throws {
         let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
-        let changed = try text(file).split(separator: "\n", omittingEmptySubsequences: false).map {
-            $0.hasPrefix("cmd_rsync\t") ? "cmd_rsync\t\(rsync)" : String($0)
-        }
+        let changed = try text(file).split(separator: "\n", omittingEmptySubsequences: false).map { line(String($0)) }
         try harness.directory.write(changed.joined(separator: "\n"), to: FilePath("rsnapshot.d/\(uid).conf"))
     }
 

@@ -54,6 +54,9 @@ import Testing
             "rsync: [sender] readlink_stat(\"/h/a\") failed: Too many levels of symbolic links (40)",
             "rsync: [receiver] chown \"/h/.sync/.a.x\" failed: Invalid argument (22)",
             "rsync: [generator] chown \"/h/.sync/.a.x\" failed: Operation not permitted (1)",
+            "rsync: [receiver] set_acl: xacl_set(.a.vuRwlU, ACL_TYPE_ACCESS): Invalid argument (22)",
+            "rsync: [generator] set_acl: sys_acl_set_file(d, ACL_TYPE_DEFAULT): Operation not permitted (1)",
+            "rsync: [sender] send_files failed to open \"/h/a\": Operation not permitted (1)",
             "filename overflows max-path len by 125: /h/deep/deep",
         ])
     func partial(line: String) {
@@ -113,6 +116,9 @@ import Testing
         #expect(
             RsyncOutput.kind(of: "rsync: [receiver] mkstemp \"/h/x (2)\" failed: No space left on device (28)")
                 == \.errors)
+        for operation in ["get_acl: sys_acl_get_file(] set_acl: x, ACL_TYPE_ACCESS)", "rename \"/h/] set_acl: \""] {
+            #expect(RsyncOutput.kind(of: "rsync: [receiver] \(operation): Invalid argument (22)") == \.errors)
+        }
         #expect(RsyncOutput.kind(of: "rsync: something without a number: (2)\"") == \.errors)
     }
 

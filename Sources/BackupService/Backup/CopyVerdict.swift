@@ -36,7 +36,7 @@ extension SnapshotState.End {
             self.init(
                 isWhole: false,
                 warning: "not everything could be copied: \(output.uncopied.text); "
-                    + "check their owners and the length of their names")
+                    + "check their owners, their ACLs and the length of their names")
         case .exited(let code):
             let reason = output.errors.count > 0 ? output.errors.text : output.uncopied.text
             throw failed(
@@ -135,7 +135,7 @@ struct RsyncOutput: Sendable {
 
     /// Files that vanished before they were copied.
     var vanished = Lines()
-    /// Files that this account can never copy: unreadable, too long a name, another owner.
+    /// Files that this account can never copy: unreadable, too long a name, another owner, an ACL for another user.
     var uncopied = Lines()
     /// All other errors: disk, quota, memory, unknown.
     var errors = Lines()
@@ -193,8 +193,7 @@ struct RsyncOutput: Sendable {
         guard line.hasPrefix("rsync: ") else { return nil }
         switch errno(of: line) {
         case ENOENT, EACCES, ENAMETOOLONG, ELOOP: return \.uncopied
-        // EINVAL: an unknown owner.
-        case EPERM where isOwnership(line), EINVAL where isOwnership(line): return \.uncopied
+        case EPERM where isOwnersRight(line), EINVAL where isOwnersRight(line): return \.uncopied
         default: return \.errors
         }
     }
@@ -205,11 +204,19 @@ struct RsyncOutput: Sendable {
         return Int32(line[line.index(after: open)...].dropLast())
     }
 
-    /// Whether rsync tried to change an owner or to make a device, which only root may do:
-    /// `rsync: [receiver] chown "name" failed: …`, where the operation comes before the name's quote.
-    private static func isOwnership(_ line: String) -> Bool {
+    /// Whether rsync tried what only root or the file's owner may do, or what names a user that does not exist in the sandbox (EINVAL): to change an
+    /// owner, to make a device, to set an ACL, or, with --open-noatime, to open a file.
+    ///
+    /// The operation comes before the name, `rsync: [receiver] chown "name" failed: …` or `rsync: [receiver] set_acl: xacl_set(name, …): …`, so
+    /// that no name can forge it.
+    private static func isOwnersRight(_ line: String) -> Bool {
+        if line.hasPrefix("rsync: ["), let role = line.firstIndex(of: "]"), line[role...].hasPrefix("] set_acl: ") {
+            return true
+        }
         guard let quote = line.firstIndex(of: "\"") else { return false }
         let operation = line[..<quote]
-        return ["chown ", "chgrp ", "lchown ", "mknod "].contains { operation.hasSuffix($0) }
+        return ["chown ", "chgrp ", "lchown ", "mknod ", "] send_files failed to open "].contains {
+            operation.hasSuffix($0)
+        }
     }
 }
