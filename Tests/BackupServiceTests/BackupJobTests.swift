@@ -600,6 +600,35 @@ struct BackupJobTests {
         }
     }
 
+    @Test("a copy is empty where the template excludes all uploads; without rsync's word for that it is refused")
+    func allExcluded() async throws {
+        try await BackupHarness.run { harness in
+            try await addFiles(1, harness)
+            try Self.change(harness, of: first) { $0.hasPrefix("lockfile\t") ? "\($0)\nexclude\tfile*" : $0 }
+            #expect(try await harness.backup(.daily, first) == .success)
+            let copied = try FileManager.default.contentsOfDirectory(
+                atPath: harness.snapshot("daily.0", of: first).string)
+            #expect(copied == [])
+            let before = try harness.snapshots(of: first)
+            for (said, status) in [
+                ("", 0), ("Number of files: 2 (reg: 1, dir: 1)", 0), ("Number of files: 1 (dir: 1)", 23),
+            ] {
+                let script = try harness.directory.write(
+                    """
+                    #!/bin/sh
+                    echo 'rsync: [sender] send_files failed to open "/a": Permission denied (13)' | head -n \(status)
+                    echo '\(said)'
+                    exit \(status)
+
+                    """, to: FilePath("homes/\(first)/rsync"), mode: 0o755)
+                try Self.set(rsync: script, harness, of: first)
+                let outcome = try await harness.backup(.daily, first)
+                #expect(outcome.message.contains("the copy is empty and the uploads are not"), "\(outcome)")
+                #expect(try harness.snapshots(of: first) == before)
+            }
+        }
+    }
+
     @Test(
         "an account of which no copy was ever whole keeps no snapshot beyond the number of its level",
         .enabled(if: isRoot, "needs root for files of other owners"))

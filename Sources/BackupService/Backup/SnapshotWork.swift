@@ -338,7 +338,9 @@ struct SnapshotWork: Sendable {
             limit: { if $0 == name, let names = copied.names { .counted(names) } else { try others($0) } },
             isCancelled: isCancelled)
         var end = copied.end
-        guard !tree.isEmpty || !copied.hadUploads else {
+        // Of a whole copy rsync counts the top directory alone where the template excludes all there is.
+        let isRightlyEmpty = !copied.hadUploads || end.isWhole && copied.names == 1
+        guard !tree.isEmpty || isRightlyEmpty else {
             let cause = end.warning.isEmpty ? "" : ": \(end.warning)"
             throw refusal("the copy is empty and the uploads are not\(cause)")
         }
