@@ -1,13 +1,13 @@
 import LDAP
 import Foundation
 import Glibc
-import JobCore
 import Provisioning
 import SystemPackage
 import TestSupport
 import Testing
 
 @testable import BackupService
+@testable import JobCore
 
 /// Whole backups, with the real rsnapshot and rsync and an LDAP server.
 @Suite(.enabled(if: BackupHarness.hasRsnapshot, "rsnapshot is not installed: apt install rsnapshot"))
@@ -1054,20 +1054,24 @@ struct BackupJobTests {
         }
     }
 
-    @Test("a job that is interrupted for more than a day has failed; time without a daemon does not count")
-    func cutOffForLong() async throws {
+    @Test(
+        "a job that is interrupted for more than a day has failed; time without a daemon does not count, whichever other jobs have run since",
+        arguments: [false, true])
+    func cutOffForLong(hasOther: Bool) async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(first)
             let request = try await harness.request(.daily, first)
+            let now = SystemWallClock().now
             func ended(attemptHoursAgo hours: Int64) async throws -> JobOutcome {
                 var job = Job(
                     id: JobID(700), type: .backup, name: "daily", level: "daily", subject: request.subject,
-                    client: first, created: SystemWallClock().now + .seconds(-26 * 3_600))
+                    client: first, created: now + .seconds(-26 * 3_600))
                 job.priority = request.priority
+                job.attempts = [.init(number: 1, began: now + .seconds(-hours * 3_600), fate: .lost)]
                 var state = SnapshotState()
                 state.lastAttempt = .init(
-                    job: 700, level: "daily", began: SystemWallClock().now.secondsSince1970 - hours * 3_600, message: ""
-                )
+                    job: hasOther ? 699 : 700, level: hasOther ? "weekly" : "daily",
+                    began: now.secondsSince1970 - (hasOther ? 0 : hours * 3_600), message: "")
                 try await harness.record(state, of: first)
                 return try await harness.attempt(request, repeating: job)
             }

@@ -167,7 +167,7 @@ import SystemPackage
         var outcome: JobOutcome
         var hasEnd = false
         do {
-            let end = try await snapshot(level, prepared, &state, after: begun.previous, attempt)
+            let end = try await snapshot(level, prepared, &state, attempt)
             hasEnd = true
             outcome = JobOutcome(.success, message: end.note)
             if !end.warning.isEmpty { warnings.append(end.warning) }
@@ -198,8 +198,7 @@ import SystemPackage
 
     /// Makes or takes over a snapshot, unless an earlier attempt of the job has done it.
     private func snapshot(
-        _ level: SnapshotLevel, _ prepared: PreparedBackup, _ state: inout SnapshotState,
-        after previous: SnapshotState.Attempt?, _ attempt: RunningAttempt
+        _ level: SnapshotLevel, _ prepared: PreparedBackup, _ state: inout SnapshotState, _ attempt: RunningAttempt
     ) async throws -> SnapshotState.End {
         let (work, job) = (prepared.work, attempt.job)
         if let end = state.end(of: job) {
@@ -215,7 +214,7 @@ import SystemPackage
                     "nothing to do: another job has finished a snapshot at \(success.text), after this one was requested; "
                     + "give --force to make another one all the same")
         }
-        if let refusal = Self.refusal(of: attempt, after: previous, now: clock.now) { throw refusal }
+        if let refusal = Self.refusal(of: attempt, now: clock.now) { throw refusal }
         if let source = work.configured.source(of: level) {
             let isTakenOver = try await change(&state, until: nil) { state, _ in
                 try work.takeOver(&state, job: job, from: source)
@@ -241,14 +240,14 @@ import SystemPackage
         return state.end(of: job) ?? .init(isWhole: true)
     }
 
-    /// Ends a job whose attempts are interrupted again and again. A long downtime does not count.
-    private nonisolated static func refusal(
-        of attempt: RunningAttempt, after previous: SnapshotState.Attempt?, now: Timestamp
-    ) -> JobOutcome? {
-        guard attempt.number > 1, now - attempt.job.created > longestRepetition else { return nil }
-        if let previous, previous.job == attempt.job.id.number, now - previous.beganAt > longestRepetition {
-            return nil
-        }
+    /// Ends a job whose attempts are interrupted again and again. A long downtime does not count; the job's own record tells when its last attempt
+    /// began, since other jobs of the account may have run after that, and not every attempt comes to the snapshots.
+    private static func refusal(of attempt: RunningAttempt, now: Timestamp) -> JobOutcome? {
+        let recorded = attempt.openJobs.first { $0.id == attempt.job.id }?.attempts ?? []
+        guard now - attempt.job.created > longestRepetition,
+            let previous = recorded.last(where: { $0.number < attempt.number }),
+            now - previous.began <= longestRepetition
+        else { return nil }
         return JobOutcome(
             .failed, failureClass: .permanent,
             message:

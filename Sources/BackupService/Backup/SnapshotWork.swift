@@ -54,9 +54,8 @@ struct SnapshotWork: Sendable {
     // MARK: - Begin
 
     /// Completes an interrupted job, and records the beginning of this one.
-    /// - Returns: the state, the previous attempt, and warnings.
     func begin(_ job: Job, open: [Job], isCancelled: @escaping @Sendable () -> Bool) throws -> (
-        state: SnapshotState, previous: SnapshotState.Attempt?, warnings: [String]
+        state: SnapshotState, warnings: [String]
     ) {
         var warnings: [String] = []
         var state: SnapshotState
@@ -79,11 +78,10 @@ struct SnapshotWork: Sendable {
             }
         }
         state.forgetCompleted(except: open)
-        let previous = state.lastAttempt
         state.lastAttempt = SnapshotState.Attempt(
             job: job.id.number, level: job.level, began: clock.now.secondsSince1970, message: "")
         try recordIfRoom(state)
-        return (state, previous, warnings)
+        return (state, warnings)
     }
 
     /// Records that TIMEOUT has stopped a job before its attempt was recorded.
