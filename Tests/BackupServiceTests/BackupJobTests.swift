@@ -875,6 +875,47 @@ struct BackupJobTests {
     }
 
     @Test(
+        "a copy that is not flushed never has the name of a flushed one while the state says that this is flushed",
+        arguments: [CopyConfinement.on, .root])
+    func unflushedCopy(confinement: CopyConfinement) async throws {
+        try await BackupHarness.run({ $0.confinement = confinement }) { harness in
+            try await harness.addProvisioned(first)
+            let work = try await harness.work(on: first)
+            let partial = FilePath("homes/\(first)/.snapshots/.partial")
+            try harness.directory.makeDirectory(partial, owner: UInt32(first))
+            try harness.directory.write("flushed", to: partial.appending("file"))
+            let flushed = status(harness.directory.path.pushing(partial))?.st_ino
+            var state = SnapshotState()
+            state.unfinished = .flushed
+            _ = try work.prepareCopy(&state, isCancelled: { false })
+            guard case .written(let boot, isPartialFlushed: true) = state.unfinished else {
+                Issue.record("\(String(describing: state.unfinished))")
+                return
+            }
+            // A larger copy, at which the daemon is killed; then the state file cannot be written.
+            try harness.directory.write(
+                String(repeating: "x", count: 100_000), to: FilePath("homes/\(first)/.snapshots/.sync/file"))
+            let obstacle = try harness.directory.makeDirectory(FilePath("homes/\(first)/.snapshots/.state.new"))
+            #expect(throws: HeldDirectory.Failure.self) { _ = try work.prepareCopy(&state, isCancelled: { false }) }
+            #expect(status(harness.directory.path.pushing(partial))?.st_ino == flushed)
+            #expect(rmdir(obstacle.string) == 0)
+
+            state = try await harness.state(of: first)
+            _ = try work.prepareCopy(&state, isCancelled: { false })
+            #expect(status(harness.directory.path.pushing(partial))?.st_ino != flushed)
+            let unflushed = SnapshotState.UnfinishedCopy.written(boot: boot, isPartialFlushed: false)
+            #expect(try await harness.state(of: first).unfinished == unflushed)
+            // After a success there is no flushed copy any more.
+            state.unfinished = .written(boot: boot, isPartialFlushed: true)
+            for name in [".sync", ".work", ".partial"] {
+                try? FileManager.default.removeItem(atPath: harness.snapshot(FilePath(name), of: first).string)
+            }
+            _ = try work.prepareCopy(&state, isCancelled: { false })
+            #expect(try await harness.state(of: first).unfinished == unflushed)
+        }
+    }
+
+    @Test(
         "a copy of which the disk did not take all is not continued in the same boot either, whether it had ended or not",
         arguments: [false, true], [CopyConfinement.on, .root])
     func failedFlush(hasEnded: Bool, confinement: CopyConfinement) async throws {

@@ -241,20 +241,27 @@ struct SnapshotWork: Sendable {
     }
 
     /// Keeps of unfinished copies what can be relied on, as `.partial`.
-    /// - Returns: whether that is flushed.
+    /// - Returns: whether that is flushed; false if there is none.
     private func keepReliable(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> Bool {
+        let former = try snapshots.inode(of: Self.partialName)
         switch state.unfinished {
         case .flushed:
             try keepPartial(state, isCancelled: isCancelled)
-            return true
+            return try snapshots.inode(of: Self.partialName) != nil
         case .written(let boot, let isPartialFlushed) where boot == mounted:
-            let former = try snapshots.inode(of: Self.partialName)
+            try reopenClosedCopy()
+            if isPartialFlushed, try snapshots.inode(of: SnapshotRotation.copyName) != nil {
+                // Before the copy, which is not flushed, can have the name of the flushed one.
+                var unflushed = state
+                unflushed.unfinished = .written(boot: boot, isPartialFlushed: false)
+                try snapshots.record(unflushed)
+            }
             try keepPartial(state, isCancelled: isCancelled)
-            return try isPartialFlushed && former == snapshots.inode(of: Self.partialName)
+            return try isPartialFlushed && former != nil && former == snapshots.inode(of: Self.partialName)
         case .written(_, isPartialFlushed: true):
             try reopenClosedCopy()
             try remove(SnapshotRotation.copyName, state, isCancelled)
-            return true
+            return former != nil
         case nil, .written:
             try discardCopy(state, isCancelled: isCancelled)
             return false
