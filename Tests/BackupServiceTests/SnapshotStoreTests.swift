@@ -610,12 +610,10 @@ struct SnapshotStoreBackupTests {
             #expect(try await harness.backup(.daily, uid) == .success)
             let script = FilePath("homes/\(uid)/rsync")
             let slow = harness.directory.path.pushing(script)
-            // It starts no program while it waits: that would be a copy for a moment.
-            try #require(mkfifo("\(slow).go", 0o600) == 0)
-            let hold = try FileDescriptor.open("\(slow).go", .readWrite)
-            defer { try? hold.close() }
+            // It starts no program while it waits: before the exec, that would be one more copy.
             try harness.directory.write(
-                "#!/bin/sh\nread go <\(slow).go\nexec /usr/bin/rsync \"$@\"\n", to: script, mode: 0o755)
+                "#!/bin/sh\nwhile [ ! -e \(slow).go ] && [ -e \"$0\" ]; do :; done\nexec /usr/bin/rsync \"$@\"\n",
+                to: script, mode: 0o755)
             let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
             let changed = try text(file).replacing("cmd_rsync\t/usr/bin/rsync", with: "cmd_rsync\t\(slow)")
             try harness.directory.write(changed, to: FilePath("rsnapshot.d/\(uid).conf"))
@@ -640,7 +638,7 @@ struct SnapshotStoreBackupTests {
                 #expect(attempt.complaint != nil, "\(place)")
                 #expect(exists(FilePath(place)), "root reaches it there: the attempt was one")
             }
-            _ = try hold.writeAll("go\n".utf8)
+            try harness.directory.write("", to: FilePath("\(script).go"))
             #expect(try await outcome == .success)
             #expect(try text(store(harness).pushing("daily.1/file")) == "precious")
         }
