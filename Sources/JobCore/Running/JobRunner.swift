@@ -72,7 +72,8 @@ import EventLoop
     /// - Parameters:
     ///   - interrupted: a job of a previous run that is to be resumed; nil: a new one.
     ///   - opened: called with the number before the job's handlers are called: a handler cannot wait for them.
-    /// - Returns: nil when the daemon stops.
+    /// - Returns: nil when the daemon stops before the job is opened. An opened job is in the history: when the daemon stops while its handlers
+    ///   are called, it continues at the next start.
     /// - Throws: ``StateFileError`` when no number can be given.
     @discardableResult
     public func submit(
@@ -81,11 +82,12 @@ import EventLoop
         guard !isStopping else { return nil }
         let wanted = if let interrupted { interrupted } else { try await newJob(request) }
         let job = await executor().open(wanted, opened: opened)
+        let submitted = SubmittedJob(job.id)
         guard !isStopping else {
             registry.forget(job.id)
-            return nil
+            submitted.end(nil)
+            return submitted
         }
-        let submitted = SubmittedJob(job.id)
         let (attempts, interruptions) = (job.attempt, job.interruptions)
         places[job.id] = Place(
             job: job, request: request, attempts: attempts, interruptions: interruptions,

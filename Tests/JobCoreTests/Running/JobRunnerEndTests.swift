@@ -38,6 +38,40 @@ import Testing
         }
     }
 
+    @Test("a job whose handlers are called when the daemon stops is accepted, and left open for the next start")
+    func stopWhileOpening() async throws {
+        let bench = try JobBench()
+        let events = try EventHarness()
+        try events.install(
+            """
+                def JobStart(self, job):
+                    open('\(bench.directory)/beginning', 'w').close()
+                    while not os.path.exists('\(bench.directory)/go'): time.sleep(0.01)
+            """)
+        try await events.run { handlers in
+            var executor = bench.executor()
+            executor.events = handlers
+            let runner = JobRunner(
+                executor: { [executor] in executor }, ids: bench.ids, scheduler: JobScheduler(), slots: { 1 })
+            let submission = Task {
+                try await runner.submit(
+                    bench.request { _ in
+                        Issue.record("it runs although the daemon stops")
+                        return .success
+                    })
+            }
+            try await eventually("its handlers hear of its beginning") { bench.exists("beginning") }
+            await runner.stop(grace: .zero)
+            try bench.touch("go")
+            let job = try #require(try await submission.value)
+            #expect(await job.outcome() == nil)
+            #expect(bench.recorder.job(job.id)?.isOpen == true)
+            #expect(await bench.registry.live().isEmpty)
+            #expect(try await runner.submit(bench.request("later") { _ in .success }) == nil)
+            #expect(bench.recorder.opened == [job.id])
+        }
+    }
+
     private static func request(
         _ bench: JobBench, attempts: Int = 1, _ interruption: InterruptionPolicy = .repeats,
         delay: Duration = .milliseconds(1), work: @escaping JobRequest.Work
