@@ -175,7 +175,7 @@ struct DaemonBackupTests {
             try await harness.sandbox.kill()
             for arguments in [["backup", "daily"], ["backup", "daily", "--account", "3724300"]] {
                 let program = try RunningProgram(DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
-                // Less than the two minutes for which a command waits for the daemon's answer.
+                // It is the daemon that answers, and not the command that waits in vain.
                 #expect(await program.end(within: .seconds(60)) == 69, "\(program.output)")
             }
             #expect(try await harness.jobs("--type", "Backup") == [])

@@ -383,6 +383,43 @@ import Testing
         }
     }
 
+    @Test(
+        "a backup of all accounts whose client has gone ends after the job at hand, and the log says how many there are"
+    )
+    func clientGone() async throws {
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
+                Self.python(
+                    """
+                        def JobStart(self, job):
+                            if job.Job != "daily": return
+                            open("\(harness.path("beginning"))", "w").close()
+                            while not os.path.exists("\(harness.path("go"))"): time.sleep(0.01)
+                    """), timeout: "5m")
+            try harness.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Backup Jobs]
+                    WINDOW = \(DaemonHarness.closedWindow)
+                    \(handlers)
+                    """)
+            let daemon = try await harness.running()
+            for uid in ["3724300", "3724301"] {
+                try await harness.add(uid)
+                try await harness.returned("0", uid)
+            }
+            let client = try RunningProgram(
+                DaemonHarness.program, ["backup", "daily", "--force", "--no-wait", "-c", harness.settingsFile.path])
+            try await eventually("the first job is submitted") { harness.exists("beginning") }
+            client.kill(SIGKILL)
+            _ = await client.end()
+            try harness.touch("go")
+            try await daemon.says("backup daily: the client has gone; submitted jobs: 1, the others were not submitted")
+            #expect(try await harness.jobs("--type", "Backup").count == 1)
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("B3 Priority set in JobStart puts a job before the others that wait")
     func priority() async throws {
         try await DaemonHarness.run { harness in

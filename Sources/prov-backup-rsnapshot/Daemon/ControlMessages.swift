@@ -198,8 +198,7 @@ struct DaemonControl {
     }
 
     func provision(_ key: AccountKey) async throws -> Provisioned {
-        // The job has its own time limits.
-        let code: Int32?? = try await ask(.provision(key), timeout: .seconds(24 * 3600))
+        let code: Int32?? = try await ask(.provision(key), timeout: Self.workTimeout)
         guard let code else { return .noDaemon }
         return .daemon(code.flatMap(ProvisioningExitCode.init))
     }
@@ -226,11 +225,15 @@ struct DaemonControl {
     /// - Returns: whether the job was open.
     func cancel(_ id: UInt64) async throws -> Bool { try await need(.cancel(id)) }
 
-    func run(_ name: String) async throws -> AcceptedJobs { try await need(.run(name)) }
+    func run(_ name: String) async throws -> AcceptedJobs { try await need(.run(name), timeout: Self.workTimeout) }
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> AcceptedJobs {
-        try await need(.backup(level: level, accounts: accounts, isForced: isForced))
+        try await need(.backup(level: level, accounts: accounts, isForced: isForced), timeout: Self.workTimeout)
     }
+
+    /// For requests whose work has its own time limits, such as one for the event handlers of each job: a client that gave up first would end the
+    /// submission in the middle, and would not learn the numbers of its jobs.
+    private static let workTimeout = Duration.seconds(24 * 3600)
 
     func scripts() async throws -> [ScriptLine] { try await need(.scripts) }
 

@@ -327,12 +327,17 @@ import SystemPackage
             for request in requests where isWanted(request) {
                 ids.append(try await submit(request, to: backups, opened: opened).id)
             }
-        } catch { throw Self.after(ids, error) }
+        } catch { throw after(ids, of: level, error) }
         return ids
     }
 
-    /// The error of a command that has submitted jobs before it failed.
-    private static func after(_ submitted: [JobID], _ error: any Error) -> any Error {
+    /// The error of a command that has submitted jobs before it failed. If its client has gone, the log says how far it came.
+    private func after(_ submitted: [JobID], of level: SnapshotLevel, _ error: any Error) -> any Error {
+        if error is CancellationError, Task.isCancelled, !isStopping {
+            logger.notice(
+                "backup \(level): the client has gone; submitted jobs: \(submitted.count), the others were not submitted"
+            )
+        }
         guard !submitted.isEmpty, let failure = CommandFailure(error) else { return error }
         return CommandFailure(
             error is LDAPError ? failure.reason : "\(failure)",
@@ -354,7 +359,7 @@ import SystemPackage
                 }
                 if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
             }
-        } catch { throw Self.after(ids, error) }
+        } catch { throw after(ids, of: level, error) }
         if ids.isEmpty, recent == 0 { logger.info("no account gets a backup of level \(level)") }
         return (ids, recent)
     }
