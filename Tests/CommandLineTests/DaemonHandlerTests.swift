@@ -420,6 +420,68 @@ import Testing
         }
     }
 
+    @Test(
+        "while handlers hold up the start, failed backups count, and an interrupted job neither runs nor has ended: its cancellation waits or is refused as too early"
+    )
+    func longStart() async throws {
+        try await DaemonHarness.run { harness in
+            func waits(for file: String, begins: String) -> String {
+                "open('\(harness.path(begins))', 'w').close()\n"
+                    + "while not os.path.exists('\(harness.path(file))'): time.sleep(0.01)\n"
+            }
+            let handlers = try harness.handlers(Self.python("    def JobStart(self, job): pass"), timeout: "5m")
+            let names = ["first", "second"]
+            let sections = try names.map { "[Job \($0)]\nSCRIPT = \(try harness.waiting("\($0).sh", for: "never"))" }
+            try harness.settings(
+                backup: "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\n\(sections.joined(separator: "\n"))\n\(handlers)")
+            let before = try await harness.running()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            // A configuration that names another home is refused.
+            let file = harness.configuration("3724300")
+            try String(contentsOf: file, encoding: .utf8).replacing("3724300", with: "3724309")
+                .write(to: file, atomically: true, encoding: .utf8)
+            #expect(try await harness.command("backup", "daily", "--account", "3724300").status == 1)
+            let first = try await harness.run("first")
+            let second = try await harness.run("second")
+            try await eventually("both run") { names.allSatisfy { harness.numbers("\($0).sh").count == 1 } }
+            before.kill(SIGKILL)
+            _ = await before.end()
+
+            _ = try harness.handlers(
+                "import os, time\n" + waits(for: "load", begins: "loading")
+                    + Self.python(
+                        """
+                            def JobStart(self, job):
+                                if job.Job != "first": return
+                                open("\(harness.path("opening"))", "w").close()
+                                while not os.path.exists("\(harness.path("open"))"): time.sleep(0.01)
+                        """))
+            let daemon = try harness.start()
+            try await eventually("the handlers are loaded") { harness.exists("loading") }
+            let canceled = try RunningProgram(
+                DaemonHarness.program, ["jobs", "cancel", "\(first)", "-c", harness.settingsFile.path])
+            let listed = try await harness.command("jobs", "list", "--type", "Admin").output
+            #expect(listed.split(separator: "\n").count { $0.contains("not ended; not resumed yet") } == 2, "\(listed)")
+            let shown = try await harness.command("jobs", "show", "\(first)").output
+            #expect(shown.contains("not resumed yet"), "\(shown)")
+            let health = try await harness.command("health").output
+            #expect(health.contains("failed_backups=1"), "\(health)")
+            try harness.touch("load")
+            #expect(await canceled.end() == 0, "\(canceled.output)")
+
+            try await eventually("the first is resumed") { harness.exists("opening") }
+            let early = try await harness.command("jobs", "cancel", "\(second)")
+            #expect(early.status == 75 && early.output.contains("try again"), "\(early.output)")
+            try harness.touch("open")
+            try await eventually("the second can be cancelled") {
+                try await harness.command("jobs", "cancel", "\(second)").status == 0
+            }
+            for job in [first, second] { #expect(try await harness.ended(job).result == .aborted) }
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("B3 Priority set in JobStart puts a job before the others that wait")
     func priority() async throws {
         try await DaemonHarness.run { harness in

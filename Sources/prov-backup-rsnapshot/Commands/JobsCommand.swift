@@ -126,6 +126,11 @@ struct JobsCommand: AsyncParsableCommand {
                     "job \(id) is being canceled; to follow it: prov-backup-rsnapshot jobs show \(id) --follow")
             }
             guard let job = try await jobs.job(id) else { throw jobs.unknown(id) }
+            guard !job.isOpen else {
+                throw CommandFailure(
+                    "job \(id) was interrupted, and the daemon has not resumed it yet", hint: "try again",
+                    status: .tryAgain)
+            }
             throw CommandFailure(
                 "job \(id) has ended already: \(job.result?.rawValue ?? "how is not recorded")",
                 hint: "there is nothing to cancel")

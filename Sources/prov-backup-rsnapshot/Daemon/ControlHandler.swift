@@ -62,7 +62,11 @@ import Synchronization
             return try await BlockingWork.run { try ControlReply(done: list) }
         case .theseJobs(let ids): return try ControlReply(done: JobList(try await queries.jobs(ids.map { JobID($0) })))
         case .job(let id): return try ControlReply(done: try await queries.job(JobID(id)))
-        case .cancel(let id): return try ControlReply(done: jobs.registry.cancel(JobID(id)))
+        case .cancel(let id):
+            // Interrupted jobs are open from the end of the start on.
+            await jobs.started()
+            try Task.checkCancellation()
+            return try ControlReply(done: jobs.registry.cancel(JobID(id)))
         case .run(let name): return try ControlReply(done: await recorded([try await jobs.run(name)]))
         case .backup(let level, let accounts, let isForced):
             let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)

@@ -61,9 +61,17 @@ import SystemPackage
 
     /// Loads the event handlers, resumes interrupted jobs, and starts the schedules. Must be called before the engine starts.
     func start() async {
+        let interrupted: Result<[Job], HistoryError>
+        do throws(HistoryError) {
+            interrupted = .success(try await parts.history.unfinished())
+            // Monitoring asks also while the handlers are loaded.
+            await parts.recallFailedBackups()
+        } catch {
+            interrupted = .failure(error)
+        }
         await parts.handlers.start()
         do throws(HistoryError) {
-            await recover(try await parts.history.unfinished())
+            await recover(try interrupted.get())
         } catch {
             logger.warning("interrupted jobs cannot be read from the history: \(error)")
             if error.isPassing { lateRecovery = Task { await recoverLate() } }
@@ -94,7 +102,6 @@ import SystemPackage
 
     /// - Parameter isLate: jobs of this run may already do the same work.
     private func recover(_ interrupted: [Job], isLate: Bool = false) async {
-        await parts.recallFailedBackups()
         await engine.recover(interrupted)
         // The next start recovers the others.
         guard !isStopping else { return }
@@ -137,6 +144,7 @@ import SystemPackage
         do throws(HistoryError) {
             let interrupted = try await parts.history.unfinished(waits: true)
             logger.notice("the history can be read; interrupted jobs that are recovered: \(interrupted.count)")
+            await parts.recallFailedBackups()
             await recover(interrupted, isLate: true)
         } catch {
             if !Task.isCancelled { logger.warning("interrupted jobs are recovered at the next start: \(error)") }

@@ -71,11 +71,11 @@ extension HistoryReader: RecordedJobs {}
         return job
     }
 
-    /// Without a daemon, an open job does not run.
+    /// An open job runs only if it is in the registry: not without a daemon, and not before the daemon has resumed it.
     private func asRecorded(_ job: Job) -> Job {
-        guard registry == nil, job.isOpen else { return job }
+        guard job.isOpen, registry?.live(job.id) == nil else { return job }
         var job = job
-        job.meaning = "not ended; no daemon runs"
+        job.meaning = registry == nil ? "not ended; no daemon runs" : "not ended; not resumed yet"
         return job
     }
 
