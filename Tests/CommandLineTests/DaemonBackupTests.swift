@@ -140,8 +140,8 @@ struct DaemonBackupTests {
         }
     }
 
-    @Test("a backup run that cannot list the accounts is a failed job that says why")
-    func unlisted() async throws {
+    /// Runs a test with an LDAP server that gives the daemon two entries of a search and then refuses the rest.
+    private static func limited(_ body: (DaemonHarness) async throws -> Void) async throws {
         var options = SandboxOptions.testing
         options.databaseLines = ["limits dn.exact=\"\(SandboxTree.daemonDN)\" size=2"]
         let pieces = FileManager.default.temporaryDirectory.appending(
@@ -150,7 +150,25 @@ struct DaemonBackupTests {
         try FileManager.default.copyItem(at: DaemonHarness.checkout.appending(path: "etc/openldap"), to: pieces)
         try "# empty\n".write(to: pieces.appending(path: "limits.conf"), atomically: true, encoding: .utf8)
         options.pieces = FilePath(pieces.path)
-        try await DaemonHarness.run(options: options) { harness in
+        try await DaemonHarness.run(options: options, body)
+    }
+
+    @Test(
+        "run --once that cannot list all requests does not say that nothing was changed: it has begun with the others")
+    func unlistedOnce() async throws {
+        try await Self.limited { harness in
+            try harness.settings()
+            for uid in ["3724300", "3724301", "3724302"] { try await harness.add(uid) }
+            let once = try await harness.command("run", "--once")
+            #expect(once.status == 1 && once.output.contains("sizeLimitExceeded"), "\(once.output)")
+            #expect(once.output.contains("requests that were found before this had begun"), "\(once.output)")
+            #expect(!once.output.contains("nothing was changed"), "\(once.output)")
+        }
+    }
+
+    @Test("a backup run that cannot list the accounts is a failed job that says why")
+    func unlisted() async throws {
+        try await Self.limited { harness in
             try harness.settings()
             let daemon = try await harness.running()
             for uid in ["3724300", "3724301", "3724302"] {

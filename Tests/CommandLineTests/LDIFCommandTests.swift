@@ -1,5 +1,9 @@
-import Sandbox
 import Foundation
+import Glibc
+import LDAP
+import Sandbox
+import SystemPackage
+import TestSupport
 import Testing
 
 /// `ldif create` and `ldif load`, as the test flow uses them.
@@ -105,6 +109,47 @@ import Testing
             let missing = try await load(harness, ["/nonexistent.ldif"])
             #expect(missing.status == 1 && missing.output.contains("/nonexistent.ldif"))
         }
+    }
+
+    @Test("load that stops says how many records were loaded, and not that nothing was changed")
+    func stopsInTheMiddle() async throws {
+        try await DaemonHarness.run { harness in
+            let files = ["new", "old"].map { harness.directory.appending(path: "\($0).ldif") }
+            try Self.record("new").write(to: files[0], atomically: true, encoding: .utf8)
+            try Self.record("new").write(to: files[1], atomically: true, encoding: .utf8)
+            let stopped = try await load(harness, files.map(\.path))
+            #expect(stopped.status == 1 && stopped.output.contains("entryAlreadyExists"), "\(stopped.output)")
+            #expect(
+                stopped.output.hasSuffix("; the record was not loaded; records loaded before it: 1\n"),
+                "\(stopped.output)")
+        }
+    }
+
+    @Test("load says of a record during which the connection is lost that it is unknown whether it was loaded")
+    func lostConnection() async throws {
+        try await DaemonHarness.run { harness in
+            let pipe = harness.directory.appending(path: "pipe.ldif").path
+            #expect(mkfifo(pipe, 0o600) == 0)
+            // Open for reading too, so that neither end waits for the other.
+            let writer = try FileDescriptor.open(FilePath(pipe), .readWrite)
+            defer { try? writer.close() }
+            try writer.writeAll("\(Self.record("first"))\n".utf8)
+            async let loading = load(harness, ["-k", pipe])
+            let first = try DN(parsing: "ou=first,\(SandboxTree.accountsDN)")
+            try await eventually("the first record is loaded") { try await harness.manager.entry(at: first) != nil }
+            try await harness.sandbox.kill()
+            try writer.writeAll("\(Self.record("second"))\n".utf8)
+            let lost = try await loading
+            #expect(lost.status == 69, "\(lost.output)")
+            #expect(
+                lost.output.hasSuffix(
+                    "; it is unknown whether the record was loaded: look at it; records loaded before it: 1\n"),
+                "\(lost.output)")
+        }
+    }
+
+    private static func record(_ name: String) -> String {
+        "dn: ou=\(name),\(SandboxTree.accountsDN)\nobjectClass: organizationalUnit\nou: \(name)\n"
     }
 
     private func load(_ harness: DaemonHarness, _ arguments: [String]) async throws -> (status: Int32, output: String) {

@@ -96,13 +96,16 @@ struct LogOptions: ParsableArguments {
 }
 
 extension CommandFailure {
-    init(_ error: LDAPError) {
+    init(_ error: LDAPError) { self.init(error, hint: "nothing was changed") }
+
+    /// - Parameter hint: where something was or may have been changed.
+    init(_ error: LDAPError, hint: String) {
         let status: ProcessExitStatus =
             switch error.code {
             case .insufficientAccessRights, .invalidCredentials, .inappropriateAuthentication: .notAllowed
             default: error.isRetryable ? .unavailable : .failure
             }
-        self.init(error.description, hint: "nothing was changed", status: status)
+        self.init(error.description, hint: hint, status: status)
     }
 
     /// An error of the daemon, of any kind.

@@ -229,20 +229,30 @@ struct LDIFLoader {
                     try await apply(record)
                     loaded += 1
                 } catch {
-                    try note(CommandFailure(error), at: "\(path):\(record.line): \(record.dn)")
+                    let isUnknown = error.isConnectionLost || error.code == .timeout
+                    try note(
+                        CommandFailure(
+                            error,
+                            hint: isUnknown ? "it is unknown whether the record was loaded: look at it" : Self.notLoaded
+                        ), at: "\(path):\(record.line): \(record.dn)")
                 }
             } catch let error as LDAPSyntaxError {
-                try note(CommandFailure(error.description, hint: "the record was not loaded"), at: nil)
+                try note(CommandFailure(error.description, hint: Self.notLoaded), at: nil)
             }
         }
     }
 
+    private static let notLoaded = "the record was not loaded"
+
+    /// - Parameter place: nil: the reason has it.
     private mutating func note(_ failure: CommandFailure, at place: String?) throws {
-        let located = CommandFailure(
-            place.map { "\($0): \(failure.reason)" } ?? failure.reason, hint: failure.hint, status: failure.status)
+        let reason = place.map { "\($0): \(failure.reason)" } ?? failure.reason
         failed += 1
-        guard continuesOnError, failure.status != .unavailable else { throw located }
-        printError(located.description)
+        guard continuesOnError, failure.status != .unavailable else {
+            throw CommandFailure(
+                reason, hint: "\(failure.hint); records loaded before it: \(loaded)", status: failure.status)
+        }
+        printError("\(reason); \(failure.hint)")
     }
 
     private func apply(_ record: LDIFRecord) async throws(LDAPError) {

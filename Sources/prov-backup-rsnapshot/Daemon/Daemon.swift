@@ -177,7 +177,11 @@ import SystemPackage
         } else {
             left = try await withEngine { engine, interrupted in
                 await engine.recover(interrupted)
-                try await engine.runOnce()
+                do { try await engine.runOnce() } catch let error as LDAPError {
+                    throw CommandFailure(
+                        error,
+                        hint: "requests that were found before this had begun; see: prov-backup-rsnapshot jobs list")
+                }
                 return await engine.snapshot()
             }
         }
