@@ -66,6 +66,29 @@ import Testing
         #expect(ended.output == "status \(128 + SIGPIPE)\n")
     }
 
+    @Test("commands that follow jobs end when their reader has gone, also while nothing happens")
+    func readerGone() async throws {
+        try await DaemonHarness.run { harness in
+            let waiting = try harness.waiting("waiting.sh", for: "go")
+            try harness.settings(backup: "HOME_SCRIPT =\n[Job waiting]\nSCRIPT = \(waiting)")
+            let daemon = try await harness.running()
+            let job = try await harness.run("waiting")
+            try await eventually("it runs") { harness.numbers("waiting.sh").count == 1 }
+            // Whatever is printed after the first line may be written before the reader has gone.
+            for command in [
+                ["jobs", "list", "--follow"], ["jobs", "show", "\(job)", "--follow"],
+                ["jobs", "run", "waiting", "--wait"],
+                ["status", "--watch"],
+            ] {
+                let ended = try await bash(
+                    "\"$@\" | head -1 >/dev/null; echo ${PIPESTATUS[0]}", command + ["-c", harness.settingsFile.path])
+                #expect(ended.output == "\(128 + SIGPIPE)\n", "\(command)")
+            }
+            try harness.touch("go")
+            await harness.stop(daemon)
+        }
+    }
+
     @Test(
         "values of entries neither exceed 4,000 characters in a line nor control the terminal, and are cut in the log")
     func hostile() async throws {

@@ -28,12 +28,16 @@ enum StandardOutput {
         }
     }
 
-    /// Writes the buffer.
-    static func flush() { buffer.withLock { drain(&$0) } }
+    /// Writes the buffer, for commands that go on. If the reader has gone, the program ends, even if there is nothing to write.
+    static func flush() {
+        buffer.withLock { drain(&$0) }
+        var output = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
+        if poll(&output, 1, 0) > 0, output.revents & Int16(POLLERR) != 0 { fail(.brokenPipe) }
+    }
 
-    /// Writes the buffer and closes the stream, which may report an error of earlier writes.
+    /// Writes the buffer and closes the stream, which may report an error of earlier writes. A reader that has gone has everything that it wanted.
     static func close() {
-        flush()
+        buffer.withLock { drain(&$0) }
         if Glibc.close(STDOUT_FILENO) != 0 { fail(Errno(rawValue: errno)) }
     }
 
