@@ -63,6 +63,10 @@ import Testing
             #expect(explained.output.contains("from 2099-12-31 00:00:00"), "\(explained.output)")
             let scripts = try await harness.command("scripts", "list")
             #expect(scripts.output.contains("02:30:00"), "\(scripts.output)")
+            let status = try await harness.command("status").output
+            let since = try #require(status.firstMatch(of: /since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d/)).output
+            let checked = try await harness.command("check").output
+            #expect(checked.contains("ok    daemon: runs: process \(daemon.id) \(since)\n"), "\(checked)")
             await harness.stop(daemon)
         }
     }

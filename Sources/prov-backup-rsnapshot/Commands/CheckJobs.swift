@@ -68,7 +68,7 @@ extension Checklist {
     mutating func daemon(_ configuration: DaemonConfiguration) async {
         do {
             if let daemon = try await DaemonControl(configuration).status() {
-                ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")
+                ok("daemon", "runs: process \(daemon.pid) since \(daemon.since.local)")
             } else {
                 note("daemon", "does not run here")
             }
