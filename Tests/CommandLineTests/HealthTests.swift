@@ -117,6 +117,19 @@ import Testing
     }
 
     @Test(
+        "status calls a job between two attempts waiting, whatever it waits for, and one that waits for its volume running"
+    )
+    func betweenAttempts() {
+        for status in [
+            JobStatus.waitingForStartTime, .waitingForClientResource, .waitingForMaximumJobs, .waitingForPriority,
+        ] { #expect(Overview.row(Self.job(1, status, began: 1)).0 == "waiting", "\(status)") }
+        for status in [JobStatus.running, .waitingForNewMedia, .canceled] {
+            #expect(Overview.row(Self.job(1, status, began: 1)).0 == "running", "\(status)")
+        }
+        #expect(Overview.row(Self.job(1, .created, began: nil)).0 == "waiting")
+    }
+
+    @Test(
         "the real daemon: commands that ask it need no password and no other setting; down is critical, a failed backup and a failed account are warnings that a success ends, and a restart forgets none"
     )
     func real() async throws {

@@ -154,9 +154,14 @@ struct Overview: Encodable {
         return rows
     }
 
-    private static func row(_ job: Job) -> (String, String?) {
+    /// What a job waits for before an attempt. New media are waited for within one.
+    private static let waiting: Set<JobStatus> = [
+        .waitingForStartTime, .waitingForClientResource, .waitingForMaximumJobs, .waitingForPriority,
+    ]
+
+    static func row(_ job: Job) -> (String, String?) {
         // A job between two attempts has started and waits.
-        let since = job.status == .waitingForStartTime ? nil : job.started
+        let since = waiting.contains(job.status) ? nil : job.started
         let parts = [
             "job \(job.id)", job.status.letter, "\(job.type) \(JobText.name(job))", job.client, JobText.doing(job),
             since.map { "since \($0.local)" } ?? job.meaning,
