@@ -50,18 +50,21 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
             }
         } catch {
             if let failure = CommandFailure(error) {
-                printError(failure.description)
+                printErrors(failure.description)
                 end(failure.status.rawValue)
             }
             status = exitCode(for: error).rawValue
             let message = fullMessage(for: error)
             // Help or a completion script; its lines may be long.
             if !message.isEmpty, status == EXIT_SUCCESS { StandardOutput.write("\(message)\n") }
-            if !message.isEmpty, status != EXIT_SUCCESS {
-                for line in message.split(separator: "\n") { printError(String(line)) }
-            }
+            if status != EXIT_SUCCESS { printErrors(message) }
         }
         end(status)
+    }
+
+    /// A failure may have several reasons, one a line.
+    private static func printErrors(_ lines: String) {
+        for line in lines.split(separator: "\n") { printError(String(line)) }
     }
 
     /// Ends without running the destructors of libraries, because a thread that is connecting may still use them.

@@ -54,6 +54,23 @@ import Testing
     }
 
     @Test(
+        "each account that is refused a backup has a line with the reason, and the last one says that none was submitted"
+    )
+    func refusals() async throws {
+        try await Self.run([:]) { harness in
+            let uids = (0..<100).map { "unknown-\($0)" }
+            let refused = try Self.start(["backup", "daily"] + uids.flatMap { ["--account", $0] }, harness)
+            #expect(await refused.end() == 1)
+            let lines = refused.output.split(separator: "\n")
+            #expect(lines.count == uids.count, "\(refused.output)")
+            for (line, uid) in zip(lines, uids) {
+                #expect(line.hasPrefix("prov-backup-rsnapshot: ") && line.contains(uid), "\(line)")
+            }
+            #expect(lines.last?.hasSuffix("; no backup was submitted") == true, "\(refused.output)")
+        }
+    }
+
+    @Test(
         "L1 L6 L8 a script is run by name, reports on itself, and everything of it is shown while it runs and afterwards"
     )
     func wholeLife() async throws {

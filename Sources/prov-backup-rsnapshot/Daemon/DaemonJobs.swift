@@ -328,7 +328,8 @@ import SystemPackage
     ) async throws -> [JobID] {
         let (requests, refusals) = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
         guard refusals.isEmpty else {
-            throw CommandFailure(refusals.map(\.description).joined(separator: "\n"), hint: "no backup was submitted")
+            throw CommandFailure(
+                refusals.map { OneLine.of($0.description) }.joined(separator: "\n"), hint: "no backup was submitted")
         }
         var ids: [JobID] = []
         do {
