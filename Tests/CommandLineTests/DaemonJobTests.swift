@@ -71,7 +71,9 @@ import Testing
         }
     }
 
-    @Test("accounts explain says that a request waits for the window of its hooks, and until when")
+    @Test(
+        "accounts explain says that a request waits for the window of its hooks, and until when, and to start a daemon if none runs"
+    )
     func hookWindow() async throws {
         try await DaemonHarness.run { harness in
             _ = try harness.script("hooks/pre_script.sh", "exit 0")
@@ -88,6 +90,12 @@ import Testing
             let explained = try await harness.command("accounts", "explain", "3724300")
             #expect(explained.output.contains("waits for the WINDOW"), "\(explained.output)")
             #expect(explained.output.contains(" \(window.prefix(5)):00"), "\(explained.output)")
+            try await harness.add("3724301", ["sstProvisioningExecutionDate": "20991231"])
+            let later = try await harness.command("accounts", "explain", "3724301")
+            for (uid, output) in [("3724300", explained.output), ("3724301", later.output)] {
+                let hint = "start the daemon: systemctl start prov-backup-rsnapshot; to process it now: "
+                #expect(output.contains("\(hint)prov-backup-rsnapshot accounts provision \(uid)\n"), "\(output)")
+            }
         }
     }
 

@@ -57,8 +57,9 @@ struct Explanation: Encodable {
         self.daemon = Self.describe(daemon, status.uuid)
         let daemonStatus = try? daemon.get()
         let isRunning = !daemon.isAbsent
-        let start =
-            isRunning ? "nothing; the daemon processes it" : "start the daemon: systemctl start prov-backup-rsnapshot"
+        // What to do where the daemon alone does the rest.
+        let nothing = isRunning ? "nothing" : "start the daemon: systemctl start prov-backup-rsnapshot"
+        let start = isRunning ? "nothing; the daemon processes it" : nothing
         let (doubtedUntil, deletes) = (daemonStatus?.clockDoubtedUntil, daemonStatus?.deletes)
         if daemonStatus?.behind.contains(where: { $0.uuid == status.uuid }) == true {
             meaning =
@@ -76,7 +77,7 @@ struct Explanation: Encodable {
         case .claim(let operation) where !(window?.contains(now) ?? true):
             let opening = window?.opening(after: now).local ?? "?"
             meaning = "requests \(operation), is due, and waits for the WINDOW of its hooks, which opens at \(opening)"
-            hint = "nothing; to process it now: \(AccountCommand.provision.text(reference))"
+            hint = "\(nothing); to process it now: \(AccountCommand.provision.text(reference))"
         case .claim(let operation):
             meaning = "requests \(operation), and is due"
             hint = Self.delay(daemonStatus) ?? (isRunning ? "nothing; it is in the queue" : start)
@@ -88,7 +89,7 @@ struct Explanation: Encodable {
         case .wait(let time):
             meaning =
                 "requests \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.local)"
-            hint = "nothing; to process it now: \(AccountCommand.provision.text(reference))"
+            hint = "\(nothing); to process it now: \(AccountCommand.provision.text(reference))"
         case .waitForClock:
             meaning =
                 "requests \(status.mode.operation), on \(OneLine.value(status.date ?? "?")); that day has begun according to the machine's clock, which may be wrong"
