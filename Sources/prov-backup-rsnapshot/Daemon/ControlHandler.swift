@@ -66,7 +66,10 @@ import Synchronization
             // Interrupted jobs are open from the end of the start on.
             await jobs.started()
             try Task.checkCancellation()
-            return try ControlReply(done: jobs.registry.cancel(JobID(id)))
+            let isOpen = jobs.registry.cancel(JobID(id))
+            // A crash right after the answer must not resume the job.
+            if isOpen { await jobs.history.recorded(JobID(id)) }
+            return try ControlReply(done: isOpen)
         case .run(let name): return try ControlReply(done: await recorded([try await jobs.run(name)]))
         case .backup(let level, let accounts, let isForced):
             let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
