@@ -8,7 +8,7 @@ import Synchronization
 
 /// Answers the requests over the control socket.
 @MainActor final class ControlHandler {
-    /// Clients that may wait for the end of a request, of all that the control socket takes, so that others have room.
+    /// Clients that may wait for jobs, of all that the control socket takes, so that others have room.
     private static let mostWaiting = 48
     /// `status` lists so many jobs and accounts of each kind.
     private static let mostListed = 1_000
@@ -17,7 +17,7 @@ import Synchronization
     private let started: Timestamp
     private let jobs: DaemonJobs
     private let reload: @MainActor () async -> ReloadOutcome
-    private var waiting = 0
+    private var waitingCount = 0
 
     init(
         engine: Engine, started: Timestamp, jobs: DaemonJobs, reload: @escaping @MainActor () async -> ReloadOutcome
@@ -55,7 +55,8 @@ import Synchronization
         case .health: return try ControlReply(done: await health())
         case .unfinishedAccounts: return try ControlReply(done: try await unfinishedAccounts())
         case .reload: return try ControlReply(done: await reload())
-        case .provision(let key): return try ControlReply(done: try await provision(key)?.rawValue)
+        case .provision(let key):
+            return try await waiting { try ControlReply(done: try await provision(key)?.rawValue) }
         case .jobs(let query):
             let list = try await queries.list(query)
             // A long list takes long. Nothing else waits for a thread that may block, so that it is answered while the disk hangs.
@@ -70,24 +71,32 @@ import Synchronization
             // A crash right after the answer must not resume the job.
             if isOpen { await jobs.history.recorded(JobID(id)) }
             return try ControlReply(done: isOpen)
-        case .run(let name): return try ControlReply(done: await recorded([try await jobs.run(name)]))
+        case .run(let name):
+            return try await waiting { try ControlReply(done: await recorded([try await jobs.run(name)])) }
         case .backup(let level, let accounts, let isForced):
-            let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
-            return try ControlReply(done: await recorded(jobs, recent: recent))
+            return try await waiting {
+                let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
+                return try ControlReply(done: await recorded(jobs, recent: recent))
+            }
         case .scripts: return try ControlReply(done: await jobs.scripts())
         case .restartScripts: return try ControlReply(done: try await jobs.restartHandlers())
         }
     }
 
-    /// Waits for the end of a request, or until the client disconnects.
-    private func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
-        guard waiting < Self.mostWaiting else {
+    /// Work that may take as long as a job or its event handlers. It leaves connections for other commands.
+    private func waiting(_ work: () async throws -> ControlReply) async throws -> ControlReply {
+        guard waitingCount < Self.mostWaiting else {
             throw CommandFailure(
-                "\(waiting) commands already wait for the end of a request",
+                "\(waitingCount) commands already wait for jobs",
                 hint: "try again when one of them has ended; the daemon works without being asked", status: .tryAgain)
         }
-        waiting += 1
-        defer { waiting -= 1 }
+        waitingCount += 1
+        defer { waitingCount -= 1 }
+        return try await work()
+    }
+
+    /// Waits for the end of a request, or until the client disconnects.
+    private func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
         await jobs.started()
         try Task.checkCancellation()
         let end = Waiters<ProvisioningExitCode>()
