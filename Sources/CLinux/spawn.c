@@ -69,7 +69,7 @@ static void enter_cgroup(struct start *start) {
     int file = openat(start->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
     if (file < 0 || write(file, "0", 1) != 1) {
         // Not to be taken for a missing program.
-        if (errno == ENOENT || errno == ENODEV) errno = ESTALE;
+        if (errno == ENOENT || errno == ENODEV) errno = EIDRM;
         refuse(start);
     }
     close(file);

@@ -259,7 +259,8 @@ final class BackupHarness: Sendable {
         began(job)
         scheduler.offer(Scheduler.Item(job: job.id, on: JobSubject("\(job.id)"), class: jobClass))
         defer { scheduler.finish(.job(job.id)) }
-        let outcome = try await executor.attempt(job, number: earlier == nil ? 1 : 2, request.work)
+        let attempt = earlier.map { max(1, $0.attempts.count) + 1 } ?? 1
+        let outcome = try await executor.attempt(job, number: attempt, request.work)
         await executor.close(job, outcome)
         return outcome
     }

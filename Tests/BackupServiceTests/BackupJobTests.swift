@@ -605,7 +605,8 @@ struct BackupJobTests {
         try await BackupHarness.run { harness in
             try await addFiles(1, harness)
             try Self.change(harness, of: first) { $0.hasPrefix("lockfile\t") ? "\($0)\nexclude\tfile*" : $0 }
-            #expect(try await harness.backup(.daily, first) == .success)
+            let excluded = try await harness.backup(.daily, first)
+            #expect(excluded.result == .warnings && excluded.message.contains("RSNAPSHOT_TEMPLATE"), "\(excluded)")
             let copied = try FileManager.default.contentsOfDirectory(
                 atPath: harness.snapshot("daily.0", of: first).string)
             #expect(copied == [])
@@ -1103,12 +1104,15 @@ struct BackupJobTests {
             try await harness.addProvisioned(first)
             let request = try await harness.request(.daily, first)
             let now = SystemWallClock().now
-            func ended(attemptHoursAgo hours: Int64) async throws -> JobOutcome {
+            func ended(attemptsHoursAgo all: Int64...) async throws -> JobOutcome {
+                let hours = try #require(all.last)
                 var job = Job(
                     id: JobID(700), type: .backup, name: "daily", level: "daily", subject: request.subject,
-                    client: first, created: now + .seconds(-26 * 3_600))
+                    client: first, created: now + .seconds(-76 * 3_600))
                 job.priority = request.priority
-                job.attempts = [.init(number: 1, began: now + .seconds(-hours * 3_600), fate: .lost)]
+                job.attempts = all.enumerated().map { number, hours in
+                    .init(number: number + 1, began: now + .seconds(-hours * 3_600), fate: .lost)
+                }
                 var state = SnapshotState()
                 state.lastAttempt = .init(
                     job: hasOther ? 699 : 700, level: hasOther ? "weekly" : "daily",
@@ -1116,10 +1120,12 @@ struct BackupJobTests {
                 try await harness.record(state, of: first)
                 return try await harness.attempt(request, repeating: job)
             }
-            let outcome = try await ended(attemptHoursAgo: 1)
+            let outcome = try await ended(attemptsHoursAgo: 75, 60, 40, 20, 1)
             #expect(outcome.result == .failed && outcome.message.contains("24 hours"), "\(outcome)")
             #expect(try harness.snapshots(of: first).isEmpty)
-            #expect(try await ended(attemptHoursAgo: 25) == .success)
+            #expect(try await ended(attemptsHoursAgo: 25) == .success)
+            // An attempt since then that came to no copy.
+            #expect(try await ended(attemptsHoursAgo: 75, 1) == .success)
         }
     }
 

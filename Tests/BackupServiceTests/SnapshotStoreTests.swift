@@ -339,7 +339,8 @@ struct SnapshotStoreTests {
             try await account.customer("test -w .snapshots/daily.0/file"), "without a fix it could write to the store")
         let tree = "\(point)/daily.0/file"
 
-        let move = "mv -T \(point) \(store).other"
+        let archive = account.home.base.appending(".deleted")
+        let move = "mv -T \(point) \(archive)/\(uid)-others"
         #expect(try account.store.notices(access).count == 1)
         #expect(try account.store.notices(access).first?.contains(move) == true)
         let unmet = try await account.configuration(access).snapshotRequirements().filter { !$0.isMet }
@@ -363,8 +364,9 @@ struct SnapshotStoreTests {
         try await service.carryOut(.modify, entry)
         #expect(try account.isShown == (access == .readonly))
         #expect(account.storedFile == "precious")
-        #expect(try text(FilePath("\(store).other/daily.0/file")) == "precious")
+        #expect(try text(FilePath("\(archive)/\(uid)-others/daily.0/file")) == "precious")
         #expect(try account.store.notices(access) == [])
+        #expect(try await account.configuration(access).snapshotRequirements().allSatisfy(\.isMet))
     }
 
     @Test(

@@ -301,8 +301,10 @@ extension Account {
             account.entry[level.intervalAttribute] = [AttributeValue("\(retain)")]
         }
         func place(_ text: String) -> HomePath? { try? HomePath(parsing: text, uid: uid, places: configuration.places) }
+        // Where it has been moved already, the job says what is left to do.
         if let home = configured.home.flatMap({ place($0.string) }),
-            home.path != entry.text(BackupAttribute.homeDirectory).flatMap(place)?.path
+            home.path != entry.text(BackupAttribute.homeDirectory).flatMap(place)?.path,
+            (try? HomeWalk(to: home).directory) != nil
         {
             account.entry[BackupAttribute.homeDirectory] = [AttributeValue(home.text)]
         }

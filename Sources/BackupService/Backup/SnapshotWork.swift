@@ -146,8 +146,14 @@ struct SnapshotWork: Sendable {
         var best: (name: FilePath.Component, distance: (shrunk: Int, files: UInt64))?
         for name in [SnapshotRotation.keptName] + names {
             guard let inode = try snapshots.inode(of: name) else { continue }
-            let tree = try SnapshotTree.walk(
-                name, in: directory, previous: nil, limit: limit, isCancelled: isCancelled)
+            let tree: SnapshotTree
+            do {
+                tree = try SnapshotTree.walk(
+                    name, in: directory, previous: nil, limit: limit, isCancelled: isCancelled)
+            } catch let error where !(error is CancellationError) {
+                // One that is damaged keeps the account from no backup.
+                continue
+            }
             let copy = SnapshotState.CopiedTree(inode: inode, files: UInt64(tree.files), bytes: tree.bytes)
             let distance = (
                 shrunk: copy.hasShrunk(from: full) ? 1 : 0,
@@ -171,9 +177,7 @@ struct SnapshotWork: Sendable {
     private func recordIfRoom(_ state: SnapshotState) throws {
         do {
             try snapshots.record(state)
-        } catch let failure as HeldDirectory.Failure
-            where [.noSpace, .diskQuotaExceeded].contains(failure.cause)
-        {}
+        } catch let failure as HeldDirectory.Failure where failure.isLackOfRoom {}
     }
 
     // MARK: - Copy
@@ -254,7 +258,13 @@ struct SnapshotWork: Sendable {
                 // Before the copy, which is not flushed, can have the name of the flushed one.
                 var unflushed = state
                 unflushed.unfinished = .written(boot: boot, isPartialFlushed: false)
-                try snapshots.record(unflushed)
+                do {
+                    try snapshots.record(unflushed)
+                } catch let failure as HeldDirectory.Failure where failure.isLackOfRoom {
+                    // It gives way, so that there is room again.
+                    try remove(SnapshotRotation.copyName, state, isCancelled)
+                    return former != nil
+                }
             }
             try keepPartial(state, isCancelled: isCancelled)
             return try isPartialFlushed && former != nil && former == snapshots.inode(of: Self.partialName)
@@ -348,6 +358,9 @@ struct SnapshotWork: Sendable {
         guard !tree.isEmpty || isRightlyEmpty else {
             let cause = end.warning.isEmpty ? "" : ": \(end.warning)"
             throw refusal("the copy is empty and the uploads are not\(cause)")
+        }
+        if tree.isEmpty, copied.hadUploads {
+            end.warning = "nothing was copied: RSNAPSHOT_TEMPLATE excludes all uploads of the account"
         }
         let copy = SnapshotState.CopiedTree(
             inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes,
@@ -449,4 +462,9 @@ struct SnapshotWork: Sendable {
     private func limit(_ state: SnapshotState) -> SnapshotCounter.Limit {
         { state.sizes.nameLimit(of: try snapshots.inode(of: $0)) }
     }
+}
+
+extension HeldDirectory.Failure {
+    /// The disk, or the quota, is full.
+    fileprivate var isLackOfRoom: Bool { [.noSpace, .diskQuotaExceeded].contains(cause) }
 }

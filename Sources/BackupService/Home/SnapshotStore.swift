@@ -189,12 +189,13 @@ struct SnapshotStore: Sendable {
 
     /// - Parameter isRequest: whether a request fails with it, which has to be repeated then.
     private func occupied(isRequest: Bool) -> ProvisioningFailure {
-        let other = FilePath("\(home.store).other")
+        let archive = home.base.appending(ArchiveName.directory)
+        let other = archive.appending("\(home.accountName)-others")
         return ProvisioningFailure(
             .cannotCreateHomeDir, .permanent,
             reason: "\(home.snapshots) holds files, and the account's snapshots lie in \(home.store)",
-            hint: "move those files to where only root can enter, and compare them: "
-                + "mv -T \(home.snapshots.shellWord) \(other.shellWord); "
+            hint: "move those files to where only root can enter, inspect and remove them: "
+                + "install -d -m 0700 \(archive.shellWord) && mv -T \(home.snapshots.shellWord) \(other.shellWord); "
                 + (isRequest
                     ? "then run: prov-backup-rsnapshot accounts retry \(home.accountName)"
                     : "the next backup does the rest"))
@@ -209,7 +210,10 @@ struct SnapshotStore: Sendable {
                 "snapshots are moved within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a "
                 + "[Pool NAME] section; on btrfs, where it is a subvolume, write SNAPSHOTS = own"
         case .noFunction: hint = "run Linux 5.12 or later, or write SNAPSHOTS = own"
-        case .directoryNotEmpty, .fileExists: return occupied(isRequest: true)
+        case .directoryNotEmpty, .fileExists:
+            failureClass = .permanent
+            hint =
+                "see what is in \(home.snapshots) and \(home.store), and move away what does not belong to the account's snapshots"
         case .notPermitted, .permissionDenied:
             failureClass = .permanent
             hint = "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own"

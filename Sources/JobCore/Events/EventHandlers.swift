@@ -218,8 +218,8 @@ import SystemPackage
             )
         case .failure(.died(let how)):
             lose(job.id, event, "the interpreter \(how) while \(name) ran")
-        case .failure(.gone) where isStopping:
-            // It was ended, not lost.
+        case .failure(.gone) where isStopping && event != .jobEnd:
+            // It was ended, not lost. JobEnd is not called again.
             break
         case .failure(.late):
             // The attempt was interrupted before its turn.

@@ -122,8 +122,8 @@ public struct Job: Hashable, Sendable {
     package var outcomeBeforeClosing: JobOutcome? {
         guard isOpen else { return nil }
         if let result { return JobOutcome(result, message: message) }
-        if isCanceled || statuses.last?.letter == .running, let last = attempts.last, last.fate == .ended,
-            let result = last.result, result.isSuccess || result == .aborted
+        if let last = attempts.last, last.fate == .ended, let result = last.result,
+            result.isSuccess || result == .aborted && statuses.last?.letter == .running
         {
             return JobOutcome(result, message: last.message)
         }

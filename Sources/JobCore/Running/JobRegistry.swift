@@ -250,7 +250,7 @@
     func scriptFailed(_ id: JobID, _ text: String) { change(id) { $0.scriptFailures.append(text) } }
 
     /// Returns when the current state of a job is safe against the end of this process, or cannot be recorded now.
-    func recorded(_ id: JobID) async { await recorder?.recorded(id) }
+    package func recorded(_ id: JobID) async { await recorder?.recorded(id) }
 
     // MARK: - Reports
 

@@ -108,7 +108,7 @@ extension ScriptError {
             return ScriptError(
                 .busy, path: path, errno: number, reason: "is being written",
                 hint: "retry when it is closed (lsof \(path.shellWord) shows which process has it open)")
-        case Errno.staleNFSFileHandle:
+        case Errno.identifierRemoved:
             return ScriptError(
                 .resources, path: path, errno: number, reason: "was not started: its cgroup has been removed",
                 hint: "find out which program removes cgroups of the daemon's (systemd-cgls)")

@@ -111,14 +111,35 @@ extension AccountReconciler {
 
     /// Removes a claim of ours from an entry that asks us for nothing: its job has ended, or was interrupted before the request was withdrawn.
     /// Another daemon may wait for that.
-    /// - Parameter isClaimed: whether it asks for the work that was claimed, of another daemon.
-    func releaseClaim(_ status: AccountStatus, isClaimed: Bool = false) async throws {
-        guard isClaimed || status.phase != .claimed, let claim = status.claim, configuration.policy.isOwn(claim),
-            let write = EntryWrite.release(status, names: names)
-        else { return }
+    func releaseClaim(_ status: AccountStatus) async throws {
         // If it fails, the next reconcile tries again.
+        if status.phase != .claimed { _ = try await release(status) }
+    }
+
+    /// Removes a claim of ours from an entry that another daemon is asked for now, which would wait for this one. Afterwards nothing shows the entry
+    /// to this daemon again.
+    /// - Returns: nil when there is none any more.
+    func releaseToOthers(_ status: AccountStatus) async throws -> ReconcileResult? {
+        switch try await release(status) {
+        case nil, .written, .gone: return nil
+        case .lost, .contended: return .failed(nil)
+        case .refused(let error):
+            let cause = ProvisioningDelays.Cause(error)
+            logger.log(
+                level: cause == nil ? memory.level : .debug, "\(status.dn): its claim cannot be removed: \(error)")
+            return .failed(cause)
+        }
+    }
+
+    /// - Returns: nil if there is no claim of ours.
+    private func release(_ status: AccountStatus) async throws -> WriteResult? {
+        guard let claim = status.claim, configuration.policy.isOwn(claim),
+            let write = EntryWrite.release(status, names: names)
+        else { return nil }
         report(.writing)
-        if case .written(let csn?) = try await entries.write(write, to: status.key) { report(.wrote(csn: csn)) }
+        let result = try await entries.write(write, to: status.key)
+        if case .written(let csn?) = result { report(.wrote(csn: csn)) }
+        return result
     }
 
     /// - Throws: `ProvisioningFailure` with code 1 while another entry has the same unique value; `CancellationError`, or the error of the search.

@@ -114,12 +114,12 @@ extension AccountReconciler {
         await close(ended.job, JobOutcome(.failed, message: reason))
     }
 
-    /// Closes the last job: the entry does not ask for it any more, or asks another daemon.
+    /// Closes the last job: the entry does not ask for it any more, or not this daemon.
     /// - Parameter status: nil: the entry is gone.
     func abandonLastJob(_ status: AccountStatus?, isOthers: Bool = false) async {
         let end =
-            isOthers
-            ? JobOutcome(.aborted, message: "the job is closed: the entry belongs to another host now")
+            isOthers && [.claimed, .requested].contains(status?.phase)
+            ? JobOutcome(.aborted, message: "the job is closed: the entry is not this daemon's any more")
             : JobOutcome(insteadOf: status)
         switch memory.lastJob {
         case .none: return
@@ -135,7 +135,7 @@ extension AccountReconciler {
         takeLastJob()
     }
 
-    private func takeLastJob() {
+    func takeLastJob() {
         memory.lastJob = .none
         report(.lastJobClosed)
     }

@@ -55,7 +55,12 @@ import Logging
                 logger.debug("\(key.dn) was there at \(seen), and this server does not have it: asking again")
                 return .stale
             }
-            if condition != nil, let result = try await writeOutcome() { return result }
+            if condition != nil, let entry = try await entries.entry(key, attributes: []),
+                let status = AccountStatus(entry, names: names)
+            {
+                if let result = try await writeKnownOutcome(status) { return result }
+                if let delay = try await releaseToOthers(status) { return delay }
+            }
             logger.notice(
                 "\(key.dn) is gone from LDAP\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
@@ -95,20 +100,18 @@ import Logging
     private func act(on decision: Decision, _ account: Account) async throws -> ReconcileResult {
         let status = account.status
         if decision != .claim(.delete), decision != .resume(.delete) { context.deletes.withdraw(deleteSubject) }
-        // Whatever the request would be answered with now: its work is done.
-        if case .unwritten(let outcome) = memory.lastJob, outcome.write.following(status) != nil {
-            return try await write(outcome, status)
-        }
         switch decision {
         case .resume: break
-        // It closes the job, with its reason.
-        case .refuse where status.phase == .claimed && memory.isUnfinished: break
-        default: await abandonLastJob(status, isOthers: decision.isOthers)
+        default:
+            if let result = try await writeKnownOutcome(status) { return result }
+            // It closes the job, with its reason.
+            if case .refuse = decision, status.phase == .claimed, memory.isUnfinished { break }
+            if decision.isOthers, let delay = try await releaseToOthers(status) { return delay }
+            await abandonLastJob(status, isOthers: decision.isOthers)
         }
         switch decision {
         case .leave(let reason):
-            // Without it the daemon of the other host would wait for this one.
-            try await releaseClaim(status, isClaimed: decision.isOthers)
+            try await releaseClaim(status)
             let level: Logger.Level =
                 switch reason {
                 case .sharedHosts: .error
@@ -144,20 +147,33 @@ import Logging
                 return .requeue(at: time)
             }
             return try await withExclusionKeys(account) {
-                if let time = try await admit(operation, account, isUrgent: ignoringDate) { return .requeue(at: time) }
+                if let time = try await admit(operation, account, isUrgent: ignoringDate) {
+                    try await releaseClaim(status)
+                    return .requeue(at: time)
+                }
                 return try await claim(account, operation)
             }
         }
     }
 
-    /// Writes the outcome of the last job into an entry that no longer meets the condition of this daemon's accounts.
-    /// - Returns: nil if there is none, or the entry does not wait for it.
-    private func writeOutcome() async throws -> ReconcileResult? {
-        guard case .unwritten(let outcome) = memory.lastJob,
-            let entry = try await entries.entry(key, attributes: []), let status = AccountStatus(entry, names: names),
-            outcome.write.following(status) != nil
-        else { return nil }
-        return try await write(outcome, status)
+    /// Writes the outcome of the last job if its work is done, whatever its request would be answered with now.
+    /// - Returns: nil if the work is not done, or the entry does not wait for its outcome.
+    private func writeKnownOutcome(_ status: AccountStatus) async throws -> ReconcileResult? {
+        switch memory.lastJob {
+        case .unwritten(let outcome) where outcome.write.following(status) != nil:
+            return try await write(outcome, status)
+        case .interrupted(let job) where job.name == status.mode.operation.rawValue && isClaimedByUs(status):
+            guard let outcome = job.outcomeBeforeClosing, outcome.result.isSuccess else { return nil }
+            takeLastJob()
+            let finish = EntryWrite.finish(status, at: clock.now, names: names)
+            return try await write(
+                AccountOutcome(write: finish, code: .success, job: await executor.open(job), result: outcome), status)
+        case .none, .interrupted, .retrying, .pausing, .unwritten: return nil
+        }
+    }
+
+    private func isClaimedByUs(_ status: AccountStatus) -> Bool {
+        status.phase == .claimed && (status.claim.map(configuration.policy.isOwn) ?? true)
     }
 
     /// The account is claimed and not finished: its job continues as soon as it may.
@@ -176,6 +192,7 @@ import Logging
         case .interrupted(let job) where job.name == operation.rawValue && job.outcomeBeforeClosing?.result == .aborted:
             // It was cancelled, and the previous run of the daemon ended before that was in the entry.
             let canceled = job.outcomeBeforeClosing ?? .canceled
+            takeLastJob()
             return try await failed(
                 await executor.open(job), attempt: job.attempt, account.status, canceled, before: FailedAttempts())
         case .pausing(let until) where until > now && !isUrgent: return .pause(until: until)

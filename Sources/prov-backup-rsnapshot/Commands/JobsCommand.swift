@@ -121,14 +121,21 @@ struct JobsCommand: AsyncParsableCommand {
 
         func run() async throws {
             let jobs = try JobLookup(files)
-            if try await jobs.control.cancel(id) {
-                return print(
-                    "job \(id) is being canceled; to follow it: prov-backup-rsnapshot jobs show \(id) --follow")
+            let canceled = try await jobs.control.cancel(id)
+            if canceled.isOpen {
+                print("job \(id) is being canceled; to follow it: prov-backup-rsnapshot jobs show \(id) --follow")
+                if let reason = canceled.unrecorded {
+                    printError(
+                        "warning: this cannot be recorded, and the job continues if the daemon is killed before it ends: \(reason)"
+                    )
+                }
+                return
             }
             guard let job = try await jobs.job(id) else { throw jobs.unknown(id) }
             guard !job.isOpen else {
                 throw CommandFailure(
-                    "job \(id) was interrupted, and the daemon has not resumed it yet", hint: "try again",
+                    "job \(id) was interrupted, and the daemon has not resumed it yet",
+                    hint: "try again; if that does not help, see the log: it may be resumed at the next start",
                     status: .tryAgain)
             }
             throw CommandFailure(

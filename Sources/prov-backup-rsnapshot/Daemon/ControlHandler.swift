@@ -64,13 +64,13 @@ import Synchronization
         case .theseJobs(let ids): return try ControlReply(done: JobList(try await queries.jobs(ids.map { JobID($0) })))
         case .job(let id): return try ControlReply(done: try await queries.job(JobID(id)))
         case .cancel(let id):
-            // Interrupted jobs are open from the end of the start on.
+            // Interrupted jobs are opened at the end of the start.
             await jobs.started()
             try Task.checkCancellation()
-            let isOpen = jobs.registry.cancel(JobID(id))
+            guard jobs.registry.cancel(JobID(id)) else { return try ControlReply(done: CanceledJob(isOpen: false)) }
             // A crash right after the answer must not resume the job.
-            if isOpen { await jobs.history.recorded(JobID(id)) }
-            return try ControlReply(done: isOpen)
+            await jobs.registry.recorded(JobID(id))
+            return try ControlReply(done: CanceledJob(isOpen: true, unrecorded: jobs.history.hindrance))
         case .run(let name):
             return try await waiting { try ControlReply(done: await recorded([try await jobs.run(name)])) }
         case .backup(let level, let accounts, let isForced):

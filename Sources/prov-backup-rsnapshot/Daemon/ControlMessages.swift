@@ -81,6 +81,13 @@ struct AcceptedJobs: Codable {
     var recent = 0
 }
 
+/// The answer to the cancellation of a job.
+struct CanceledJob: Codable {
+    var isOpen: Bool
+    /// Why the cancellation is not in the history's file; nil: it is.
+    var unrecorded: String?
+}
+
 /// The state of the daemon.
 struct DaemonStatus: Codable {
     let pid: Int32
@@ -222,8 +229,7 @@ struct DaemonControl {
     /// - Returns: nil: no daemon runs here; an inner nil: there is no such job.
     func job(_ id: UInt64) async throws -> Job?? { try await ask(.job(id)) }
 
-    /// - Returns: whether the job was open.
-    func cancel(_ id: UInt64) async throws -> Bool { try await need(.cancel(id)) }
+    func cancel(_ id: UInt64) async throws -> CanceledJob { try await need(.cancel(id)) }
 
     func run(_ name: String) async throws -> AcceptedJobs { try await need(.run(name), timeout: Self.workTimeout) }
 

@@ -116,7 +116,7 @@ import SystemPackage
                 } else if isLate, let other = await successor(of: job, among: interrupted) {
                     registry.closeInterrupted(
                         job, JobOutcome(.aborted, message: "not resumed: job \(other) was submitted for the same work"))
-                } else if job.type == .backup, job.status != .canceled {
+                } else if job.type == .backup {
                     await open(job)
                     backups.append(job)
                 } else {
@@ -161,8 +161,6 @@ import SystemPackage
     private func resume(_ job: Job) async {
         do {
             switch job.type {
-            case _ where job.status == .canceled:
-                registry.closeInterrupted(job, .canceled(by: job.canceler ?? .operator))
             case .purge:
                 registry.closeInterrupted(
                     job,

@@ -123,7 +123,11 @@ import SystemPackage
         return .failure(RefusedCommand("the daemon stops"))
     }
 
-    func cancel(_ id: JobID) async -> Bool { registry.cancel(id, by: .handler) }
+    func cancel(_ id: JobID) async -> Bool {
+        guard registry.cancel(id, by: .handler) else { return false }
+        await registry.recorded(id)
+        return true
+    }
 
     func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
         await current.value.surroundings.describe(job, status, volume: volume)

@@ -120,7 +120,7 @@ extension Processes {
             let cgroup = try CgroupParent.own.get().make()
             #expect(cgroup.remove())
             let fault = Errno(rawValue: clinux_try_cgroup(cgroup.directory))
-            #expect(fault == .staleNFSFileHandle)
+            #expect(fault == .identifierRemoved)
             #expect(ScriptError.start(of: .test("/bin/true"), errno: fault).code == .resources)
         }
 

@@ -286,12 +286,12 @@ extension Processes {
             try await eventually("zombies left") { try zombies() == [] }
         }
 
-        @Test("100 scripts that are cancelled at any time during their start end, and no process is left")
+        @Test("200 scripts that are cancelled at any time during their start end, and no process is left")
         func manyCancelled() async throws {
             let script = try directory.script("trap '' TERM; setsid sleep 1000 & sleep 1000", name: "cancelled.sh")
             let environment = ["PATH": "/usr/bin:/bin", "DIR": directory.path.string]
             let before = try descriptors()
-            let pauses = (0..<100).map { Duration.milliseconds(5 * $0) }
+            let pauses = (0..<200).map { Duration.microseconds(200 * $0) }
             await withTaskGroup(of: Void.self) { tasks in
                 for pause in pauses {
                     tasks.addTask {

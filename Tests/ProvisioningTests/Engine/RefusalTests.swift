@@ -111,27 +111,37 @@ import Testing
     }
 
     @Test(
-        "the outcome of work that is done is written, whatever else has happened to the entry",
-        arguments: Change.allCases)
-    func changedBeforeOutcome(change: Change) async throws {
+        "the outcome of work that is done is written, whatever else has happened to the entry, also after a restart",
+        arguments: Change.allCases, [false, true])
+    func changedBeforeOutcome(change: Change, isRestarted: Bool) async throws {
         try await EngineHarness.run(sandbox: Self.sandbox) { harness in
-            try await harness.running {
+            let settings: (inout Engine.Configuration) -> Void = {
                 $0.scope.condition = .not(.equal("cn", "other"))
                 $0.policy.hosts = ["one"]
-            } _: { engine in
-                try await harness.add("4000001", mode: "delete", quota: "1", host: "one")
-                try await eventually("its outcome waits") { await engine.snapshot().troubled == 1 }
-                let modification: Modification =
-                    switch change {
-                    case .activated: .replace("sstIsActive", "TRUE")
-                    case .filteredOut: .replace("cn", "other")
-                    case .movedAway: .replace("host", "two")
-                    }
-                try await harness.manager.modify(
-                    EngineHarness.dn("4000001"), [modification, .replace("sstQuota", "2")])
-                _ = await engine.provision(try await harness.key("4000001"))
-                try await harness.expectMode("deleted", of: "4000001")
             }
+            var engine = try await harness.engine(settings)
+            await engine.start()
+            try await harness.add("4000001", mode: "delete", quota: "1", host: "one")
+            try await eventually("its outcome waits") { await engine.snapshot().troubled == 1 }
+            if isRestarted { await engine.stop(grace: .zero) }
+            let modification: Modification =
+                switch change {
+                case .activated: .replace("sstIsActive", "TRUE")
+                case .filteredOut: .replace("cn", "other")
+                case .movedAway: .replace("host", "two")
+                }
+            let key = try await harness.key("4000001")
+            try await harness.manager.modify(
+                EngineHarness.dn("4000001"), [modification, .replace("sstQuota", "2")])
+            if isRestarted {
+                engine = try await harness.engine(settings)
+                await engine.recover(harness.interruptedJobs)
+                await engine.start()
+            }
+            _ = await engine.provision(key)
+            try await harness.expectMode("deleted", of: "4000001")
+            try await eventually("its job is closed") { harness.recorder.closed.count == 1 }
+            await engine.stop(grace: .zero)
             #expect(harness.service.asked.count == 1)
             #expect(harness.recorder.closed.map(\.result) == [.success])
         }
