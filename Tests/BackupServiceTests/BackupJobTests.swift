@@ -1124,8 +1124,9 @@ struct BackupJobTests {
             #expect(outcome.result == .failed && outcome.message.contains("24 hours"), "\(outcome)")
             #expect(try harness.snapshots(of: first).isEmpty)
             #expect(try await ended(attemptsHoursAgo: 25) == .success)
-            // An attempt since then that came to no copy.
+            // Attempts since then that came to no copy.
             #expect(try await ended(attemptsHoursAgo: 75, 1) == .success)
+            #expect(try await ended(attemptsHoursAgo: 1) == .success)
         }
     }
 

@@ -301,10 +301,11 @@ extension Account {
             account.entry[level.intervalAttribute] = [AttributeValue("\(retain)")]
         }
         func place(_ text: String) -> HomePath? { try? HomePath(parsing: text, uid: uid, places: configuration.places) }
+        func exists(_ home: HomePath) -> Bool? { (try? HomeWalk(to: home)).map { $0.directory != nil } }
+        let asked = entry.text(BackupAttribute.homeDirectory).flatMap(place)
         // Where it has been moved already, the job says what is left to do.
-        if let home = configured.home.flatMap({ place($0.string) }),
-            home.path != entry.text(BackupAttribute.homeDirectory).flatMap(place)?.path,
-            (try? HomeWalk(to: home).directory) != nil
+        if let home = configured.home.flatMap({ place($0.string) }), home.path != asked?.path,
+            exists(home) != false || asked.flatMap(exists) != true
         {
             account.entry[BackupAttribute.homeDirectory] = [AttributeValue(home.text)]
         }

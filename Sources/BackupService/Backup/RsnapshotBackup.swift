@@ -240,13 +240,13 @@ import SystemPackage
         return state.end(of: job) ?? .init(isWhole: true)
     }
 
-    /// Ends a job whose attempts are interrupted again and again. The time before a long downtime between two of them does not count; the job's own
+    /// Ends a job whose attempts are interrupted again and again. The time before a long downtime, or another long wait, does not count; the job's own
     /// record tells when its attempts began, since other jobs of the account may have run, and not every attempt comes to the snapshots.
     private static func refusal(of attempt: RunningAttempt, now: Timestamp) -> JobOutcome? {
         let recorded = attempt.openJobs.first { $0.id == attempt.job.id }?.attempts ?? []
-        let begins = recorded.filter { $0.number < attempt.number }.map(\.began)
-        let restarts = zip(begins, begins.dropFirst() + [now]).filter { $1 - $0 > longestRepetition }.map(\.1)
-        guard !begins.isEmpty, now - (restarts.last ?? attempt.job.created) > longestRepetition else { return nil }
+        let times = [attempt.job.created] + recorded.filter { $0.number < attempt.number }.map(\.began) + [now]
+        let restarts = zip(times, times.dropFirst()).filter { $1 - $0 > longestRepetition }.map(\.1)
+        guard now - (restarts.last ?? attempt.job.created) > longestRepetition else { return nil }
         return JobOutcome(
             .failed, failureClass: .permanent,
             message:

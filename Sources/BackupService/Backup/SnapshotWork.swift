@@ -144,14 +144,17 @@ struct SnapshotWork: Sendable {
         let names = try snapshots.snapshots().sorted { age($0) < age($1) }
             .map { SnapshotRotation.name($0.level.rawValue, $0.index) }
         var best: (name: FilePath.Component, distance: (shrunk: Int, files: UInt64))?
+        var damage: HeldDirectory.Failure?
         for name in [SnapshotRotation.keptName] + names {
             guard let inode = try snapshots.inode(of: name) else { continue }
             let tree: SnapshotTree
             do {
                 tree = try SnapshotTree.walk(
                     name, in: directory, previous: nil, limit: limit, isCancelled: isCancelled)
-            } catch let error where !(error is CancellationError) {
-                // One that is damaged keeps the account from no backup.
+            } catch let failure as HeldDirectory.Failure where failure.cause == .ioError || !failure.cause.isShortage {
+                // It is damaged. What is kept may still be the full one: nothing else is worth dropping it.
+                if name == SnapshotRotation.keptName { return name }
+                damage = damage ?? failure
                 continue
             }
             let copy = SnapshotState.CopiedTree(inode: inode, files: UInt64(tree.files), bytes: tree.bytes)
@@ -162,6 +165,8 @@ struct SnapshotWork: Sendable {
             if distance == (0, 0) { return name }
             if best.map({ distance < $0.distance }) ?? true { best = (name, distance) }
         }
+        // Unless another one can be it, that may be the damaged one, and no backup may drop it.
+        if let damage, best.map({ $0.distance.shrunk == 1 }) ?? true { throw damage }
         return best?.name
     }
 

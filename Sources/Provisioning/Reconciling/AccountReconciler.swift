@@ -55,10 +55,10 @@ import Logging
                 logger.debug("\(key.dn) was there at \(seen), and this server does not have it: asking again")
                 return .stale
             }
-            if condition != nil, let entry = try await entries.entry(key, attributes: []),
+            if condition != nil, context.planPrinter == nil, let entry = try await entries.entry(key, attributes: []),
                 let status = AccountStatus(entry, names: names)
             {
-                if let result = try await writeKnownOutcome(status) { return result }
+                if let result = try await writeKnownOutcome(status, isOthers: true) { return result }
                 if let delay = try await releaseToOthers(status) { return delay }
             }
             logger.notice(
@@ -103,7 +103,7 @@ import Logging
         switch decision {
         case .resume: break
         default:
-            if let result = try await writeKnownOutcome(status) { return result }
+            if let result = try await writeKnownOutcome(status, isOthers: decision.isOthers) { return result }
             // It closes the job, with its reason.
             if case .refuse = decision, status.phase == .claimed, memory.isUnfinished { break }
             if decision.isOthers, let delay = try await releaseToOthers(status) { return delay }
@@ -111,7 +111,7 @@ import Logging
         }
         switch decision {
         case .leave(let reason):
-            try await releaseClaim(status)
+            if !decision.isOthers { try await releaseClaim(status) }
             let level: Logger.Level =
                 switch reason {
                 case .sharedHosts: .error
@@ -157,23 +157,24 @@ import Logging
     }
 
     /// Writes the outcome of the last job if its work is done, whatever its request would be answered with now.
+    ///
+    /// A request that still asks this daemon is repeated after a restart: the job's record does not tell for which claim it ran.
+    /// - Parameter isOthers: whether the entry may be another daemon's. Without a claim nothing tells whose work it waits for.
     /// - Returns: nil if the work is not done, or the entry does not wait for its outcome.
-    private func writeKnownOutcome(_ status: AccountStatus) async throws -> ReconcileResult? {
+    private func writeKnownOutcome(_ status: AccountStatus, isOthers: Bool) async throws -> ReconcileResult? {
         switch memory.lastJob {
         case .unwritten(let outcome) where outcome.write.following(status) != nil:
             return try await write(outcome, status)
-        case .interrupted(let job) where job.name == status.mode.operation.rawValue && isClaimedByUs(status):
-            guard let outcome = job.outcomeBeforeClosing, outcome.result.isSuccess else { return nil }
+        case .interrupted(let job) where job.name == status.mode.operation.rawValue && status.phase == .claimed:
+            guard status.claim.map(configuration.policy.isOwn) ?? !isOthers,
+                let outcome = job.outcomeBeforeClosing, outcome.result.isSuccess
+            else { return nil }
             takeLastJob()
             let finish = EntryWrite.finish(status, at: clock.now, names: names)
             return try await write(
                 AccountOutcome(write: finish, code: .success, job: await executor.open(job), result: outcome), status)
         case .none, .interrupted, .retrying, .pausing, .unwritten: return nil
         }
-    }
-
-    private func isClaimedByUs(_ status: AccountStatus) -> Bool {
-        status.phase == .claimed && (status.claim.map(configuration.policy.isOwn) ?? true)
     }
 
     /// The account is claimed and not finished: its job continues as soon as it may.

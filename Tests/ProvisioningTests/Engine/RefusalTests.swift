@@ -118,10 +118,14 @@ import Testing
             let settings: (inout Engine.Configuration) -> Void = {
                 $0.scope.condition = .not(.equal("cn", "other"))
                 $0.policy.hosts = ["one"]
+                $0.scope.names.claim = "provisioningClaim"
+                $0.policy.names.claim = "provisioningClaim"
+                $0.policy.claimHolder = "one"
             }
             var engine = try await harness.engine(settings)
             await engine.start()
-            try await harness.add("4000001", mode: "delete", quota: "1", host: "one")
+            try await harness.add(
+                "4000001", mode: "delete", quota: "1", host: "one", classes: ["provisioningClaimable"])
             try await eventually("its outcome waits") { await engine.snapshot().troubled == 1 }
             if isRestarted { await engine.stop(grace: .zero) }
             let modification: Modification =
