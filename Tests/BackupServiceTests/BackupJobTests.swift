@@ -725,7 +725,7 @@ struct BackupJobTests {
     }
 
     @Test(
-        "after a move of the volume the last full snapshot is kept, whichever level has taken it over and whatever has the name .full",
+        "after a move of the volume the last full snapshot is kept, whichever level has taken it over, and also if another one has the name .full",
         arguments: ["weekly", "weekly, no longer used", ".full"])
     func takenOverAndMoved(place: String) async throws {
         try await BackupHarness.run { harness in

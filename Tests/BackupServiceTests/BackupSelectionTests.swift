@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test("until a modify is done, the home is backed up that was made, whatever homeDirectory says")
+    @Test("until a modify is done, the home is backed up that was made, not that of homeDirectory")
     func datedMove() async throws {
         try await BackupHarness.run { harness in
             try await harness.addProvisioned(uid)

@@ -117,7 +117,7 @@ import Testing
     }
 
     @Test(
-        "status calls a job between two attempts waiting, whatever it waits for, and one that waits for its volume running"
+        "status calls a job between two attempts waiting, for each reason to wait, and one that waits for its volume running"
     )
     func betweenAttempts() {
         for status in [

@@ -74,7 +74,7 @@ import Testing
             let daemon = try await harness.running()
             let job = try await harness.run("waiting")
             try await eventually("it runs") { harness.numbers("waiting.sh").count == 1 }
-            // Whatever is printed after the first line may be written before the reader has gone.
+            // What is printed after the first line may be written before the reader has gone.
             for command in [
                 ["jobs", "list", "--follow"], ["jobs", "show", "\(job)", "--follow"],
                 ["jobs", "run", "waiting", "--wait"],
@@ -181,7 +181,7 @@ import Testing
     }
 
     @Test(
-        "a sandbox writes no mails, runs no script of the machine, sets no quota and has its own history, whatever the global settings say"
+        "a sandbox writes no mails, runs no script of the machine, sets no quota and has its own history, regardless of the global settings"
     )
     func sandboxAlone() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(

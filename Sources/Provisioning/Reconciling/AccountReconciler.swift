@@ -156,7 +156,7 @@ import Logging
         }
     }
 
-    /// Writes the outcome of the last job if its work is done, whatever its request would be answered with now.
+    /// Writes the outcome of the last job if its work is done, also if its request would be refused by now.
     ///
     /// A request that still asks this daemon is repeated after a restart: the job's record does not tell for which claim it ran.
     /// - Parameter isOthers: whether the entry may be another daemon's. Without a claim nothing tells whose work it waits for.

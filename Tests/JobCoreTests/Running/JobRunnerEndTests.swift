@@ -184,7 +184,7 @@ import Testing
         #expect(await waiting.outcome() == .success)
     }
 
-    @Test("a resumed job whose last attempt had failed does not count as interrupted, whatever became of earlier ones")
+    @Test("a resumed job whose last attempt had failed does not count as interrupted, also if earlier ones were")
     func failedAfterInterruption() async throws {
         let bench = try JobBench()
         let runner = bench.runner()

@@ -111,7 +111,7 @@ import Testing
     }
 
     @Test(
-        "the outcome of work that is done is written, whatever else has happened to the entry, also after a restart",
+        "the outcome of work that is done is written, also if the entry has changed since, and after a restart",
         arguments: Change.allCases, [false, true])
     func changedBeforeOutcome(change: Change, isRestarted: Bool) async throws {
         try await EngineHarness.run(sandbox: Self.sandbox) { harness in
