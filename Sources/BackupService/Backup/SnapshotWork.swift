@@ -152,7 +152,7 @@ struct SnapshotWork: Sendable {
                 tree = try SnapshotTree.walk(
                     name, in: directory, previous: nil, limit: limit, isCancelled: isCancelled)
             } catch let failure as HeldDirectory.Failure where failure.cause == .ioError || !failure.cause.isShortage {
-                // It is damaged. What is kept may still be the full one: nothing else is worth dropping it.
+                // It is damaged, and may be the one that is looked for.
                 if name == SnapshotRotation.keptName { return name }
                 damage = damage ?? failure
                 continue
@@ -165,7 +165,7 @@ struct SnapshotWork: Sendable {
             if distance == (0, 0) { return name }
             if best.map({ distance < $0.distance }) ?? true { best = (name, distance) }
         }
-        // Unless another one can be it, that may be the damaged one, and no backup may drop it.
+        // If no other one can be it, the damaged one may be, and no backup may drop it.
         if let damage, best.map({ $0.distance.shrunk == 1 }) ?? true { throw damage }
         return best?.name
     }
@@ -364,13 +364,14 @@ struct SnapshotWork: Sendable {
             let cause = end.warning.isEmpty ? "" : ": \(end.warning)"
             throw refusal("the copy is empty and the uploads are not\(cause)")
         }
-        if tree.isEmpty, copied.hadUploads {
-            end.warning = "nothing was copied: RSNAPSHOT_TEMPLATE excludes all uploads of the account"
-        }
+        let exclusion =
+            tree.isEmpty && copied.hadUploads
+            ? "nothing was copied: RSNAPSHOT_TEMPLATE excludes all uploads of the account; correct it if it should not"
+            : nil
         let copy = SnapshotState.CopiedTree(
             inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes,
             names: UInt64(tree.entries), isWhole: end.isWhole)
-        if let warning = copy.warning(after: state.fullCopy, uid: uid) {
+        for warning in [exclusion, copy.warning(after: state.fullCopy, uid: uid)].compactMap(\.self) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
         try flush(copied.fileSystem, &state)

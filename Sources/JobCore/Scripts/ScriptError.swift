@@ -111,7 +111,7 @@ extension ScriptError {
         case Errno.identifierRemoved:
             return ScriptError(
                 .resources, path: path, errno: number, reason: "was not started: its cgroup has been removed",
-                hint: "find out which program removes cgroups of the daemon's (systemd-cgls)")
+                hint: "find out which program removes cgroups below that of the daemon (systemd-cgls)")
         case let number? where number.isShortage || number == .resourceTemporarilyUnavailable:
             return ScriptError(
                 .resources, path: path, errno: number,

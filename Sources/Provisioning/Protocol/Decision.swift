@@ -16,6 +16,9 @@ public enum Decision: Hashable, Sendable {
     /// The request cannot be carried out as it is.
     case refuse(ProvisioningFailure)
 
+    var isResumption: Bool { if case .resume = self { true } else { false } }
+    var isRefusal: Bool { if case .refuse = self { true } else { false } }
+
     /// Whether the account is left to the daemon of another host.
     var isOthers: Bool {
         switch self {

@@ -58,8 +58,7 @@ import Logging
             if condition != nil, context.planPrinter == nil, let entry = try await entries.entry(key, attributes: []),
                 let status = AccountStatus(entry, names: names)
             {
-                if let result = try await writeKnownOutcome(status, isOthers: true) { return result }
-                if let delay = try await releaseToOthers(status) { return delay }
+                if let result = try await endLastJob(status, isOthers: true) { return result }
             }
             logger.notice(
                 "\(key.dn) is gone from LDAP\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
@@ -100,14 +99,9 @@ import Logging
     private func act(on decision: Decision, _ account: Account) async throws -> ReconcileResult {
         let status = account.status
         if decision != .claim(.delete), decision != .resume(.delete) { context.deletes.withdraw(deleteSubject) }
-        switch decision {
-        case .resume: break
-        default:
-            if let result = try await writeKnownOutcome(status, isOthers: decision.isOthers) { return result }
-            // It closes the job, with its reason.
-            if case .refuse = decision, status.phase == .claimed, memory.isUnfinished { break }
-            if decision.isOthers, let delay = try await releaseToOthers(status) { return delay }
-            await abandonLastJob(status, isOthers: decision.isOthers)
+        if !decision.isResumption {
+            let (isOthers, isRefused) = (decision.isOthers, decision.isRefusal)
+            if let result = try await endLastJob(status, isOthers: isOthers, isRefused: isRefused) { return result }
         }
         switch decision {
         case .leave(let reason):
@@ -154,6 +148,21 @@ import Logging
                 return try await claim(account, operation)
             }
         }
+    }
+
+    /// Ends the last job, which the entry does not ask this daemon for any more.
+    /// - Parameters:
+    ///   - isOthers: whether the entry may be another daemon's.
+    ///   - isRefused: whether the request is refused next, which closes its job with the reason.
+    /// - Returns: nil if there is nothing more to do for it.
+    private func endLastJob(
+        _ status: AccountStatus, isOthers: Bool, isRefused: Bool = false
+    ) async throws -> ReconcileResult? {
+        if let result = try await writeKnownOutcome(status, isOthers: isOthers) { return result }
+        if isRefused, status.phase == .claimed, memory.isUnfinished { return nil }
+        if isOthers, let delay = try await releaseToOthers(status) { return delay }
+        await abandonLastJob(status, isOthers: isOthers)
+        return nil
     }
 
     /// Writes the outcome of the last job if its work is done, also if its request would be refused by now.

@@ -170,6 +170,16 @@ import Testing
         }
     }
 
+    /// Changes an entry again and again, as logins do, until the task is cancelled.
+    private static func change(_ uid: String, by connection: LDAPConnection) async throws {
+        var number = 0
+        while !Task.isCancelled {
+            number += 1
+            try await connection.modify(
+                EngineHarness.dn(uid), [.replace("sstBackupWarningDays", AttributeValue("\(number % 90)"))])
+        }
+    }
+
     @Test("an entry that others keep changing gets its outcome, its work is done once, and no other account waits")
     func changedAllTheTime() async throws {
         try await EngineHarness.run { harness in
@@ -179,15 +189,7 @@ import Testing
                 $0.slots = 1
             } _: { _ in
                 try await harness.add("4000001")
-                let logins = Task {
-                    var number = 0
-                    while !Task.isCancelled {
-                        number += 1
-                        try await second.modify(
-                            EngineHarness.dn("4000001"),
-                            [.replace("sstBackupWarningDays", AttributeValue("\(number % 90)"))])
-                    }
-                }
+                let logins = Task { try await Self.change("4000001", by: second) }
                 try await eventually("the job has run") { harness.service.asked.count == 1 }
                 try await harness.add("4000002")
                 try await harness.expectMode("added", of: "4000002")
@@ -353,15 +355,7 @@ import Testing
             let engine = try await harness.engine()
             let run = Task { try await engine.runOnce() }
             try await eventually("the job runs") { harness.service.asked.count == 1 }
-            let changes = Task {
-                var number = 0
-                while !Task.isCancelled {
-                    number += 1
-                    try await second.modify(
-                        EngineHarness.dn("4000001"),
-                        [.replace("sstBackupWarningDays", AttributeValue("\(number % 90)"))])
-                }
-            }
+            let changes = Task { try await Self.change("4000001", by: second) }
             gate.open()
             try await eventually("the outcome waits, or was a moment faster than a change") {
                 await engine.snapshot().troubled == 1 || harness.recorder.closed.count == 1
