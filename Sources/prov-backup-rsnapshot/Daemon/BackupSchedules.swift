@@ -56,15 +56,21 @@ extension DaemonJobs {
     }
 
     private func scheduled(_ command: JobCommand) {
-        if case .backup(let name, let accounts) = command, accounts.isEmpty, let level = SnapshotLevel(rawValue: name) {
-            beginRun(of: level, since: nil)
-        } else {
+        switch command {
+        case .backup(let name, _):
+            if let level = SnapshotLevel(rawValue: name) { beginRun(of: level, since: nil) }
+        case .run(let name):
             // In the background, so that slow submissions do not delay other schedules.
             Task {
                 let openJobs = OpenJobFilter(registry)
                 let mail = parts.reports.mail
                 let run = mail.open("\(command)")
-                await submit(command, where: openJobs.admits) { mail.add($0, to: run) }
+                do {
+                    let request = try script(name).request
+                    if openJobs.admits(request) {
+                        _ = try await submit(request, to: scripts) { mail.add($0, to: run) }
+                    }
+                } catch { logged(error, of: command) }
                 mail.close(run)
                 if let notice = openJobs.notice { logger.notice("\(command): \(notice)") }
             }

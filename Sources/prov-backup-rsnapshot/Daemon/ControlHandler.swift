@@ -75,6 +75,8 @@ import Synchronization
             return try await waiting { try ControlReply(done: await recorded([try await jobs.run(name)])) }
         case .backup(let level, let accounts, let isForced):
             return try await waiting {
+                // Scheduled jobs wait for an unavailable LDAP server; operators do not.
+                try await engine.reachLDAP()
                 let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
                 return try ControlReply(done: await recorded(jobs, recent: recent))
             }

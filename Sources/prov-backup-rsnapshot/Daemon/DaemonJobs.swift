@@ -201,34 +201,32 @@ import SystemPackage
 
     // MARK: - Submitting
 
-    /// Submits the jobs of a command. Errors are logged and returned.
-    /// - Parameters:
-    ///   - isWanted: decides for each job whether it is submitted.
-    ///   - waits: for an unavailable LDAP server, and for another submission of all accounts; false: these are errors.
-    ///   - opened: gets the number of each job before its event handlers run.
-    @discardableResult
+    /// Submits the jobs of an event handler's command.
+    /// - Parameter opened: gets the number of each job before its event handlers run.
+    /// - Returns: the error, which is logged; nil: all jobs are submitted.
     func submit(
-        _ command: JobCommand, waits: Bool = true,
-        where isWanted: @escaping @MainActor (JobRequest) -> Bool = { _ in true },
-        opened: @escaping @Sendable (JobID) -> Void = { _ in }
+        _ command: JobCommand, opened: @escaping @Sendable (JobID) -> Void
     ) async -> (any Error)? {
         do {
             switch command {
-            case .run(let name):
-                let request = try script(name).request
-                if isWanted(request) { _ = try await submit(request, to: scripts, opened: opened) }
+            case .run(let name): _ = try await submit(try script(name).request, to: scripts, opened: opened)
             case .backup(let level, let accounts):
-                if !waits { try await refuseToWait(forAll: accounts.isEmpty) }
-                _ = try await backup(level, accounts: accounts, where: isWanted, opened: opened)
+                try await refuseToWait(forAll: accounts.isEmpty)
+                _ = try await backup(level, accounts: accounts, opened: opened)
             }
             return nil
-        } catch is CancellationError {
-            logger.notice("\(command): the daemon stops before all jobs are submitted")
-            return Self.stopping
-        } catch {
+        } catch { return logged(error, of: command) }
+    }
+
+    /// Logs why a command has not submitted all of its jobs.
+    @discardableResult
+    func logged(_ error: any Error, of command: JobCommand) -> any Error {
+        guard error is CancellationError else {
             logger.error("\(command): \(error)")
             return error
         }
+        logger.notice("\(command): the daemon stops before all jobs are submitted")
+        return Self.stopping
     }
 
     /// - Throws: if the submission of a backup would wait long.
@@ -259,10 +257,10 @@ import SystemPackage
     }
 
     /// Submits a job of `[Job NAME]`.
-    /// - Throws: `CommandFailure` with the known names.
     func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts).id }
 
-    private func script(_ name: String) throws -> UserScript {
+    /// - Throws: `CommandFailure` with the known names.
+    func script(_ name: String) throws -> UserScript {
         guard let script = configuration.userScripts[name] else {
             let names = configuration.userScripts.keys.sorted()
             throw CommandFailure(
@@ -278,18 +276,12 @@ import SystemPackage
     /// - Parameters:
     ///   - accounts: uids; empty: every account of this host that has the level.
     ///   - isForced: even if the last snapshot is recent.
+    ///   - opened: gets the number of each job before its event handlers run.
     /// - Returns: the jobs, and the number of accounts that were skipped because their last snapshot is recent.
     /// - Throws: `CommandFailure` if an account does not exist, does not have the level, or has a recent snapshot.
-    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
-        // Scheduled jobs wait for an unavailable LDAP server; operators do not.
-        do throws(LDAPError) { try await engine.reachLDAP() } catch { throw CommandFailure(error) }
-        return try await backup(
-            level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
-    }
-
-    private func backup(
+    func backup(
         _ level: String, accounts: [String], isForced: Bool = false,
-        where isWanted: @escaping @MainActor (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
+        opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async throws -> (jobs: [JobID], recent: Int) {
         guard configuration.script == nil else {
             throw CommandFailure(
@@ -302,7 +294,7 @@ import SystemPackage
                 status: .wrongUsage)
         }
         guard accounts.isEmpty else {
-            return (try await backup(level, of: accounts, isForced, where: isWanted, opened: opened), 0)
+            return (try await backup(level, of: accounts, isForced, opened: opened), 0)
         }
         // One level after the other, so that the jobs of each account have the order of the requests.
         let earlier = lastLevel
@@ -310,7 +302,7 @@ import SystemPackage
         let request = Task {
             defer { openSubmissions -= 1 }
             await earlier?.value
-            return try await backupAll(level, isForced, where: isWanted, opened: opened)
+            return try await backupAll(level, isForced, opened: opened)
         }
         lastLevel = Task { _ = await request.result }
         return try await withTaskCancellationHandler {
@@ -321,7 +313,7 @@ import SystemPackage
     }
 
     private func backup(
-        _ level: SnapshotLevel, of accounts: [String], _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
+        _ level: SnapshotLevel, of accounts: [String], _ isForced: Bool,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
         let (requests, refusals) = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
@@ -331,7 +323,7 @@ import SystemPackage
         }
         var ids: [JobID] = []
         do {
-            for request in requests where isWanted(request) {
+            for request in requests {
                 ids.append(try await submit(request, to: backups, opened: opened).id)
             }
         } catch { throw after(ids, of: level, error) }
@@ -353,8 +345,7 @@ import SystemPackage
     }
 
     private func backupAll(
-        _ level: SnapshotLevel, _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
-        opened: @escaping @Sendable (JobID) -> Void
+        _ level: SnapshotLevel, _ isForced: Bool, opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> (jobs: [JobID], recent: Int) {
         var ids: [JobID] = []
         var recent = 0
@@ -364,7 +355,7 @@ import SystemPackage
                     recent += 1
                     return
                 }
-                if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
+                ids.append(try await submit(request, to: backups, opened: opened).id)
             }
         } catch { throw after(ids, of: level, error) }
         if ids.isEmpty, recent == 0 { logger.info("no account gets a backup of level \(level)") }

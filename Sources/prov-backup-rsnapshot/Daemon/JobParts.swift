@@ -114,7 +114,7 @@ import SystemPackage
         let (answers, first) = AsyncStream<Result<JobID, RefusedCommand>>.makeStream(
             bufferingPolicy: .bufferingOldest(1))
         Task {
-            let error = await jobs.submit(parsed, waits: false, opened: { first.yield(.success($0)) })
+            let error = await jobs.submit(parsed, opened: { first.yield(.success($0)) })
             first.yield(
                 .failure(RefusedCommand(error.map { "\($0)" } ?? "no account needs it, so no job was submitted")))
             first.finish()
