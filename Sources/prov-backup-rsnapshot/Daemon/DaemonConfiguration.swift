@@ -33,8 +33,6 @@ final class DaemonConfiguration: Sendable {
     /// All scheduled jobs and levels.
     let timetable: JobTimetable
     let engine: Engine.Configuration
-    /// For event handlers: this server and the LDAP service.
-    let surroundings: EventSurroundings
 
     /// Reads the files and the environment.
     ///
@@ -120,7 +118,6 @@ final class DaemonConfiguration: Sendable {
                 ?? "ADMIN_PASSWORD (\(settings.place(of: \DatabaseSettings.password)))",
             provisioning: service.type == .script
                 ? ScriptService(configuration: script) : BackupRsnapshotService(configuration: backup))
-        surroundings = EventSurroundings(engine, backup.places)
     }
 
     /// At the stop, an interrupted job that takes longer is abandoned; its programs are killed earlier.

@@ -51,7 +51,7 @@ import SystemPackage
             slots: { current.value.backupJobs.slots })
         scripts = JobRunner(
             executor: { parts.executor }, ids: parts.ids, scheduler: parts.scheduler, slots: { Self.scriptSlots })
-        parts.serve(self)
+        parts.jobs = self
     }
 
     /// Different scripts may run at the same time; MAX_JOBS limits all jobs together.

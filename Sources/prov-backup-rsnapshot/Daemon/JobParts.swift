@@ -9,18 +9,20 @@ import ScriptService
 import Synchronization
 import SystemPackage
 
-/// The objects that all jobs of the process share.
-@MainActor struct JobParts {
+/// The objects that all jobs of the process share. Answers the requests of event handlers (specification: rows.md B5).
+@MainActor final class JobParts {
     let ids: JobIDSource
     let registry: JobRegistry
     let scheduler: JobScheduler
-    let handlers: EventHandlers
+    private(set) lazy var handlers = EventHandlers(
+        current.value.scripts.events, host: self, notice: { [logger] in logger.log($0) })
     let inhibitor: Inhibitor
     let history: JobHistory
     let presence: Presence
     let reports: JobReports
+    /// The jobs that event handlers may start; nil: this process runs requests only.
+    weak var jobs: DaemonJobs?
     private let current: CurrentConfiguration
-    private let host: HandlerHost
     /// The server of reports listens there until the restart, also when RUNTIME_DIRECTORY has changed.
     private let reportSocket: String
     private let logger: Logger
@@ -41,13 +43,8 @@ import SystemPackage
         self.reports = reports
         registry = JobRegistry(recorder: history) { reports.ended($0, scriptFailures: $1) }
         scheduler = JobScheduler(limit: { current.value.scripts.maxJobs })
-        host = HandlerHost(registry: registry, current: current)
-        handlers = EventHandlers(configuration.scripts.events, host: host, notice: notice)
         inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)
     }
-
-    /// Connects the event handlers to the daemon's jobs.
-    func serve(_ jobs: DaemonJobs) { host.serve(jobs) }
 
     /// Runs attempts with the current settings.
     var executor: JobExecutor {
@@ -93,19 +90,9 @@ import SystemPackage
     }
 }
 
-/// The requests of event handlers (specification: rows.md B5).
-@MainActor final class HandlerHost: EventHandlerHost {
-    private let registry: JobRegistry
-    private let current: CurrentConfiguration
-    private weak var jobs: DaemonJobs?
+// MARK: - Requests of event handlers
 
-    nonisolated init(registry: JobRegistry, current: CurrentConfiguration) {
-        self.registry = registry
-        self.current = current
-    }
-
-    func serve(_ jobs: DaemonJobs) { self.jobs = jobs }
-
+extension JobParts: EventHandlerHost {
     func run(_ command: String) async -> Result<JobID, RefusedCommand> {
         guard let jobs else { return .failure(RefusedCommand("this daemon runs no jobs")) }
         let parsed: JobCommand
@@ -129,8 +116,20 @@ import SystemPackage
         return true
     }
 
+    /// - Parameter volume: nil: the volume of the account's home, or the first volume for jobs without an account.
     func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
-        await current.value.surroundings.describe(job, status, volume: volume)
+        let configuration = current.value
+        let places = configuration.backup.places
+        let account = [.backup, .provisioning].contains(job.type) ? job.client : nil
+        let facts = await BlockingWork.run { () -> (pool: Pool, mediaType: String)? in
+            let volume = volume.map { FilePath($0) } ?? places.volume(ofAccount: account)
+            return volume.flatMap { places.facts(of: $0) }
+        }
+        let catalog = configuration.catalogResource
+        return EventJob(
+            job, status: status, levels: job.type == .backup ? SnapshotLevel.allCases.map(\.rawValue) : [],
+            pool: facts?.pool.name ?? "", volumes: facts?.pool.volumes.count ?? 0, storage: ThisHost.name,
+            catalog: catalog.base, mediaType: facts?.mediaType ?? "", catalogResource: catalog)
     }
 
     func volumeExists(_ name: String) async -> Bool {
@@ -203,15 +202,9 @@ enum JobCommand: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Data about this server and the LDAP service for event handlers.
-struct EventSurroundings: Sendable {
-    private let storage: String
-    private let places: HomePlaces
-    private let resource: CatalogResource
-
-    init(_ engine: Engine.Configuration, _ places: HomePlaces) {
-        storage = ThisHost.name
-        self.places = places
+extension DaemonConfiguration {
+    /// The LDAP service, for event handlers.
+    fileprivate var catalogResource: CatalogResource {
         var bindDN = ""
         if case .simple(let dn, _) = engine.connection.credentials { bindDN = dn.description }
         var (address, socket, port) = ("", "", 0)
@@ -220,22 +213,8 @@ struct EventSurroundings: Sendable {
         case .local(let path): socket = path
         case nil: break
         }
-        resource = CatalogResource(
+        return CatalogResource(
             base: engine.scope.base.description, address: address, bindDN: bindDN, socket: socket, port: port,
             vendor: "LDAP")
-    }
-
-    /// - Parameter volume: nil: the volume of the account's home, or the first volume for jobs without an account.
-    func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
-        let places = places
-        let account = [.backup, .provisioning].contains(job.type) ? job.client : nil
-        let facts = await BlockingWork.run { () -> (pool: Pool, mediaType: String)? in
-            let volume = volume.map { FilePath($0) } ?? places.volume(ofAccount: account)
-            return volume.flatMap { places.facts(of: $0) }
-        }
-        return EventJob(
-            job, status: status, levels: job.type == .backup ? SnapshotLevel.allCases.map(\.rawValue) : [],
-            pool: facts?.pool.name ?? "", volumes: facts?.pool.volumes.count ?? 0, storage: storage,
-            catalog: resource.base, mediaType: facts?.mediaType ?? "", catalogResource: resource)
     }
 }
