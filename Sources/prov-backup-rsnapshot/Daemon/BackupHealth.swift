@@ -5,7 +5,7 @@ import Synchronization
 
 /// The accounts with backup problems: the newest job of a level failed, or its last success is too old.
 ///
-/// The sources are the ends of backup jobs (``ended(_:)``) and reviews of all accounts (``beginReview(of:)``), which read the state that is recorded
+/// The sources are the ends of backup jobs (``ended(_:)``) and reviews of all accounts (``beginReview()``), which read the state that is recorded
 /// with each account's snapshots. Only accounts with a problem are kept in memory.
 final class BackupHealth: Sendable {
     /// A problem with one level of one account.
@@ -45,12 +45,6 @@ final class BackupHealth: Sendable {
         var overdue = 0
         /// Sorted by uid; at most ``BackupHealth/listLimit``.
         var problems: [Problem] = []
-    }
-
-    /// A pass over all accounts; see ``BackupHealth/beginReview(of:)``.
-    struct Review: Sendable {
-        fileprivate var number: Int
-        fileprivate var levels: Set<SnapshotLevel>
     }
 
     fileprivate struct Key: Hashable {
@@ -113,13 +107,14 @@ final class BackupHealth: Sendable {
 
     // MARK: - Reviews
 
-    /// Begins a pass over all accounts of this daemon that have one of these levels.
+    /// Begins a pass over all accounts of this daemon.
     ///
     /// Call ``noted(account:level:lastSuccess:due:now:)`` for each level of each account, and ``finish(_:)`` at the end of a complete pass.
-    func beginReview(of levels: Set<SnapshotLevel>) -> Review {
+    /// - Returns: the number of the review.
+    func beginReview() -> Int {
         state.withLock { state in
             state.review += 1
-            return Review(number: state.review, levels: levels)
+            return state.review
         }
     }
 
@@ -142,13 +137,8 @@ final class BackupHealth: Sendable {
     }
 
     /// Ends a complete review: accounts that it did not include are no longer backed up here and are removed.
-    func finish(_ review: Review) {
-        let levels = Set(review.levels.map(\.rawValue))
-        state.withLock { state in
-            state.entries = state.entries.filter { key, entry in
-                entry.review >= review.number || !levels.contains(key.level)
-            }
-        }
+    func finish(_ review: Int) {
+        state.withLock { state in state.entries = state.entries.filter { $0.value.review >= review } }
     }
 
     // MARK: - Queries

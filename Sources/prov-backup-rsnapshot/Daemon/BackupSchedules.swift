@@ -211,7 +211,7 @@ extension DaemonJobs {
     /// Checks all accounts for overdue levels and levels without a schedule.
     private func reviewBackups() async {
         let (health, selection) = (parts.reports.health, selection)
-        let review = health.beginReview(of: Set(SnapshotLevel.allCases))
+        let review = health.beginReview()
         var unscheduled: [SnapshotLevel: String] = [:]
         do {
             try await selection.accounts(of: SnapshotLevel.allCases) { account, state in
