@@ -80,11 +80,8 @@ struct AccountsCommand: AsyncParsableCommand {
             let found = try await AccountStore(settings).account(name)
             let key = AccountKey(uuid: found.status.uuid, dn: found.status.dn)
             let explain = "see: \(AccountCommand.explain.text(found.entry.accountReference))"
-            let code =
-                switch try await DaemonControl(settings).provision(key) {
-                case .daemon(let code): code
-                case .noDaemon: try await Daemon(files: account.files, log: log).provision(key)
-                }
+            let asked = try await DaemonControl(settings).provision(key)
+            let code = if let asked { asked } else { try await Daemon(files: account.files, log: log).provision(key) }
             guard let code else {
                 print("\(name): nothing to do; \(explain)")
                 return

@@ -22,7 +22,7 @@ enum DaemonRequest: Codable {
     case theseJobs([UInt64])
     /// `Job?`; nil: unknown.
     case job(UInt64)
-    /// `Bool`: whether the job was open.
+    /// `CanceledJob`
     case cancel(UInt64)
     /// A job of `[Job NAME]`: `AcceptedJobs`
     case run(String)
@@ -181,12 +181,6 @@ struct DaemonControl {
         self.globalFile = globalFile
     }
 
-    enum Provisioned {
-        /// Processed by the daemon; nil: there was nothing to do.
-        case daemon(ProvisioningExitCode?)
-        case noDaemon
-    }
-
     /// - Parameter account: whose details are to be listed; nil: those of all accounts.
     /// - Returns: nil: no daemon runs here.
     func status(of account: EntryUUID? = nil) async throws -> DaemonStatus? { try await ask(.status(of: account)) }
@@ -204,10 +198,10 @@ struct DaemonControl {
         try await need(.reload, timeout: .seconds(80))
     }
 
-    func provision(_ key: AccountKey) async throws -> Provisioned {
+    /// - Returns: nil: no daemon runs here; an inner nil: there was nothing to do.
+    func provision(_ key: AccountKey) async throws -> ProvisioningExitCode?? {
         let code: Int32?? = try await ask(.provision(key), timeout: Self.workTimeout)
-        guard let code else { return .noDaemon }
-        return .daemon(code.flatMap(ProvisioningExitCode.init))
+        return code.map { $0.flatMap(ProvisioningExitCode.init) }
     }
 
     /// - Returns: nil: no daemon runs here.
