@@ -109,8 +109,8 @@ extension Checklist {
                 guard let account = try await first(with: level, configuration.engine.scope, connection) else {
                     continue
                 }
-                let unscheduled = UnscheduledLevel(level: level, account: account)
-                add(subject, unscheduled.finding, hint: unscheduled.hint)
+                let (finding, hint) = level.hasNoSchedule(account: account)
+                add(subject, finding, hint: hint)
             }
             try await configurations(configuration, connection)
         } catch {

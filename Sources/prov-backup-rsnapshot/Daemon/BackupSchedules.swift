@@ -228,7 +228,8 @@ extension DaemonJobs {
             guard levels != warnedLevels.levels || clock.now - warnedLevels.time >= Self.reviewInterval else { return }
             warnedLevels = (levels, clock.now)
             for (level, uid) in unscheduled.sorted(by: { $0.value < $1.value }) {
-                logger.warning("\(UnscheduledLevel(level: level, account: uid))")
+                let (finding, hint) = level.hasNoSchedule(account: uid)
+                logger.warning("\(finding); \(hint)")
             }
         } catch is CancellationError {
             return
@@ -299,28 +300,23 @@ extension DaemonJobs {
     var clockDoubtedUntil: Timestamp? { parts.presence.clockDoubtedUntil }
 }
 
-/// A level of accounts without a schedule.
-struct UnscheduledLevel: CustomStringConvertible {
-    let level: SnapshotLevel
-    /// The first account with the level.
-    let account: String
-
-    private static func example(_ level: SnapshotLevel) -> String {
-        switch level {
-        case .hourly: "45 * * * *"
-        case .daily: "0 3 * * *"
-        case .weekly: "30 2 * * 1"
-        case .monthly: "0 2 1 * *"
-        case .yearly: "30 1 1 1 *"
-        }
+extension SnapshotLevel {
+    /// What is wrong when accounts have this level and it has no schedule.
+    /// - Parameter account: the first account with the level.
+    func hasNoSchedule(account: String) -> (finding: String, hint: String) {
+        let example =
+            switch self {
+            case .hourly: "45 * * * *"
+            case .daily: "0 3 * * *"
+            case .weekly: "30 2 * * 1"
+            case .monthly: "0 2 1 * *"
+            case .yearly: "30 1 1 1 *"
+            }
+        return (
+            "accounts such as \(account) keep \(self) snapshots, and no schedule makes any",
+            "write \(rawValue.uppercased()) = \(example) into [Backup Jobs], or 0 into \(intervalAttribute) of the accounts"
+        )
     }
-
-    var finding: String { "accounts such as \(account) keep \(level) snapshots, and no schedule makes any" }
-    var hint: String {
-        "write \(level.rawValue.uppercased()) = \(Self.example(level)) into [Backup Jobs], or 0 into "
-            + "\(level.intervalAttribute) of the accounts"
-    }
-    var description: String { "\(finding); \(hint)" }
 }
 
 /// Prevents that a schedule submits a job while the same job is open, so that no queue grows behind a job that hangs.
