@@ -12,8 +12,11 @@ import Testing
 /// The line for monitoring.
 @Suite struct HealthTests {
     private static func health(_ change: (inout DaemonHealth) -> Void = { _ in }) -> DaemonHealth {
-        var health = DaemonHealth(
-            isDirectoryAvailable: true, failedAccounts: 0, backups: BackupHealth.Summary(), openJobs: 3)
+        let status = DaemonStatus(
+            pid: 1, version: "", since: Timestamp(secondsSince1970: 0), isDirectoryAvailable: true, running: [],
+            retrying: [], shortages: [], jobs: [], openJobs: 3, waiting: 0, behind: [], behindCount: 0, succeeded: 0,
+            failed: 0, backups: BackupHealth.Summary())
+        var health = DaemonHealth(status: status, failedAccounts: 0)
         change(&health)
         return health
     }
@@ -31,38 +34,38 @@ import Testing
         let rows: [(DaemonHealth?, HealthReport.State, [String])] = [
             (Self.health(), .ok, ["BACKUP OK - ", " | failed_accounts=0;0;;0 ", "open_jobs=3;;;0"]),
             (nil, .critical, ["BACKUP CRITICAL - ", "start it"]),
-            (Self.health { $0.isDirectoryAvailable = false }, .critical, ["LDAP", "failed_accounts=0"]),
+            (Self.health { $0.status.isDirectoryAvailable = false }, .critical, ["LDAP", "failed_accounts=0"]),
             (
                 Self.health {
-                    $0.isDirectoryAvailable = false
-                    $0.directoryError = "the LDAP server refuses the daemon's credentials"
+                    $0.status.isDirectoryAvailable = false
+                    $0.status.refusedCredentials = "the LDAP server refuses the daemon's credentials"
                     $0.failedAccounts = nil
                 }, .critical, ["CRITICAL - the LDAP server refuses the daemon's credentials | failed_accounts=U"]
             ),
             (
                 Self.health {
-                    $0.directoryError = "the search timed out"
+                    $0.searchError = "the search timed out"
                     $0.failedAccounts = nil
                 }, .critical, ["the search timed out", "failed_accounts=U"]
             ),
             (
                 Self.health {
-                    $0.shortages = [
+                    $0.status.shortages = [
                         ProvisioningDelay(
                             accounts: 2, since: Timestamp(secondsSince1970: 0), reason: "no room; df /srv")
                     ]
                 }, .critical, ["provisioning of 2 accounts is delayed: no room; df /srv"]
             ),
             (
-                Self.health { $0.historyError = "/srv/history.sqlite: there is no room" }, .warning,
+                Self.health { $0.status.historyError = "/srv/history.sqlite: there is no room" }, .warning,
                 ["the history of jobs is not recorded: /srv/history.sqlite: there is no room"]
             ),
             (
-                Self.health { $0.scriptingError = "DirStartUp.py: line 3" }, .warning,
+                Self.health { $0.status.scriptingError = "DirStartUp.py: line 3" }, .warning,
                 ["no event handlers are called: DirStartUp.py: line 3"]
             ),
             (
-                Self.health { $0.behind = 2 }, .warning,
+                Self.health { $0.status.behindCount = 2 }, .warning,
                 ["outdated entries of 2 accounts", "run: prov-backup-rsnapshot status"]
             ),
             (
@@ -72,17 +75,19 @@ import Testing
                 }, .warning, ["provisioning failed for 4 accounts (1, 2, 3, ...)", "explain 1", "failed_accounts=4"]
             ),
             (
-                Self.health { $0.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("7")]) }, .warning,
+                Self.health { $0.status.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("7")]) },
+                .warning,
                 ["backups failed for 1 account (7 daily)", "explain 7", "failed_backups=1;0;;0"]
             ),
             (
                 Self.health {
-                    $0.backups = BackupHealth.Summary(overdue: 1, problems: [Self.problem("8|\n", isOverdue: true)])
+                    $0.status.backups = BackupHealth.Summary(
+                        overdue: 1, problems: [Self.problem("8|\n", isOverdue: true)])
                 }, .warning, ["backups overdue for 1 account (8/\\n daily)", "overdue_backups=1"]
             ),
             (
                 Self.health {
-                    $0.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("all accounts")])
+                    $0.status.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("all accounts")])
                 }, .warning, ["backups failed for 1 account (all accounts daily)", "jobs show 1"]
             ),
         ]

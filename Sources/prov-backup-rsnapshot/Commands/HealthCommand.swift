@@ -59,14 +59,14 @@ struct HealthReport {
             self.init(.critical, noDaemon)
             return
         }
-        let backups = health.backups
+        let (status, backups) = (health.status, health.status.backups)
         var problems: [String] = []
-        if let error = health.directoryError {
+        if let error = health.searchError ?? status.refusedCredentials {
             problems.append(error)
-        } else if !health.isDirectoryAvailable {
+        } else if !status.isDirectoryAvailable {
             problems.append("the LDAP server does not answer")
         }
-        problems += health.shortages.map {
+        problems += status.shortages.map {
             "provisioning of \(Self.accounts($0.accounts)) is delayed: \($0.reason)"
         }
         let isCritical = !problems.isEmpty
@@ -82,26 +82,26 @@ struct HealthReport {
         if let failed = health.failedAccounts, failed > 0 {
             problems.append("provisioning failed for \(Self.accounts(failed))\(Self.list(health.failedUIDs))")
         }
-        if health.behind > 0 {
-            problems.append("the LDAP server shows outdated entries of \(Self.accounts(health.behind))")
+        if status.behindCount > 0 {
+            problems.append("the LDAP server shows outdated entries of \(Self.accounts(status.behindCount))")
         }
-        if let error = health.scriptingError { problems.append("no event handlers are called: \(error)") }
-        if let error = health.historyError { problems.append("the history of jobs is not recorded: \(error)") }
-        if let deletes = health.deletes {
+        if let error = status.scriptingError { problems.append("no event handlers are called: \(error)") }
+        if let error = status.historyError { problems.append("the history of jobs is not recorded: \(error)") }
+        if let deletes = status.deletes {
             problems.append(
                 "\(deletes.count == 1 ? "1 delete waits" : "\(deletes.count) deletes wait") (MAX_DELETES_PER_HOUR = \(deletes.limit))"
             )
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
         let explain = health.failedUIDs.first.map(AccountCommand.explain.text)
-        let status = health.deletes != nil || health.behind > 0 ? "prov-backup-rsnapshot status" : nil
-        if let command = backups.problems.first?.command ?? explain ?? status { text += "; run: \(command)" }
+        let others = status.deletes != nil || status.behindCount > 0 ? "prov-backup-rsnapshot status" : nil
+        if let command = backups.problems.first?.command ?? explain ?? others { text += "; run: \(command)" }
         self.init(
             isCritical ? .critical : problems.isEmpty ? .ok : .warning, text,
             [
                 "failed_accounts=\(health.failedAccounts.map(String.init) ?? "U");0;;0",
                 "failed_backups=\(backups.failed);0;;0", "overdue_backups=\(backups.overdue);0;;0",
-                "open_jobs=\(health.openJobs);;;0",
+                "open_jobs=\(status.openJobs);;;0",
             ])
     }
 

@@ -38,19 +38,8 @@ import Synchronization
     private func reply(to request: DaemonRequest) async throws -> ControlReply {
         switch request {
         case .status(let account):
-            let snapshot = await engine.snapshot(of: account, most: Self.mostListed)
-            let now = SystemWallClock().now
-            let open = account == nil ? jobs.registry.live(most: Self.mostListed) : []
-            let status = DaemonStatus(
-                pid: getpid(), version: Version.description, since: started,
-                isDirectoryAvailable: snapshot.isLDAPAvailable, refusedCredentials: snapshot.refusedCredentials,
-                running: snapshot.running, retrying: snapshot.retrying,
-                shortages: snapshot.shortages, jobs: open.map { JobLine($0.seen(at: now)) },
-                openJobs: jobs.registry.count, waiting: snapshot.waiting, nextDue: snapshot.nextDue,
-                behind: snapshot.behind, behindCount: snapshot.behindCount, deletes: snapshot.deletes,
-                clockDoubtedUntil: jobs.clockDoubtedUntil, succeeded: snapshot.succeeded, failed: snapshot.failed,
-                backups: jobs.health.summary, backupSlots: jobs.backupSlots,
-                historyError: jobs.history.hindrance, scriptingError: jobs.scriptingError)
+            let status = await status(
+                of: account, jobs: account == nil ? Self.mostListed : 0, accounts: Self.mostListed)
             return try await BlockingWork.run { try ControlReply(done: status) }
         case .health: return try ControlReply(done: await health())
         case .unfinishedAccounts: return try ControlReply(done: try await unfinishedAccounts())
@@ -108,15 +97,30 @@ import Synchronization
         return code
     }
 
+    /// - Parameters:
+    ///   - account: whose details are listed; nil: those of all accounts.
+    ///   - mostJobs: of the list of open jobs.
+    ///   - mostAccounts: of each list of accounts.
+    private func status(
+        of account: EntryUUID? = nil, jobs mostJobs: Int, accounts mostAccounts: Int
+    ) async -> DaemonStatus {
+        let snapshot = await engine.snapshot(of: account, most: mostAccounts)
+        let now = SystemWallClock().now
+        return DaemonStatus(
+            pid: getpid(), version: Version.description, since: started,
+            isDirectoryAvailable: snapshot.isLDAPAvailable, refusedCredentials: snapshot.refusedCredentials,
+            running: snapshot.running, retrying: snapshot.retrying,
+            shortages: snapshot.shortages, jobs: jobs.registry.live(most: mostJobs).map { JobLine($0.seen(at: now)) },
+            openJobs: jobs.registry.count, waiting: snapshot.waiting, nextDue: snapshot.nextDue,
+            behind: snapshot.behind, behindCount: snapshot.behindCount, deletes: snapshot.deletes,
+            clockDoubtedUntil: jobs.clockDoubtedUntil, succeeded: snapshot.succeeded, failed: snapshot.failed,
+            backups: jobs.health.summary, backupSlots: jobs.backupSlots,
+            historyError: jobs.history.hindrance, scriptingError: jobs.scriptingError)
+    }
+
     private func health() async -> DaemonHealth {
-        let snapshot = await engine.snapshot(most: 0)
-        var health = DaemonHealth(
-            isDirectoryAvailable: snapshot.isLDAPAvailable, directoryError: snapshot.refusedCredentials,
-            shortages: snapshot.shortages,
-            backups: jobs.health.summary, openJobs: jobs.registry.count,
-            deletes: snapshot.deletes, behind: snapshot.behindCount, historyError: jobs.history.hindrance,
-            scriptingError: jobs.scriptingError)
-        guard health.isDirectoryAvailable else { return health }
+        var health = DaemonHealth(status: await status(jobs: 0, accounts: 0))
+        guard health.status.isDirectoryAvailable else { return health }
         do {
             // Monitoring plug-ins usually have ten seconds.
             guard let accounts = engine.failedAccounts(attributes: [Entry.nameAttribute]) else { return health }
@@ -124,7 +128,7 @@ import Synchronization
             health.failedAccounts = failed.counts.failed
             health.failedUIDs = Array(failed.failedUIDs.prefix(BackupHealth.listLimit))
         } catch {
-            health.directoryError = "\(error)"
+            health.searchError = "\(error)"
         }
         return health
     }

@@ -90,65 +90,52 @@ struct CanceledJob: Codable {
 
 /// The state of the daemon.
 struct DaemonStatus: Codable {
-    let pid: Int32
-    let version: String
-    let since: Timestamp
-    let isDirectoryAvailable: Bool
+    var pid: Int32
+    var version: String
+    var since: Timestamp
+    var isDirectoryAvailable: Bool
     /// The error and the next attempt if the LDAP server refuses the credentials.
     var refusedCredentials: String?
-    let running: [JobSummary]
+    var running: [JobSummary]
     /// The next ones.
-    let retrying: [RetrySummary]
+    var retrying: [RetrySummary]
     /// What delays accounts.
-    let shortages: [ProvisioningDelay]
+    var shortages: [ProvisioningDelay]
     /// Open jobs of all types, first those that run.
-    let jobs: [JobLine]
-    let openJobs: Int
-    let waiting: Int
-    let nextDue: Timestamp?
-    /// The first accounts whose entries are older on the LDAP server than before.
-    let behind: [AccountKey]
-    let behindCount: Int
-    /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
-    let deletes: HourlyLimit.Summary?
-    /// Until when at most requests with a date wait, because the machine's clock may be wrong; nil: they do not.
-    let clockDoubtedUntil: Timestamp?
-    /// Since the daemon started.
-    let succeeded: Int
-    let failed: Int
-    /// Accounts with backup problems.
-    let backups: BackupHealth.Summary
-    /// `[Backup Jobs] SLOTS`.
-    let backupSlots: Int?
-    /// Why no history of jobs is recorded at the moment; nil: it is.
-    let historyError: String?
-    /// Why no event handlers are called; nil: they are, or there are none.
-    let scriptingError: String?
-}
-
-/// The problems for monitoring.
-struct DaemonHealth: Codable {
-    /// Whether the LDAP server answers.
-    var isDirectoryAvailable: Bool
-    /// Accounts whose last request failed; nil: RETURN_VALUE is empty, or `directoryError` is set.
-    var failedAccounts: Int?
-    /// The first of them.
-    var failedUIDs: [String] = []
-    /// Why the LDAP server could not be asked.
-    var directoryError: String?
-    /// What delays accounts.
-    var shortages: [ProvisioningDelay] = []
-    var backups: BackupHealth.Summary
-    /// Open jobs of all types.
+    var jobs: [JobLine]
     var openJobs: Int
+    var waiting: Int
+    var nextDue: Timestamp?
+    /// The first accounts whose entries are older on the LDAP server than before.
+    var behind: [AccountKey]
+    var behindCount: Int
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
     var deletes: HourlyLimit.Summary?
-    /// Accounts whose entries are older on the LDAP server than before.
-    var behind = 0
+    /// Until when at most requests with a date wait, because the machine's clock may be wrong; nil: they do not.
+    var clockDoubtedUntil: Timestamp?
+    /// Since the daemon started.
+    var succeeded: Int
+    var failed: Int
+    /// Accounts with backup problems.
+    var backups: BackupHealth.Summary
+    /// `[Backup Jobs] SLOTS`.
+    var backupSlots: Int?
     /// Why no history of jobs is recorded at the moment; nil: it is.
     var historyError: String?
     /// Why no event handlers are called; nil: they are, or there are none.
     var scriptingError: String?
+}
+
+/// The problems for monitoring.
+struct DaemonHealth: Codable {
+    /// Without lists of jobs and accounts.
+    var status: DaemonStatus
+    /// Accounts whose last request failed; nil: RETURN_VALUE is empty, or the LDAP server could not be asked.
+    var failedAccounts: Int?
+    /// The first of them.
+    var failedUIDs: [String] = []
+    /// Why the LDAP server could not be asked for them.
+    var searchError: String?
 }
 
 /// Deletes that wait because of MAX_DELETES_PER_HOUR: the texts for the log, mails and commands.
