@@ -62,7 +62,7 @@ import Testing
     }
 
     private func mail(_ sections: [(String?, [String])], environment: String = "production") -> (String, String) {
-        var digest = MailDigest(interval: .seconds(3_600))
+        var digest = MailDigest()
         var number: UInt64 = 0
         for (title, texts) in sections {
             let run = title.map { digest.open($0) }

@@ -1,7 +1,7 @@
 package import JobCore
 import Synchronization
 
-/// Collects texts for mails about jobs: the texts of a run are sent together, and at most one mail in an interval.
+/// Collects texts for mails about jobs: the texts of a run are sent together, and at most one mail in an hour.
 ///
 /// This value decides, ``DigestMailer`` sends. Texts of no run are due at once, texts of a run when all of its jobs have ended; neither before the
 /// interval since the last mail has passed. Texts of a section beyond ``mostTexts`` are only counted.
@@ -40,16 +40,16 @@ package struct MailDigest: Sendable {
     package static let mostTexts = 200
     /// How long a text waits for its run to end.
     package static let longestWait = Duration.seconds(86_400)
+    /// The minimum time between two mails.
+    private static let interval = Duration.seconds(3_600)
 
-    private let interval: Duration
     private var lastSent: Timestamp?
     /// By the run's number; 0: jobs of no run.
     private var sections: [UInt64: Section] = [:]
     private var runs: [JobID: UInt64] = [:]
     private var lastRun: UInt64 = 0
 
-    /// - Parameter interval: the minimum time between two mails.
-    package init(interval: Duration) { self.interval = interval }
+    package init() {}
 
     // MARK: - Runs
 
@@ -97,7 +97,7 @@ package struct MailDigest: Sendable {
             section.since.map { section.hasEnded ? now : $0 + Self.longestWait }
         }
         guard let earliest = times.min() else { return nil }
-        return max(earliest, lastSent.map { $0 + interval } ?? now)
+        return max(earliest, lastSent.map { $0 + Self.interval } ?? now)
     }
 
     /// The sections of a mail that is due; empty: none is due.
@@ -132,20 +132,15 @@ package struct MailDigest: Sendable {
 package final class DigestMailer: Sendable {
     private let mailer: Mailer
     private let clock: any WallClock
-    private let digest: Mutex<MailDigest>
+    private let digest = Mutex(MailDigest())
     /// Each makes ``run(compose:)`` check the digest: the time of an alarm, or `.distantPast`.
     private let events: AsyncStream<Timestamp>
     private let source: AsyncStream<Timestamp>.Continuation
 
-    /// - Parameters:
-    ///   - mailer: its ``Mailer/run()`` must run.
-    ///   - interval: the minimum time between two mails.
-    package init(
-        _ mailer: Mailer, interval: Duration = .seconds(3_600), clock: any WallClock = SystemWallClock()
-    ) {
+    /// - Parameter mailer: its ``Mailer/run()`` must run.
+    package init(_ mailer: Mailer, clock: any WallClock = SystemWallClock()) {
         self.mailer = mailer
         self.clock = clock
-        digest = Mutex(MailDigest(interval: interval))
         (events, source) = AsyncStream.makeStream()
     }
 

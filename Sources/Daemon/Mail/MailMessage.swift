@@ -1,13 +1,12 @@
 import FoundationEssentials
 package import JobCore
 
-/// A mail of plain text and its encoding (RFC 5322, RFC 2045 to 2047).
+/// A mail of plain text from root on this machine, and its encoding (RFC 5322, RFC 2045 to 2047). The mail transport adds the domain.
 struct MailMessage: Hashable, Sendable {
     /// At least one.
     var recipients: [MailAddress]
     /// The name before the sender's address.
     var senderName: String
-    var sender: MailAddress
     /// Any text; it is escaped.
     var subject: String
     /// Any text.
@@ -18,15 +17,14 @@ struct MailMessage: Hashable, Sendable {
 
     /// The input of sendmail: header, an empty line, body; each line ends with LF.
     var text: String {
-        let domain = sender.description.split(separator: "@").last.map(String.init) ?? "localhost"
         let (charset, encoding, content) = encodedBody
         return """
             From: \(Self.phrase(senderName))
-             <\(sender)>
+             <root>
             To: \(recipients.map(\.description).joined(separator: ",\n "))
             Subject: \(Self.unstructured(subject))
             Date: \(Self.text(date))
-            Message-ID: <\(identifier)@\(domain)>
+            Message-ID: <\(identifier)@root>
             Auto-Submitted: auto-generated
             MIME-Version: 1.0
             Content-Type: text/plain; charset=\(charset)
@@ -141,11 +139,6 @@ package struct MailAddress: Hashable, Sendable, CustomStringConvertible {
         }
         description = text
     }
-
-    /// root on this machine; the mail transport adds the domain.
-    package static let root = MailAddress(knownRight: "root")
-
-    private init(knownRight text: String) { description = text }
 
     private static func isAtomCharacter(_ byte: UInt8) -> Bool {
         switch byte {

@@ -16,11 +16,8 @@ package final class Mailer: Sendable {
         package var recipients: [MailAddress] = []
         /// The name before the sender's address.
         package var senderName = ""
-        package var sender = MailAddress.root
         /// The sendmail program of the mail transport.
         package var sendmail: FilePath = "/usr/sbin/sendmail"
-        /// The program is killed if it takes longer for one mail.
-        package var timeLimit = Duration.seconds(60)
         /// The waits between attempts; after the last attempt the mail is dropped.
         package var pauses: [Duration] =
             [.seconds(10), .seconds(60), .seconds(600)] + Array(repeating: .seconds(3_600), count: 24)
@@ -49,6 +46,8 @@ package final class Mailer: Sendable {
         var due: ContinuousClock.Instant
     }
 
+    /// The program is killed if it takes longer for one mail.
+    private static let timeLimit = Duration.seconds(60)
     /// The wait before the last attempt of mails that are refused after ``finish()``.
     private static let lastPause = Duration.seconds(1)
 
@@ -204,10 +203,10 @@ package final class Mailer: Sendable {
         // It is not wanted any more.
         guard !configuration.recipients.isEmpty else { return true }
         let message = MailMessage(
-            recipients: configuration.recipients, senderName: configuration.senderName, sender: configuration.sender,
-            subject: mail.subject, body: mail.body, date: mail.date, identifier: mail.identifier)
+            recipients: configuration.recipients, senderName: configuration.senderName, subject: mail.subject,
+            body: mail.body, date: mail.date, identifier: mail.identifier)
         do {
-            try await Self.handOver(message.text, to: configuration.sendmail, timeLimit: configuration.timeLimit)
+            try await Self.handOver(message.text, to: configuration.sendmail, timeLimit: Self.timeLimit)
             if setFailing(false) { logger.notice("mail can be sent again") }
             return true
         } catch let error where !(error is CancellationError) {

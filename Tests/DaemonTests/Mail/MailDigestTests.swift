@@ -12,7 +12,7 @@ import Testing
 @Suite struct MailDigestTests {
     private let start = Timestamp(secondsSince1970: 1_800_000_000)
     private func at(_ minutes: Int) -> Timestamp { start + .seconds(minutes * 60) }
-    private func digest() -> MailDigest { MailDigest(interval: .seconds(3_600)) }
+    private func digest() -> MailDigest { MailDigest() }
 
     private func texts(_ sections: [MailDigest.Section]) -> [[String]] { sections.map(\.texts) }
 
@@ -125,7 +125,6 @@ import Testing
         var configuration = Mailer.Configuration()
         configuration.recipients = [try MailAddress(parsing: "operator@example.org")]
         configuration.senderName = "Backup"
-        configuration.sender = try MailAddress(parsing: "daemon@example.org")
         configuration.sendmail = sink.sendmail
         configuration.pauses = [.milliseconds(100), .seconds(1), .seconds(10)]
         return Mailer(
