@@ -192,12 +192,13 @@ struct JobLookup {
     /// - Returns: the jobs sorted by number, and whether a daemon runs.
     func list(_ query: JobFilter) async throws -> (list: JobList, isLive: Bool) {
         if let list = try await control.jobs(query) { return (list, true) }
-        return (try await recorded().list(query), false)
+        let jobs = try recorded().jobs(matching: query).map { $0.asRecorded("no daemon runs") }
+        return (JobList(jobs.sorted { $0.id < $1.id }), false)
     }
 
     func job(_ id: UInt64) async throws -> Job? {
         if let answer = try await control.job(id) { return answer }
-        return try await recorded().job(JobID(id))
+        return try recorded().job(JobID(id))?.asRecorded("no daemon runs")
     }
 
     /// An account's newest job of each type.
@@ -271,10 +272,10 @@ struct JobLookup {
             ?? HistorySettings().file(in: try files.value(of: \ServiceSettings.stateDirectory))
     }
 
-    private func recorded() throws -> JobQueries {
+    private func recorded() throws -> HistoryReader {
         let file = try historyFile()
         do throws(HistoryError) {
-            return JobQueries(history: try HistoryReader(file: file) { printError("warning: \($0.text)") })
+            return try HistoryReader(file: file) { printError("warning: \($0.text)") }
         } catch {
             throw control.noDaemon(", and \(error)")
         }

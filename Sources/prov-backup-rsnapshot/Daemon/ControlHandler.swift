@@ -47,11 +47,11 @@ import Synchronization
         case .provision(let key):
             return try await waiting { try ControlReply(done: try await provision(key)?.rawValue) }
         case .jobs(let query):
-            let list = try await queries.list(query)
+            let list = await jobs.list(query)
             // A long list takes long. Nothing else waits for a thread that may block, so that it is answered while the disk hangs.
             return try await BlockingWork.run { try ControlReply(done: list) }
-        case .theseJobs(let ids): return try ControlReply(done: JobList(try await queries.jobs(ids.map { JobID($0) })))
-        case .job(let id): return try ControlReply(done: try await queries.job(JobID(id)))
+        case .theseJobs(let ids): return try ControlReply(done: JobList(try await jobs.jobs(ids.map { JobID($0) })))
+        case .job(let id): return try ControlReply(done: try await jobs.job(JobID(id)))
         case .cancel(let id):
             // Interrupted jobs are opened at the end of the start.
             await jobs.started()
@@ -195,6 +195,4 @@ import Synchronization
         }
         return accepted
     }
-
-    private var queries: JobQueries { JobQueries(registry: jobs.registry, history: jobs.history) }
 }

@@ -1,32 +1,15 @@
 import Glibc
 import JobCore
 
-/// The recorded jobs, from the history of the daemon or from its file.
-protocol RecordedJobs: Sendable {
-    /// The newest first.
-    func jobs(matching filter: JobFilter) async throws(HistoryError) -> [Job]
-    func job(_ id: JobID) async throws(HistoryError) -> Job?
-}
-
-extension JobHistory: RecordedJobs {}
-extension HistoryReader: RecordedJobs {}
-
-/// Looks up jobs: open ones in the daemon, others in the history.
-@MainActor struct JobQueries {
-    /// nil: no daemon runs.
-    var registry: JobRegistry?
-    var history: (any RecordedJobs)?
-    var clock: any WallClock = SystemWallClock()
-
+/// Looks up jobs: open ones in the registry, others in the history.
+extension DaemonJobs {
     /// - Returns: the newest jobs that the filter includes.
-    /// - Throws: if there is neither a daemon nor a readable history.
-    func list(_ filter: JobFilter) async throws -> JobList {
-        let open = open()
+    func list(_ filter: JobFilter) async -> JobList {
+        let open = registry.live().map { $0.seen(at: clock.now) }
         var (past, missing): ([Job], String?) = ([], nil)
         do throws(HistoryError) {
-            past = try await history?.jobs(matching: filter).map(asRecorded) ?? []
+            past = try await history.jobs(matching: filter).map(asRecorded)
         } catch {
-            guard registry != nil else { throw error }
             missing = "\(error)"
         }
         let numbers = Set(open.map(\.id))
@@ -40,7 +23,7 @@ extension HistoryReader: RecordedJobs {}
         for id in ids {
             if let job = open(id) {
                 found.append(job)
-            } else if let job = try await history?.job(id) {
+            } else if let job = try await history.job(id) {
                 found.append(job)
             }
         }
@@ -50,11 +33,11 @@ extension HistoryReader: RecordedJobs {}
     /// - Returns: a job with its long parts; nil: unknown.
     /// - Throws: if it is not open and the history cannot be read.
     func job(_ id: JobID) async throws -> Job? {
-        let output = registry?.output(of: id)
+        let output = registry.output(of: id)
         let before = open(id)
         var (recorded, missing): (Job?, String?) = (nil, nil)
         do throws(HistoryError) {
-            recorded = try await history?.job(id)
+            recorded = try await history.job(id)
         } catch {
             guard open(id) != nil else { throw error }
             missing = "\(error)"
@@ -71,17 +54,12 @@ extension HistoryReader: RecordedJobs {}
         return job
     }
 
-    /// An open job runs only if it is in the registry: not without a daemon, and not before the daemon has resumed it.
+    /// An open job runs only if it is in the registry: not before the daemon has resumed it.
     private func asRecorded(_ job: Job) -> Job {
-        guard job.isOpen, registry?.live(job.id) == nil else { return job }
-        var job = job
-        job.meaning = registry == nil ? "not ended; no daemon runs" : "not ended; not resumed yet"
-        return job
+        registry.live(job.id) == nil ? job.asRecorded("not resumed yet") : job
     }
 
-    private func open(_ id: JobID) -> Job? { registry?.live(id)?.seen(at: clock.now) }
-
-    private func open() -> [Job] { registry?.live().map { $0.seen(at: clock.now) } ?? [] }
+    private func open(_ id: JobID) -> Job? { registry.live(id)?.seen(at: clock.now) }
 }
 
 extension Job {
@@ -89,6 +67,15 @@ extension Job {
     func seen(at now: Timestamp) -> Job {
         var job = self
         job.seconds = started.map { (now - $0).seconds }
+        return job
+    }
+
+    /// A job of the history. An open one does not run.
+    /// - Parameter reason: why it does not run.
+    func asRecorded(_ reason: String) -> Job {
+        guard isOpen else { return self }
+        var job = self
+        job.meaning = "not ended; \(reason)"
         return job
     }
 }
