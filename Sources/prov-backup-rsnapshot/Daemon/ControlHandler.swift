@@ -114,8 +114,8 @@ import Synchronization
             openJobs: jobs.registry.count, waiting: snapshot.waiting, nextDue: snapshot.nextDue,
             behind: snapshot.behind, behindCount: snapshot.behindCount, deletes: snapshot.deletes,
             clockDoubtedUntil: jobs.clockDoubtedUntil, succeeded: snapshot.succeeded, failed: snapshot.failed,
-            backups: jobs.health.summary, backupSlots: jobs.backupSlots,
-            historyError: jobs.history.hindrance, scriptingError: jobs.scriptingError)
+            backups: jobs.parts.reports.health.summary, backupSlots: jobs.configuration.backupJobs.slots,
+            historyError: jobs.history.hindrance, scriptingError: jobs.parts.handlers.scriptingError)
     }
 
     private func health() async -> DaemonHealth {

@@ -61,20 +61,21 @@ import SystemPackage
 
     /// Loads the event handlers, resumes interrupted jobs, and starts the schedules. Must be called before the engine starts.
     func start() async {
-        let interrupted: Result<[Job], HistoryError>
+        var interrupted: [Job]?
+        var mayBeReadLater = false
         do throws(HistoryError) {
-            interrupted = .success(try await parts.history.unfinished())
+            interrupted = try await parts.history.unfinished()
             // Monitoring asks also while the handlers are loaded.
             await parts.recallFailedBackups()
         } catch {
-            interrupted = .failure(error)
+            logger.warning("interrupted jobs cannot be read from the history: \(error)")
+            mayBeReadLater = error.isPassing
         }
         await parts.handlers.start()
-        do throws(HistoryError) {
-            await recover(try interrupted.get())
-        } catch {
-            logger.warning("interrupted jobs cannot be read from the history: \(error)")
-            if error.isPassing { lateRecovery = Task { await recoverLate() } }
+        if let interrupted {
+            await recover(interrupted)
+        } else if mayBeReadLater {
+            lateRecovery = Task { await recoverLate() }
         }
         warnOfDoubtedClock()
         clockWatch = Task { await followClock() }
@@ -405,11 +406,6 @@ import SystemPackage
 
     var registry: JobRegistry { parts.registry }
 
-    var health: BackupHealth { parts.reports.health }
-
-    /// `[Backup Jobs] SLOTS`.
-    var backupSlots: Int { configuration.backupJobs.slots }
-
     /// Reloads the event handlers (specification: rows.md B10).
     /// - Returns: the result, for the operator.
     /// - Throws: `CommandFailure` if the handlers could not be loaded.
@@ -418,9 +414,6 @@ import SystemPackage
         if let fault = parts.handlers.fault { throw CommandFailure(fault, hint: ScriptLine.loadingHint) }
         return result
     }
-
-    /// Why no event handlers run though there are some; nil: all right.
-    var scriptingError: String? { parts.handlers.scriptingError }
 
     /// The volumes' names for event handlers.
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
