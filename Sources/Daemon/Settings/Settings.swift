@@ -305,14 +305,16 @@ package struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
     /// Empty if the reason contains it.
     package var hint = ""
 
-    /// `FILE:LINE: [Section] KEY = value: reason; hint`, always one line.
-    package var description: String {
+    /// `FILE:LINE: [Section] KEY = value: reason`, always one line.
+    package var finding: String {
         var parts = [place.description]
         var subject = section.map { "[\($0)]" } ?? ""
         if let key { subject += (subject.isEmpty ? "" : " ") + key }
         if let value { subject += " = \(value)" }
         if !subject.isEmpty { parts.append(subject) }
-        parts.append(hint.isEmpty ? reason : "\(reason); \(hint)")
-        return OneLine.escaping(parts.joined(separator: ": "))
+        return OneLine.escaping((parts + [reason]).joined(separator: ": "))
     }
+
+    /// The finding and the hint, on one line.
+    package var description: String { hint.isEmpty ? finding : "\(finding); \(OneLine.escaping(hint))" }
 }

@@ -68,12 +68,9 @@ struct Checklist {
     }
 
     mutating func add(_ subject: String, problem: SettingsProblem) {
-        var finding = problem.description
-        let end = "; " + OneLine.escaping(problem.hint)
-        if !problem.hint.isEmpty, finding.hasSuffix(end) { finding.removeLast(end.count) }
         add(
             Requirement(
-                subject, problem.severity == .error ? .unmet : .warning, finding,
+                subject, problem.severity == .error ? .unmet : .warning, problem.finding,
                 hint: problem.hint.isEmpty ? nil : problem.hint), status: .wrongConfiguration)
     }
 
