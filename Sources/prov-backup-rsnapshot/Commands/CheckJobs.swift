@@ -37,19 +37,8 @@ extension Checklist {
             return
         }
         if let problem = service.problem { add("[Script]", problem.reason, hint: problem.hint) }
-        for operation in Operation.allCases {
-            let subject = "[Script] \(operation.rawValue.uppercased())"
-            guard let path = service.script(for: operation) else {
-                note(subject, "empty: this operation does nothing")
-                continue
-            }
-            guard !refused.contains(path) else { continue }
-            do throws(FileTrustError) {
-                try FileTrust.check(path)
-                ok(subject, "\(path)")
-            } catch {
-                add(subject, "\(error)", hint: error.hint, untilThen: "requests fail with code 3")
-            }
+        for line in ScriptLine.all(configuration, now: SystemWallClock().now) where line.kind == .service {
+            if !refused.contains(FilePath(line.path)) { script(line) }
         }
         if let user = service.user { await runAs(user, "[Script] RUN_AS") }
     }
@@ -193,8 +182,9 @@ extension Checklist {
     }
 
     private mutating func script(_ line: ScriptLine) {
-        let subject = line.subject
+        let subject = line.kind == .service ? "[Script] \(line.name)" : line.subject
         switch (line.kind, line.state) {
+        case (.service, .off): note(subject, "empty: this operation does nothing")
         case (.handlers, .missing): note(subject, "none: \(line.path) does not exist")
         case (_, .ok), (_, .off): ok(subject, line.path)
         case (.hook, .missing):
@@ -202,9 +192,14 @@ extension Checklist {
                 subject, line.problem ?? line.path,
                 hint: "create it (a script with only #!/bin/sh does nothing), or write ENABLED = no")
         default:
+            let consequence =
+                switch line.kind {
+                case .service: "requests fail with code 3"
+                case .hook, .job: "it is not run"
+                case .handlers: "it is not loaded"
+                }
             add(
-                subject, line.problem ?? line.path, hint: line.hint ?? "correct its setting",
-                untilThen: line.kind == .handlers ? "it is not loaded" : "it is not run")
+                subject, line.problem ?? line.path, hint: line.hint ?? "correct its setting", untilThen: consequence)
         }
     }
 
