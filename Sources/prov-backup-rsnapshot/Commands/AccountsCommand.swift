@@ -31,7 +31,7 @@ struct AccountsCommand: AsyncParsableCommand {
             let table = TextTable(AccountLine.headings, least: [10, 8, 16, 7, 5, 18])
             if !output.json { print(table.line(AccountLine.headings)) }
             let host = settings.backupJobs.host
-            try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, _, entry in
+            try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, entry in
                 let line = AccountLine(
                     uid: entry.accountName, status: status, lastBackup: BackupJobs.lastCopy(in: entry, host: host))
                 try output.show(line, table.line(line.cells))
@@ -189,13 +189,13 @@ struct AccountStore {
     /// - Parameter attributes: in addition to those of the protocol and `uid`.
     func forEach(
         _ filter: Filter, attributes: [AttributeName] = [],
-        _ body: (AccountStatus, _ reference: String, Entry) throws -> Void
+        _ body: (AccountStatus, Entry) throws -> Void
     ) async throws {
         let request = SearchRequest(
             base: scope.base, scope: .subtree, filter: filter, attributes: requested + attributes)
         for try await entry in connection.search(request) {
             guard let status = AccountStatus(entry, names: scope.names) else { continue }
-            try body(status, entry.accountReference, entry)
+            try body(status, entry)
         }
     }
 
@@ -233,7 +233,7 @@ struct AccountStore {
         guard found.isEmpty else { return found }
         // Any attribute may be the relative name of an entry without a uid, so that no filter finds it.
         var named: [Entry] = []
-        try await forEach(scope.accounts, attributes: attributes) { _, _, entry in
+        try await forEach(scope.accounts, attributes: attributes) { _, entry in
             if entry.accountName == account { named.append(entry) }
         }
         return named
@@ -272,7 +272,7 @@ struct AccountStore {
     /// What to call them in commands.
     func failedAccounts() async throws -> [String] {
         var accounts: [String] = []
-        try await forEach(try failed()) { _, reference, _ in accounts.append(reference) }
+        try await forEach(try failed()) { _, entry in accounts.append(entry.accountReference) }
         return accounts
     }
 

@@ -197,9 +197,9 @@ struct Overview: Encodable {
 extension UnfinishedAccounts {
     fileprivate init(_ accounts: AccountStore) async throws {
         self.init()
-        try await accounts.forEach(accounts.scope.pending) { status, _, _ in add(pending: status) }
+        try await accounts.forEach(accounts.scope.pending) { status, _ in add(pending: status) }
         if let filter = accounts.scope.failed {
-            try await accounts.forEach(filter) { _, uid, _ in add(failed: uid) }
+            try await accounts.forEach(filter) { _, entry in add(failed: entry.accountReference) }
         }
     }
 }
