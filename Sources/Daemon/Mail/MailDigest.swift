@@ -1,9 +1,8 @@
 package import JobCore
-import Synchronization
 
 /// Collects texts for mails about jobs: the texts of a run are sent together, and at most one mail in an hour.
 ///
-/// This value decides, ``DigestMailer`` sends. Texts of no run are due at once, texts of a run when all of its jobs have ended; neither before the
+/// This value decides, ``Mailer`` sends. Texts of no run are due at once, texts of a run when all of its jobs have ended; neither before the
 /// interval since the last mail has passed. Texts of a section beyond ``mostTexts`` are only counted.
 package struct MailDigest: Sendable {
     /// Jobs that were submitted together, such as by a schedule.
@@ -123,74 +122,5 @@ package struct MailDigest: Sendable {
             settle(run)
         }
         return taken.map(\.value)
-    }
-}
-
-/// Sends one mail about many jobs by the rules of ``MailDigest``.
-///
-/// Its methods neither wait nor fail: ``run(compose:)`` sends the mails. Pending texts are sent at the end.
-package final class DigestMailer: Sendable {
-    private let mailer: Mailer
-    private let clock: any WallClock
-    private let digest = Mutex(MailDigest())
-    /// Each makes ``run(compose:)`` check the digest: the time of an alarm, or `.distantPast`.
-    private let events: AsyncStream<Timestamp>
-    private let source: AsyncStream<Timestamp>.Continuation
-
-    /// - Parameter mailer: its ``Mailer/run()`` must run.
-    package init(_ mailer: Mailer, clock: any WallClock = SystemWallClock()) {
-        self.mailer = mailer
-        self.clock = clock
-        (events, source) = AsyncStream.makeStream()
-    }
-
-    // MARK: - Runs and jobs
-
-    /// Begins a run; see ``MailDigest/open(_:)``.
-    package func open(_ title: String) -> MailDigest.Run { digest.withLock { $0.open(title) } }
-
-    /// Adds a job to a run; must be called before the job can end.
-    package func add(_ job: JobID, to run: MailDigest.Run) { digest.withLock { $0.add(job, to: run) } }
-
-    /// All jobs of the run were added.
-    package func close(_ run: MailDigest.Run) {
-        digest.withLock { $0.close(run) }
-        source.yield(.distantPast)
-    }
-
-    /// A job has ended.
-    /// - Parameter text: for the mail; nil: none.
-    package func ended(_ job: JobID, _ text: String?) {
-        let isEmpty = digest.withLock { digest in
-            digest.ended(job, text, at: clock.now)
-            return digest.isEmpty
-        }
-        if !isEmpty { source.yield(.distantPast) }
-    }
-
-    // MARK: - Sending
-
-    /// Makes ``run(compose:)`` send all pending texts and return.
-    package func finish() { source.finish() }
-
-    /// Sends each mail when it is due, until ``finish()``.
-    package func run(compose: ([MailDigest.Section]) -> (subject: String, body: String)) async {
-        var alarm = Alarm()
-        for await reached in events {
-            if reached > .distantPast { alarm.rang(reached) }
-            let now = max(clock.now, reached)
-            send(digest.withLock { $0.take(now: now) }, compose)
-            alarm.set(to: digest.withLock { $0.due(now: now) }, by: clock) { [source] in source.yield($0) }
-        }
-        alarm.stop()
-        send(digest.withLock { $0.takeAll() }, compose)
-    }
-
-    private func send(
-        _ sections: [MailDigest.Section], _ compose: ([MailDigest.Section]) -> (subject: String, body: String)
-    ) {
-        guard !sections.isEmpty else { return }
-        let (subject, body) = compose(sections)
-        if !mailer.send(subject: subject, body: body) { digest.withLock { $0.forgetLastMail() } }
     }
 }

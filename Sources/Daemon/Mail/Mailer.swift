@@ -6,9 +6,9 @@ package import SystemPackage
 
 /// Sends mails in the background.
 ///
-/// `send` adds a mail to a bounded queue and returns; `run` sends one mail after the other. A mail that is refused is retried for a day and then
-/// dropped, with a message in the log; no other mail waits for its pauses. The log says once that mail cannot be sent, and once that it can be sent
-/// again.
+/// `send` adds a mail to a bounded queue and returns; ``ended(_:_:)`` collects texts about jobs, which are sent together by the rules of
+/// ``MailDigest``. `run` sends one mail after the other. A mail that is refused is retried for a day and then dropped, with a message in the log; no
+/// other mail waits for its pauses. The log says once that mail cannot be sent, and once that it can be sent again.
 package final class Mailer: Sendable {
     /// The section `[Mail]`.
     package struct Configuration: Hashable, Sendable {
@@ -26,6 +26,8 @@ package final class Mailer: Sendable {
     }
 
     private struct State {
+        /// Texts about jobs that are in no mail yet.
+        var digest = MailDigest()
         var isFailing = false
         var isFull = false
         /// No further mails come.
@@ -54,26 +56,67 @@ package final class Mailer: Sendable {
     private let configuration: @Sendable () -> Configuration
     private let logger: Logger
     private let clock: any SteadyClock
+    private let wallClock: any WallClock
+    private let compose: @Sendable ([MailDigest.Section]) -> (subject: String, body: String)
     private let state = Mutex(State())
     private let capacity: Int
-    /// An element: a mail was queued, or a pause has ended. They end with ``finish()``.
-    private let wakes: AsyncStream<Void>
-    private let waker: AsyncStream<Void>.Continuation
+    /// An element: a mail or a text was added, or a pause has ended (`.distantPast`), or the alarm of the digest has reached a time. They end with
+    /// ``finish()``.
+    private let events: AsyncStream<Timestamp>
+    private let source: AsyncStream<Timestamp>.Continuation
 
     /// - Parameters:
     ///   - configuration: the current settings. They are read for each mail, and again for each attempt to send it.
     ///   - capacity: the length of the queue; further mails are dropped.
     ///   - clock: for the pauses between attempts.
+    ///   - wallClock: for the interval between mails about jobs.
+    ///   - compose: makes a mail about jobs.
     package init(
         _ configuration: @escaping @Sendable () -> Configuration, capacity: Int = 100,
-        clock: any SteadyClock = ContinuousClock(), logger: Logger
+        clock: any SteadyClock = ContinuousClock(), wallClock: any WallClock = SystemWallClock(), logger: Logger,
+        compose: @escaping @Sendable ([MailDigest.Section]) -> (subject: String, body: String)
     ) {
         self.configuration = configuration
         self.logger = logger
         self.clock = clock
+        self.wallClock = wallClock
         self.capacity = capacity
-        (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        self.compose = compose
+        (events, source) = AsyncStream.makeStream()
     }
+
+    // MARK: - Texts about jobs
+
+    /// Begins a run; see ``MailDigest/open(_:)``.
+    package func open(_ title: String) -> MailDigest.Run { state.withLock { $0.digest.open(title) } }
+
+    /// Adds a job to a run; must be called before the job can end.
+    package func add(_ job: JobID, to run: MailDigest.Run) { state.withLock { $0.digest.add(job, to: run) } }
+
+    /// All jobs of the run were added.
+    package func close(_ run: MailDigest.Run) {
+        state.withLock { $0.digest.close(run) }
+        source.yield(.distantPast)
+    }
+
+    /// A job has ended.
+    /// - Parameter text: for the mail; nil: none.
+    package func ended(_ job: JobID, _ text: String?) {
+        let isEmpty = state.withLock { state in
+            state.digest.ended(job, text, at: wallClock.now)
+            return state.digest.isEmpty
+        }
+        if !isEmpty { source.yield(.distantPast) }
+    }
+
+    /// Queues one mail about the jobs of all sections.
+    private func queue(_ sections: [MailDigest.Section]) {
+        guard !sections.isEmpty else { return }
+        let (subject, body) = compose(sections)
+        if !send(subject: subject, body: body) { state.withLock { $0.digest.forgetLastMail() } }
+    }
+
+    // MARK: - Sending
 
     /// Queues a mail to the recipients; those of each attempt count.
     /// - Returns: false if there are none, or if the queue is full.
@@ -86,41 +129,49 @@ package final class Mailer: Sendable {
         let mail = QueuedMail(
             subject: subject, body: body, date: SystemWallClock().now, identifier: identifier, due: clock.now)
         let (isQueued, isFirst) = state.withLock { state in
-            guard !state.isEnding else { return (true, false) }
             let isQueued = state.mails.count < capacity
             if isQueued { state.mails.append(mail) }
             defer { state.isFull = !isQueued }
             return (isQueued, !state.isFull)
         }
         if isQueued {
-            waker.yield()
+            source.yield(.distantPast)
         } else if isFirst {
             logger.error("too many mails wait to be sent; until there is room again, new ones are dropped")
         }
         return isQueued
     }
 
-    /// Accepts no further mails; `run` returns when the queued mails are sent or dropped. A mail that waits for its next attempt has it soon.
+    /// No further mails and texts come; `run` returns when all are sent or dropped. A mail that waits for its next attempt has it soon.
     package func finish() {
         state.withLock { $0.isEnding = true }
-        waker.finish()
+        source.finish()
     }
 
     /// Sends mails until ``finish()``. What the transport refuses then is tried once more, and dropped. If the task is cancelled, the queued mails are
     /// dropped. The number of these mails is logged.
     package func run() async {
+        var alarm = Alarm()
         var pause: Task<Void, any Error>?
-        defer { pause?.cancel() }
-        for await _ in wakes {
+        defer {
+            alarm.stop()
+            pause?.cancel()
+        }
+        for await reached in events {
+            if reached > .distantPast { alarm.rang(reached) }
+            let now = max(wallClock.now, reached)
+            queue(state.withLock { $0.digest.take(now: now) })
+            alarm.set(to: state.withLock { $0.digest.due(now: now) }, by: wallClock) { [source] in source.yield($0) }
             while !Task.isCancelled, let mail = takeDue() { await attempt(mail) }
             pause?.cancel()
             pause = nextDue().map { due in
                 Task {
                     try await clock.sleep(until: due, tolerance: nil)
-                    waker.yield()
+                    source.yield(.distantPast)
                 }
             }
         }
+        queue(state.withLock { $0.digest.takeAll() })
         var left = await refused(of: state.withLock(\.mails))
         if !left.isEmpty, (try? await Task.sleep(for: Self.lastPause)) != nil { left = await refused(of: left) }
         if !left.isEmpty {

@@ -131,7 +131,7 @@ import SystemPackage
     /// Starts to send mails. This is stopped after the engine, because its last jobs may fail.
     private func startMail(_ reports: JobReports, in parts: StartedParts) {
         let (end, isOver) = AsyncStream<Never>.makeStream()
-        let mail = Task { await reports.sendMail { for await _ in end {} } }
+        let mail = Task { await reports.mail.run { for await _ in end {} } }
         parts.add {
             isOver.finish()
             await mail.value
@@ -214,7 +214,7 @@ import SystemPackage
         }
         await engine.stop(grace: configuration.service.stopGrace, cancelTimeout: configuration.stopKillTimeout)
         await parts.stop()
-        await parts.reports.sendMail {}
+        await parts.reports.mail.run {}
         withExtendedLifetime(locks) {}
         return try result.get()
     }

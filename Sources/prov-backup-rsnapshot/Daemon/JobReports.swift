@@ -6,31 +6,15 @@ import Logging
 final class JobReports: Sendable {
     let health = BackupHealth()
     /// Schedules open and close runs here, so that all failures of a run are in one mail.
-    let mail: DigestMailer
-    private let mailer: Mailer
+    let mail: Mailer
     private let logger: Logger
     private let configuration: CurrentConfiguration
 
     init(_ configuration: CurrentConfiguration, logger: Logger) {
         self.logger = logger
         self.configuration = configuration
-        mailer = Mailer({ configuration.value.mail }, logger: logger)
-        mail = DigestMailer(mailer)
-    }
-
-    private var place: String {
-        JobMail.place(host: ThisHost.name, environment: configuration.value.global.environment)
-    }
-
-    /// Sends mails until `end` returns, and then the pending ones.
-    func sendMail(until end: @Sendable () async -> Void) async {
-        let digest = Task {
-            await mail.run { JobMail(place: place, sections: $0).message }
-        }
-        await mailer.run {
-            await end()
-            mail.finish()
-            await digest.value
+        mail = Mailer({ configuration.value.mail }, logger: logger) {
+            JobMail(place: configuration.place, sections: $0).message
         }
     }
 
@@ -38,8 +22,8 @@ final class JobReports: Sendable {
     func deletesWait(_ deletes: HourlyLimit.Summary) {
         let text = "deletes wait with their entries untouched: \(deletes.reason); \(HourlyLimit.Summary.hint)"
         logger.error("\(text)")
-        let place = place
-        mailer.send(
+        let place = configuration.place
+        mail.send(
             subject: JobMail.plain("\(place): deletes wait"),
             body: JobMail.plain("On \(place) \(text).\n\nTheir number: prov-backup-rsnapshot status\n"))
     }
@@ -59,6 +43,11 @@ final class JobReports: Sendable {
         let alerts = configuration.value.policies[job.type]?.alerts ?? true
         mail.ended(job.id, JobMail.text(of: job, scriptFailures, alerts: alerts))
     }
+}
+
+extension CurrentConfiguration {
+    /// The name of the installation in mails.
+    fileprivate var place: String { JobMail.place(host: ThisHost.name, environment: value.global.environment) }
 }
 
 /// The end of a job in the log and in mails.

@@ -119,7 +119,8 @@ import Testing
     private static let start = Timestamp(secondsSince1970: 1_800_000_000)
 
     private static func mailer(
-        _ sink: MailSink, _ change: @escaping @Sendable (inout Mailer.Configuration) -> Void = { _ in }
+        _ sink: MailSink, _ clock: ManualClock,
+        _ change: @escaping @Sendable (inout Mailer.Configuration) -> Void = { _ in }
     ) throws -> Mailer {
         // As the daemon has it: a transport may refuse a mail once.
         var configuration = Mailer.Configuration()
@@ -132,8 +133,11 @@ import Testing
                 var configuration = configuration
                 change(&configuration)
                 return configuration
-            },
-            logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) })
+            }, wallClock: clock, logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) }
+        ) { sections in
+            let texts = sections.flatMap(\.texts)
+            return ("\(texts.count) jobs failed", texts.joined(separator: "\n"))
+        }
     }
 
     @Test("what happened while there were no recipients does not delay the first mail")
@@ -142,57 +146,40 @@ import Testing
         let clock = ManualClock(Self.start)
         let recipients = Mutex<[MailAddress]>([])
         let asked = Mutex(0)
-        let mailer = try Self.mailer(sink) { configuration in
+        let mailer = try Self.mailer(sink, clock) { configuration in
             configuration.recipients = recipients.withLock(\.self)
             asked.withLock { $0 += 1 }
         }
-        let digest = DigestMailer(mailer, clock: clock)
-        async let sending: Void = digest.run { ("subject", $0.flatMap(\.texts).joined(separator: "\n")) }
-        async let delivering: Void = mailer.run()
-        digest.ended(JobID(1), "first")
+        async let sending: Void = mailer.run()
+        mailer.ended(JobID(1), "first")
         try await eventually("it was to be sent") { asked.withLock(\.self) == 1 }
         try recipients.withLock { $0 = [try MailAddress(parsing: "operator@example.org")] }
-        digest.ended(JobID(2), "second")
+        mailer.ended(JobID(2), "second")
         #expect(try await sink.mails(1).first?.body.contains("second") == true)
-        digest.finish()
-        await sending
         mailer.finish()
-        await delivering
+        await sending
     }
 
     @Test("two mails an hour apart, and the rest at the stop: nothing is lost")
     func life() async throws {
         let sink = try MailSink()
         let clock = ManualClock(Self.start)
-        let mailer = try Self.mailer(sink)
-        let digest = DigestMailer(mailer, clock: clock)
+        let mailer = try Self.mailer(sink, clock)
         let (stopping, stop) = AsyncStream<Never>.makeStream()
-        let sending = Task {
-            await digest.run { sections in
-                let texts = sections.flatMap(\.texts)
-                return ("\(texts.count) jobs failed", texts.joined(separator: "\n"))
-            }
-        }
-        let delivering = Task {
-            await mailer.run(grace: .seconds(600)) {
-                for await _ in stopping {}
-                digest.finish()
-                await sending.value
-            }
-        }
-        digest.ended(JobID(1), "first")
+        let sending = Task { await mailer.run(grace: .seconds(600)) { for await _ in stopping {} } }
+        mailer.ended(JobID(1), "first")
         _ = try await sink.mails(1)
-        digest.ended(JobID(2), "second")
-        digest.ended(JobID(3), "third")
+        mailer.ended(JobID(2), "second")
+        mailer.ended(JobID(3), "third")
         try await eventually("the alarm is set") { clock.deadlines.contains(Self.start + .seconds(3_600)) }
         clock.advance(to: Self.start + .seconds(3_600))
         #expect(try await sink.mails(2).map(\.headers["Subject"]).contains("2 jobs failed"))
-        let run = digest.open("run")
-        digest.add(JobID(4), to: run)
-        digest.add(JobID(5), to: run)
-        digest.ended(JobID(4), "fourth")
+        let run = mailer.open("run")
+        mailer.add(JobID(4), to: run)
+        mailer.add(JobID(5), to: run)
+        mailer.ended(JobID(4), "fourth")
         stop.finish()
-        await delivering.value
+        await sending.value
         let bodies = try await sink.mails(3).map { $0.body.trimmingCharacters(in: .whitespacesAndNewlines) }
         #expect(Set(bodies.map { $0.replacing("\r\n", with: "\n") }) == ["first", "second\nthird", "fourth"])
     }

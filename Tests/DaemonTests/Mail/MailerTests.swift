@@ -44,7 +44,7 @@ import Testing
         configuration.pauses = pauses
         return Mailer(
             { [configuration] in configuration }, capacity: capacity, clock: clock,
-            logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
+            logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) }, compose: { _ in ("", "") })
     }
 
     private func script(_ body: String) throws -> FilePath {
@@ -175,7 +175,7 @@ import Testing
                 configuration.recipients = recipients.withLock { $0.compactMap { try? MailAddress(parsing: $0) } }
                 (configuration.sendmail, configuration.pauses) = (program, [.seconds(3_600)])
                 return configuration
-            }, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
+            }, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) }, compose: { _ in ("", "") })
         await mailer.run(grace: .seconds(600)) {
             mailer.send(subject: "one", body: "")
             do { try await eventually("it is refused") { !lines.all.isEmpty } } catch { Issue.record(error) }
