@@ -158,8 +158,8 @@ enum TimeArgument {
         guard
             let match = text.wholeMatch(
                 of: #/([0-9]{4})-([0-9]{2})-([0-9]{2})(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?)?/#),
-            let year = Int(match.1), let month = Int(match.2), let day = Int(match.3),
-            CalendarDay(year: year, month: month, day: day) != nil
+            let year = Int(match.1), let month = Int(match.2), let number = Int(match.3),
+            let day = CalendarDay(year: year, month: month, day: number)
         else { return nil }
         let isDay = match.4 == nil
         let parts = [match.4, match.5, match.6].map { $0.flatMap { Int($0) } }
@@ -167,14 +167,7 @@ enum TimeArgument {
         let minute = parts[1] ?? (meansEnd ? 59 : 0)
         let second = parts[2] ?? (meansEnd && isDay ? 59 : 0)
         guard hour < 24, minute < 60, second < 60 else { return nil }
-        var broken = tm()
-        broken.tm_year = Int32(year - 1900)
-        broken.tm_mon = Int32(month - 1)
-        broken.tm_mday = Int32(day)
-        broken.tm_hour = Int32(hour)
-        broken.tm_min = Int32(minute)
-        broken.tm_sec = Int32(second)
-        broken.tm_isdst = -1
-        return Timestamp(secondsSince1970: Int64(mktime(&broken)))
+        return DayCalendar.system.firstMoment(
+            reaching: LocalTime(day: day, hour: hour, minute: minute, second: second))
     }
 }
