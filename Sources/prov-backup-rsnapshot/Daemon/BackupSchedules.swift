@@ -159,9 +159,7 @@ extension DaemonJobs {
         }
         guard isAnyDue else { return 0 }
         // One run at a time, so that an account's larger level is opened before its smaller one.
-        let earlier = lastSubmission
-        let submission = Task {
-            await earlier?.value
+        return try await submissions.perform { [self] in
             var count = 0
             for level in levels {
                 let bound = Self.waitingPerSlot * configuration.backupJobs.slots
@@ -174,12 +172,6 @@ extension DaemonJobs {
                 count += 1
             }
             return count
-        }
-        lastSubmission = Task { _ = await submission.result }
-        return try await withTaskCancellationHandler {
-            try await submission.value
-        } onCancel: {
-            submission.cancel()
         }
     }
 

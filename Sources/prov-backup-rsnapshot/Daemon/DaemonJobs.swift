@@ -30,13 +30,13 @@ import SystemPackage
     var warnedLevels: (levels: Set<SnapshotLevel>, time: Timestamp) = ([], .distantPast)
     /// Checks all accounts once a day.
     var review: Task<Void, Never>?
-    /// Submits the last jobs of a backup run; the next submission waits for it.
-    var lastSubmission: Task<Void, Never>?
+    /// The submissions of backup runs.
+    let submissions = WorkInOrder()
     /// Backup runs in progress.
     var runs: [SnapshotLevel: BackupRun] = [:]
-    /// Submits the last level of all accounts; the next submission waits for it.
-    private var lastLevel: Task<Void, Never>?
-    /// Submissions of all accounts in progress.
+    /// The submissions of all accounts that operators and event handlers ask for.
+    private let allAccounts = WorkInOrder()
+    /// Those that wait or are in progress.
     private var openSubmissions = 0
     /// Submissions and reloads that wait for the end of the start; nil: it has ended.
     private var early: [CheckedContinuation<Void, Never>]? = []
@@ -298,18 +298,10 @@ import SystemPackage
             return (try await backup(level, of: accounts, isForced, opened: opened), 0)
         }
         // One level after the other, so that the jobs of each account have the order of the requests.
-        let earlier = lastLevel
         openSubmissions += 1
-        let request = Task {
+        return try await allAccounts.perform { [self] in
             defer { openSubmissions -= 1 }
-            await earlier?.value
             return try await backupAll(level, isForced, opened: opened)
-        }
-        lastLevel = Task { _ = await request.result }
-        return try await withTaskCancellationHandler {
-            try await request.value
-        } onCancel: {
-            request.cancel()
         }
     }
 

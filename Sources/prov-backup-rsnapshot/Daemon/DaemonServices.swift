@@ -26,6 +26,26 @@ import Provisioning
     }
 }
 
+/// Does one piece of work after the other, in the order of the calls.
+@MainActor final class WorkInOrder {
+    private var last: Task<Void, Never>?
+
+    /// - Returns: the result of the work, which is cancelled with the calling task.
+    func perform<Value: Sendable>(_ work: @escaping @MainActor () async throws -> Value) async throws -> Value {
+        let earlier = last
+        let task = Task {
+            await earlier?.value
+            return try await work()
+        }
+        last = Task { _ = await task.result }
+        return try await withTaskCancellationHandler {
+            try await task.value
+        } onCancel: {
+            task.cancel()
+        }
+    }
+}
+
 extension Logger {
     /// Logs that a notification of systemd failed.
     func notifying(_ body: () throws -> Void) {
