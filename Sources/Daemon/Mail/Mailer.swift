@@ -34,7 +34,6 @@ package final class Mailer: Sendable {
         var isEnding = false
         /// The queue.
         var mails: [QueuedMail] = []
-        var identifiers = SystemRandomNumberGenerator()
     }
 
     private struct QueuedMail: Sendable {
@@ -123,9 +122,7 @@ package final class Mailer: Sendable {
     @discardableResult
     package func send(subject: String, body: String) -> Bool {
         guard !configuration().recipients.isEmpty else { return false }
-        let identifier = state.withLock { state in
-            [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
-        }
+        let identifier = (1...2).map { _ in String(UInt64.random(in: 0...(.max)), radix: 16) }.joined()
         let mail = QueuedMail(
             subject: subject, body: body, date: SystemWallClock().now, identifier: identifier, due: clock.now)
         let (isQueued, isFirst) = state.withLock { state in

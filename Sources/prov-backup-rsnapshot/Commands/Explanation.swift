@@ -146,7 +146,7 @@ struct Explanation: Encodable {
             return
                 "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since.local)"
         }
-        if let retry = retry(of: uuid, by: daemon) {
+        if let retry = daemon.retrying.first(where: { $0.uuid == uuid }) {
             let shortage = retry.shortageSince.map {
                 "; a shortage of the machine delays it since \($0.local), for 24 hours at most"
             }
@@ -154,10 +154,6 @@ struct Explanation: Encodable {
                 "retries it at \(retry.next.local): attempt \(retry.attempt) failed: \(retry.failure)\(shortage ?? "")"
         }
         return "runs (process \(daemon.pid)) and does not process it now"
-    }
-
-    private static func retry(of uuid: EntryUUID?, by daemon: DaemonStatus?) -> RetrySummary? {
-        daemon?.retrying.first { $0.uuid == uuid }
     }
 
     var text: String {

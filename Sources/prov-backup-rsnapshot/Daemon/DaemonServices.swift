@@ -250,12 +250,6 @@ struct DailyPurge {
     private let clock: any WallClock = SystemWallClock()
     private static let hoursBetween = 24
 
-    init(jobs: DaemonJobs, presence: Presence, logger: Logger) {
-        self.jobs = jobs
-        self.presence = presence
-        self.logger = logger
-    }
-
     /// Runs until it is cancelled.
     func run() async {
         var hours = 0
