@@ -95,7 +95,9 @@ extension Checklist {
             let connection = try await configuration.connectOnce()
             defer { connection.close() }
             for level in SnapshotLevel.allCases where schedules[level] == nil {
-                guard let account = try await first(with: level, configuration.engine.scope, connection) else {
+                let interval = level.intervalAttribute
+                let hasLevel = Filter.and([.present(interval), .not(.equal(interval, "0"))])
+                guard let account = try await first(of: configuration.engine.scope, hasLevel, connection) else {
                     continue
                 }
                 let (finding, hint) = level.hasNoSchedule(account: account)
@@ -125,22 +127,13 @@ extension Checklist {
             hint: "request modify for it, or for all accounts if this server was rebuilt")
     }
 
-    /// - Returns: the uid of the first active account that keeps snapshots of the level.
-    private func first(
-        with level: SnapshotLevel, _ scope: WatchScope, _ connection: LDAPConnection
-    ) async throws -> String? {
-        let interval = level.intervalAttribute
-        return try await first(of: scope, .and([.present(interval), .not(.equal(interval, "0"))]), connection)
-    }
-
+    /// - Returns: the uid of the first active account that meets the condition.
     private func first(
         of scope: WatchScope, _ condition: Filter, _ connection: LDAPConnection
     ) async throws -> String? {
-        let request = SearchRequest(
-            base: scope.base, filter: .and([scope.accounts, condition, .equal(scope.names.active, "TRUE")]),
-            attributes: ["uid"], pageSize: 1)
-        for try await entry in connection.search(request) { return entry.text("uid") ?? entry.dn.description }
-        return nil
+        let filter = Filter.and([scope.accounts, condition, .equal(scope.names.active, "TRUE")])
+        let entry = try await connection.first(filter, below: scope.base, attributes: ["uid"])
+        return entry.map { $0.text("uid") ?? $0.dn.description }
     }
 
     /// Checks the syntax of the event handlers without running them, and whether the running daemon has loaded them.

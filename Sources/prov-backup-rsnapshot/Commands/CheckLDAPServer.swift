@@ -145,10 +145,7 @@ extension Checklist {
     private mutating func accounts(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws -> Int? {
         let scope = needs.scope
         func first(_ filter: Filter) async throws(LDAPError) -> Entry? {
-            let request = SearchRequest(
-                base: scope.base, filter: filter, attributes: scope.names.requested, pageSize: 1)
-            for try await entry in connection.search(request) { return entry }
-            return nil
+            try await connection.first(filter, below: scope.base, attributes: scope.names.requested)
         }
         let own = try await first(scope.accounts)
         // Rights do not depend on the host.
@@ -375,6 +372,16 @@ private struct LDAPNeeds {
     var all: [AttributeName] {
         var seen: Set<AttributeName> = []
         return (read + written).filter { seen.insert($0).inserted }
+    }
+}
+
+extension LDAPConnection {
+    /// The first entry that matches a filter.
+    func first(_ filter: Filter, below base: DN, attributes: [AttributeName]) async throws(LDAPError) -> Entry? {
+        for try await entry in search(SearchRequest(base: base, filter: filter, attributes: attributes, pageSize: 1)) {
+            return entry
+        }
+        return nil
     }
 }
 
