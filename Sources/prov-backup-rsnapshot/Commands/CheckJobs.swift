@@ -78,8 +78,12 @@ extension Checklist {
             if let user = script.user { await runAs(user, "[Job \(script.name)] RUN_AS") }
         }
         guard !configuration.mail.recipients.isEmpty else { return note("mail", "SENDTO is empty: no mails are sent") }
-        program(
-            configuration.mail.sendmail, "SENDMAIL",
+        let sendmail = configuration.mail.sendmail
+        guard !refused.contains(sendmail) else { return }
+        guard access(sendmail.string, X_OK) != 0 else { return ok("SENDMAIL", "\(sendmail)") }
+        let reason = Errno(rawValue: errno)
+        add(
+            "SENDMAIL", "\(sendmail) cannot be run: \(reason)",
             hint: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
     }
 
@@ -194,13 +198,6 @@ extension Checklist {
             add(
                 subject, line.problem ?? line.path, hint: line.hint ?? "correct its setting", untilThen: consequence)
         }
-    }
-
-    private mutating func program(_ path: FilePath, _ subject: String, hint: String) {
-        guard !refused.contains(path) else { return }
-        guard access(path.string, X_OK) != 0 else { return ok(subject, "\(path)") }
-        let reason = Errno(rawValue: errno)
-        add(subject, "\(path) cannot be run: \(reason)", hint: hint)
     }
 
     private mutating func runAs(_ user: String, _ subject: String) async {

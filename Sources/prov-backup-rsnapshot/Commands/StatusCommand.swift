@@ -47,7 +47,9 @@ struct Overview: Encodable {
         do {
             if let daemon {
                 // The daemon's status says why the LDAP server is unavailable.
-                if daemon.canAskServer { accounts = try await control.unfinishedAccounts() }
+                if daemon.isDirectoryAvailable, daemon.refusedCredentials == nil {
+                    accounts = try await control.unfinishedAccounts()
+                }
             } else {
                 let configuration = try files.load()
                 slots = configuration.backupJobs.slots
@@ -202,8 +204,4 @@ extension UnfinishedAccounts {
             try await accounts.forEach(filter) { _, entry in add(failed: entry.accountReference) }
         }
     }
-}
-
-extension DaemonStatus {
-    fileprivate var canAskServer: Bool { isDirectoryAvailable && refusedCredentials == nil }
 }
