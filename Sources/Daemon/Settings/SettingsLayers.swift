@@ -19,9 +19,7 @@ extension Settings {
                 }
             } catch {
                 lacksFile = true
-                problems.append(
-                    SettingsProblem(
-                        severity: .error, place: .wholeFile(path.string), reason: error.reason, hint: error.hint))
+                refuse(error, at: .wholeFile(path.string))
             }
         }
         if let directory = environment["CREDENTIALS_DIRECTORY"], !directory.isEmpty {
@@ -74,6 +72,10 @@ extension Settings {
         entries.merge(layer) { _, new in new }
     }
 
+    private mutating func refuse(_ error: SettingValueError, at place: SettingPlace) {
+        problems.append(SettingsProblem(severity: .error, place: place, reason: error.reason, hint: error.hint))
+    }
+
     private mutating func note(label: String, of section: SectionName, at place: SettingPlace) {
         if !labels(of: section).contains(where: { $0.isSameName(as: label) }) {
             labelled.append((section, label, place))
@@ -119,10 +121,7 @@ extension Settings {
                     guard let (declaration, label) = section else { continue }
                     if add(key, value, at: place, in: declaration, label: label, into: &layer) { holdsSecret = true }
                 }
-            } catch {
-                problems.append(
-                    SettingsProblem(severity: .error, place: place, reason: error.reason, hint: error.hint))
-            }
+            } catch { refuse(error, at: place) }
         }
         add(layer)
         return holdsSecret
@@ -214,10 +213,7 @@ extension Settings {
                 let text = try SettingsFile(reading: path).secretText()
                 let entry = Entry(declaration: secret, label: nil, text: text, place: place)
                 layer[entry.id] = entry
-            } catch {
-                problems.append(
-                    SettingsProblem(severity: .error, place: place, reason: error.reason, hint: error.hint))
-            }
+            } catch { refuse(error, at: place) }
         }
         add(layer)
     }
