@@ -199,11 +199,6 @@ struct LDIFLoader {
     private(set) var loaded = 0
     private(set) var failed = 0
 
-    init(connection: LDAPConnection, continuesOnError: Bool) {
-        self.connection = connection
-        self.continuesOnError = continuesOnError
-    }
-
     /// - Throws: `CommandFailure` at the first error, unless it continues on errors.
     mutating func load(_ path: String) async throws {
         let file = try TextFiles.open(path)

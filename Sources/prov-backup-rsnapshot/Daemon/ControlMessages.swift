@@ -150,23 +150,10 @@ extension HourlyLimit.Summary {
 
 /// Sends requests to the daemon with the same settings.
 struct DaemonControl {
-    private let runtimeDirectory: FilePath
-    private let configFile: String
-    private let globalFile: String?
-
-    init(_ configuration: DaemonConfiguration) {
-        self.init(
-            runtimeDirectory: configuration.service.runtimeDirectory, configFile: configuration.configFile,
-            globalFile: configuration.globalFile)
-    }
-
-    /// For commands that need no other settings.
-    /// - Parameter globalFile: nil: the usual one, if it exists.
-    init(runtimeDirectory: FilePath, configFile: String, globalFile: String?) {
-        self.runtimeDirectory = runtimeDirectory
-        self.configFile = configFile
-        self.globalFile = globalFile
-    }
+    let runtimeDirectory: FilePath
+    let configFile: String
+    /// nil: the usual one, if it exists.
+    let globalFile: String?
 
     /// - Parameter account: whose details are to be listed; nil: those of all accounts.
     /// - Returns: nil: no daemon runs here.
@@ -257,5 +244,13 @@ struct DaemonControl {
             default: throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
             }
         }
+    }
+}
+
+extension DaemonControl {
+    init(_ configuration: DaemonConfiguration) {
+        self.init(
+            runtimeDirectory: configuration.service.runtimeDirectory, configFile: configuration.configFile,
+            globalFile: configuration.globalFile)
     }
 }
