@@ -1,7 +1,6 @@
 import Glibc
 import JobCore
 package import Logging
-import Synchronization
 
 /// Which messages are logged: the settings `LOG_DEBUG`, `LOG_INFO`, `LOG_WARNING` and `LOG_ERR`, independent of each other.
 package struct LogSwitches: Hashable, Sendable {
@@ -60,11 +59,12 @@ package struct LineLogHandler: LogHandler {
     /// By syslog(3), or as lines with a priority (`<6>…`) to standard error if that is connected to the journal or if `/dev/log` does not exist.
     ///
     /// - Parameters:
-    ///   - identity: the name in the log, such as `Backup-Rsnapshot`. The first handler of a process sets it.
+    ///   - identity: the name in the log, such as `Backup-Rsnapshot`, which is kept for ever: a process makes one handler.
     ///   - environment: for `JOURNAL_STREAM`.
     package static func system(identity: String, switches: LogSwitches, environment: [String: String]) -> Self {
         let writer: LogWriter = usesSyslog(environment: environment) ? .system : .standardError
-        if writer === LogWriter.system { openSyslog(identity) }
+        // openlog(3) keeps the pointer, so the copy is never freed.
+        if writer === LogWriter.system { openlog(strdup(identity), LOG_PID | LOG_NDELAY, LOG_DAEMON) }
         return system(switches) { writer.write($1, priority: $0) }
     }
 
@@ -98,17 +98,6 @@ package struct LineLogHandler: LogHandler {
             return false
         }
         return stat(socket, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
-    }
-
-    private static let isSyslogOpen = Mutex(false)
-
-    /// Opens the log, on the first call only. openlog(3) keeps the pointer, so the copy is never freed.
-    private static func openSyslog(_ identity: String) {
-        isSyslogOpen.withLock { isOpen in
-            guard !isOpen else { return }
-            isOpen = true
-            openlog(strdup(identity), LOG_PID | LOG_NDELAY, LOG_DAEMON)
-        }
     }
 
     // MARK: - The terminal

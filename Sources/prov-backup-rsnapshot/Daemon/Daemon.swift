@@ -29,14 +29,13 @@ import SystemPackage
         try configuration.demandTrust { printError($0) }
         let configuration = configuration
         umask(0o022)
-        LoggingSystem.bootstrap { _ in
-            let environment = ProcessInfo.processInfo.environment
-            return log.isDebugging
-                ? LineLogHandler.terminal(environment: environment)
-                : LineLogHandler.system(
-                    identity: configuration.service.syslog, switches: configuration.global.log,
-                    environment: environment)
-        }
+        let environment = ProcessInfo.processInfo.environment
+        let handler =
+            log.isDebugging
+            ? LineLogHandler.terminal(environment: environment)
+            : LineLogHandler.system(
+                identity: configuration.service.syslog, switches: configuration.global.log, environment: environment)
+        LoggingSystem.bootstrap { _ in handler }
         var logger = Logger(label: "prov-backup-rsnapshot")
         if log.isDebugging { logger.logLevel = .trace }
         self.logger = logger
