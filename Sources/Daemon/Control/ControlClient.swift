@@ -23,13 +23,6 @@ package struct ControlClient: Sendable {
     ) async throws(ControlClientError) -> Value {
         let request: ControlRequest
         do { request = try ControlRequest(encoding: question) } catch { throw .unencodable("\(error)") }
-        return try await send(request, for: type)
-    }
-
-    /// Sends one request and decodes the value of its ``DaemonReply``.
-    package func send<Value: Codable & Sendable>(
-        _ request: ControlRequest, for type: Value.Type
-    ) async throws(ControlClientError) -> Value {
         let line = try await exchange(request)
         let reply: DaemonReply<Value>
         do { reply = try JSONDecoder().decode(DaemonReply<Value>.self, from: Data(line)) } catch {
