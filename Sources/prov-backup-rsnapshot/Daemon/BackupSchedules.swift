@@ -261,11 +261,7 @@ extension DaemonJobs {
                     """)
             }
             await BlockingWork.run { [presence = parts.presence, logger] in
-                do throws(StateFileError) {
-                    try presence.clockWasSet(by: step)
-                } catch {
-                    logger.warning("\(error)")
-                }
+                logger.warningOfFailure { try presence.clockWasSet(by: step) }
             }
             warnOfDoubtedClock()
             await engine.clockWasSet(by: step)

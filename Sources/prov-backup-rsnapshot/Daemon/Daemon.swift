@@ -122,7 +122,7 @@ import SystemPackage
     private func feedWatchdog(_ notifier: ServiceNotifier) async {
         guard let interval = notifier.watchdogInterval else { return }
         while !Task.isCancelled {
-            logger.notifying { try notifier.notify(.watchdog) }
+            logger.warningOfFailure { try notifier.notify(.watchdog) }
             try? await Task.sleep(for: interval / 2)
         }
     }
@@ -143,12 +143,12 @@ import SystemPackage
         let starting = Task {
             await jobs.start()
             engine.start()
-            logger.notifying { try notifier.notify(.ready) }
+            logger.warningOfFailure { try notifier.notify(.ready) }
         }
         let (grace, cancelTimeout) = (configuration.service.stopGrace, configuration.stopKillTimeout)
         parts.add { [logger] in
             await starting.value
-            logger.notifying { try notifier.notify(.stopping) }
+            logger.warningOfFailure { try notifier.notify(.stopping) }
             await engine.stop(grace: grace, cancelTimeout: cancelTimeout) {
                 await jobs.stop(grace: grace, cancelTimeout: cancelTimeout)
             }

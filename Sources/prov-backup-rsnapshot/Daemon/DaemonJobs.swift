@@ -355,10 +355,10 @@ import SystemPackage
         return (ids, recent)
     }
 
-    /// Removes expired archived homes as a job, so that event handlers get an event for each.
-    /// - Returns: nil with `TYPE = Script`.
-    func purge() async throws -> JobOutcome? {
-        guard configuration.script == nil else { return nil }
+    /// Removes expired archived homes as a job, so that event handlers get an event for each, and waits for its end. With `TYPE = Script` there are
+    /// none.
+    func purge() async throws {
+        guard configuration.script == nil else { return }
         let (handlers, backup) = (parts.handlers, configuration.backup)
         let job = try await submit(
             JobRequest(
@@ -374,7 +374,7 @@ import SystemPackage
                 return JobOutcome(
                     .warnings, message: "archived homes were not removed: \(problems.joined(separator: "; "))")
             }, to: scripts)
-        return await job.outcome()
+        _ = await job.outcome()
     }
 
     func submit(

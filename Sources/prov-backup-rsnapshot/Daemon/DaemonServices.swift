@@ -47,8 +47,8 @@ import Provisioning
 }
 
 extension Logger {
-    /// Logs that a notification of systemd failed.
-    func notifying(_ body: () throws -> Void) {
+    /// Does what is not worth more than a warning if it fails.
+    func warningOfFailure(_ body: () throws -> Void) {
         do { try body() } catch { warning("\(error)") }
     }
 }
@@ -101,9 +101,9 @@ extension Logger {
             (self.running, next) = (next, nil)
             await jobs.started()
             guard !isStopping else { return ReloadOutcome.stopping }
-            logger.notifying { try notifier.notify(.reloading) }
+            logger.warningOfFailure { try notifier.notify(.reloading) }
             let outcome = await readAndAdopt()
-            if !isStopping { logger.notifying { try notifier.notify(.ready) } }
+            if !isStopping { logger.warningOfFailure { try notifier.notify(.ready) } }
             return outcome
         }
         next = task
@@ -271,25 +271,15 @@ struct DailyPurge {
             }
             try? await clock.sleep(for: .seconds(3_600))
             hours -= 1
-            await note()
+            await BlockingWork.run { [presence, logger] in logger.warningOfFailure { try presence.note() } }
         }
     }
 
     private func purge() async {
         do {
-            _ = try await jobs.purge()
+            try await jobs.purge()
         } catch {
             if await !jobs.isStopping { logger.error("archived homes cannot be listed: \(error)") }
-        }
-    }
-
-    private func note() async {
-        await BlockingWork.run { [presence, logger] in
-            do throws(StateFileError) {
-                try presence.note()
-            } catch {
-                logger.warning("\(error)")
-            }
         }
     }
 }
