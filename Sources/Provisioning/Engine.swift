@@ -63,7 +63,7 @@ public import Logging
     /// The persistent search has a connection of its own.
     private let watchLink: LDAPLink
     let reconciler: Reconciler
-    let liveness = SearchLiveness()
+    var liveness: SearchLiveness { context.liveness }
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
@@ -94,13 +94,13 @@ public import Logging
             link: LDAPLink(name: "work", login: login, availability: availability, clock: clock), ids: ids,
             scheduler: scheduler, deletes: deletes, planPrinter: planPrinter, clock: clock,
             isClockDoubted: isClockDoubted, logger: logger)
-        reconciler = Reconciler(context, liveness: liveness, seen: seen, bound: bound)
+        reconciler = Reconciler(context, seen: seen, bound: bound)
     }
 
     /// For the work of the service's other jobs.
     private var entries: AccountEntries { AccountEntries(link: context.link, scope: context.configuration().scope) }
 
-    private func watcher() -> Watcher { Watcher(context, link: watchLink, liveness: liveness) }
+    private func watcher() -> Watcher { Watcher(context, link: watchLink) }
 
     // MARK: - Running
 
@@ -284,6 +284,7 @@ public import Logging
     /// nil for a dry run, in which no job starts.
     let ids: JobIDSource?
     let scheduler: JobScheduler
+    let liveness = SearchLiveness()
     /// How many accounts may be deleted within an hour.
     let deletes: HourlyLimit
     /// For a dry run: called with each plan, and nothing is done.

@@ -97,21 +97,6 @@ enum ReconcileResult: Sendable {
     case pause(until: Timestamp)
 }
 
-/// The progress of a reconcile.
-enum ReconcileProgress: Sendable {
-    /// ``AccountMemory/lastJob`` has been closed.
-    case lastJobClosed
-    /// An attempt begins. The registry has its job before anything else happens, and the last job is this one.
-    case started(JobSummary)
-    case step(String)
-    /// The entry was read.
-    case read(csn: AttributeValue)
-    /// The entry is written next.
-    case writing
-    case wrote(csn: AttributeValue)
-    case ended(ProvisioningExitCode)
-}
-
 /// The outcome of a job that has ended, to be written to the entry.
 struct AccountOutcome: Sendable {
     var write: EntryWrite

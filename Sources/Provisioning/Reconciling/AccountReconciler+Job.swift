@@ -79,10 +79,10 @@ extension AccountReconciler {
         if memory.requeues > 0 { do { try await demandUnique(account) } catch is ProvisioningFailure {} }
         async let isUnique: Void = demandUnique(account)
         var claimed = account
-        report(.writing)
+        beginWrite()
         switch try await entries.write(write, to: status.key) {
         case .written(let csn?):
-            report(.wrote(csn: csn))
+            wrote(csn)
             claimed.status.follow(write, csn)
         case .written(nil):
             guard let entry = try await entries.entry(status.key, attributes: []),
@@ -136,9 +136,9 @@ extension AccountReconciler {
         guard let claim = status.claim, configuration.policy.isOwn(claim),
             let write = EntryWrite.release(status, names: names)
         else { return nil }
-        report(.writing)
+        beginWrite()
         let result = try await entries.write(write, to: status.key)
-        if case .written(let csn?) = result { report(.wrote(csn: csn)) }
+        if case .written(let csn?) = result { wrote(csn) }
         return result
     }
 
@@ -198,11 +198,9 @@ extension AccountReconciler {
             "job": "\(job.id)", "account": "\(status.dn)", "attempt": "\(number)",
         ]) { logger in
             memory = AccountMemory()
-            report(
-                .started(
-                    JobSummary(
-                        job: job.id, uuid: status.uuid, dn: status.dn, operation: operation, attempt: number,
-                        since: clock.now)))
+            reconciler.forgetLastJob(of: key.uuid)
+            summary = JobSummary(
+                job: job.id, uuid: status.uuid, dn: status.dn, operation: operation, attempt: number, since: clock.now)
             logger.log(level: failures.shortageBegan == nil ? .info : .debug, "\(operation) begins")
             let request = ProvisioningRequest(
                 operation: operation, entry: account.entry, job: job.id, attempt: number,
@@ -227,7 +225,7 @@ extension AccountReconciler {
     private func runSteps(_ request: ProvisioningRequest, _ attempt: RunningAttempt) async throws {
         for step in try await service.plan(request) {
             try Task.checkCancellation()
-            report(.step(step.name))
+            summary?.step = step.name
             logger.debug("step: \(step.name)")
             try await attempt.step(step.name) { try await step.perform(in: attempt) }
         }

@@ -41,7 +41,7 @@ extension AccountReconciler {
             logger.error(
                 "provisioning failed: \(status.mode.operation): refused: \(failure)",
                 metadata: ["account": "\(status.dn)"])
-            report(.ended(failure.code))
+            noteOutcome(failure.code)
             return .pause(until: clock.now + retry.maximumDelay)
         }
         let write =
@@ -64,9 +64,9 @@ extension AccountReconciler {
     ) async throws -> ReconcileResult {
         switch try await writeToEntry(ended, status) {
         case .written(let csn):
-            if let csn { report(.wrote(csn: csn)) }
+            if let csn { wrote(csn) }
             written()
-            report(.ended(ended.code))
+            noteOutcome(ended.code)
             await close(ended.job, ended.result)
             // Without an attribute for the outcome the entry still asks for the work; without a pause that would be a busy loop.
             return ended.code != .success && names.returnValue == nil
@@ -109,7 +109,7 @@ extension AccountReconciler {
     private func removed(_ ended: AccountOutcome, _ dn: DN) async {
         let code = ProvisioningExitCode.userNotPresentInBackend
         let reason = "\(dn) was removed during the job (\(code.name), \(code.rawValue))"
-        report(.ended(code))
+        noteOutcome(code)
         if ended.job == nil { logger.error("provisioning failed: \(ended.write.mode.operation): \(reason)") }
         await close(ended.job, JobOutcome(.failed, message: reason))
     }
@@ -137,7 +137,7 @@ extension AccountReconciler {
 
     func takeLastJob() {
         memory.lastJob = .none
-        report(.lastJobClosed)
+        reconciler.forgetLastJob(of: key.uuid)
     }
 
     private static let manyLostWrites = 10
@@ -148,7 +148,7 @@ extension AccountReconciler {
     /// - Parameter status: of the entry as it was read. An outcome that waited is written only if the entry still waits for it.
     private func writeToEntry(_ ended: AccountOutcome, _ status: AccountStatus) async throws -> WriteResult {
         do {
-            report(.writing)
+            beginWrite()
             guard status.phase == .claimed else { return try await entries.write(ended.write, to: status.key) }
             guard let write = ended.write.following(status) else { return .lost }
             return try await entries.writeOutcome(write, to: status.key)

@@ -5,7 +5,8 @@ import Logging
 
 /// One reconcile of one account: reads its entry, decides, and does what the entry asks for.
 @MainActor final class AccountReconciler {
-    let context: EngineContext
+    /// Of all accounts.
+    let reconciler: Reconciler
     /// As it was when the reconcile began.
     let configuration: Engine.Configuration
     let key: AccountKey
@@ -18,10 +19,25 @@ import Logging
     /// The time for delays between attempts; the date of a request is compared with the clock.
     private let now: Timestamp
     private let ignoringDate: Bool
-    let report: @MainActor (ReconcileProgress) -> Void
     /// The failure that the service reported in the attempt.
     var ownFailure: ProvisioningFailure?
 
+    /// Runs ``reconcile()``; nil: it has not begun.
+    var task: Task<Void, Never>?
+    /// The job that runs; nil: none.
+    var summary: JobSummary?
+    /// Of the job, or of a request that was refused; nil: it is not known yet.
+    private(set) var outcome: ProvisioningExitCode?
+    /// The entryCSN that was read or written last.
+    private(set) var csn: AttributeValue?
+    /// Reports of the persistent search before the last write.
+    private var changes: UInt64
+    /// The entryCSNs of changes seen meanwhile; nil for a change without one, and for an entry that was listed.
+    var notified: [AttributeValue?] = []
+    /// It began with other settings.
+    var isOutdated = false
+
+    var context: EngineContext { reconciler.context }
     var clock: any WallClock { context.clock }
     var names: AttributeNames { configuration.policy.names }
     var executor: JobExecutor { configuration.executor }
@@ -32,18 +48,35 @@ import Logging
     var logger: Logger { .current }
 
     init(
-        _ context: EngineContext, _ key: AccountKey, _ memory: AccountMemory, seen: AttributeValue?, start: Timestamp,
-        now: Timestamp, ignoringDate: Bool, report: @escaping @MainActor (ReconcileProgress) -> Void
+        _ reconciler: Reconciler, _ key: AccountKey, _ memory: AccountMemory, seen: AttributeValue?, start: Timestamp,
+        now: Timestamp, ignoringDate: Bool
     ) {
-        self.context = context
-        configuration = context.configuration()
+        self.reconciler = reconciler
+        configuration = reconciler.context.configuration()
         self.key = key
         self.memory = memory
         self.seen = seen
         self.start = start
         self.now = now
         self.ignoringDate = ignoringDate
-        self.report = report
+        changes = reconciler.context.liveness.changes
+    }
+
+    // MARK: - Progress
+
+    /// The entry is written next.
+    func beginWrite() { changes = context.liveness.changes }
+
+    /// - Parameter csn: the new entryCSN.
+    func wrote(_ csn: AttributeValue) {
+        self.csn = csn
+        context.liveness.wrote(since: changes)
+        reconciler.noteOwnWrite(csn, of: key.uuid)
+    }
+
+    func noteOutcome(_ code: ProvisioningExitCode) {
+        outcome = code
+        reconciler.count(code)
     }
 
     /// - Throws: `CancellationError` when the daemon stops; the account can be resumed then.
@@ -85,7 +118,7 @@ import Logging
                 """)
             return .stale
         }
-        report(.read(csn: account.status.csn))
+        csn = account.status.csn
         let decision = decide(account.status)
         if let planPrinter = context.planPrinter { return try await printPlan(decision, account, to: planPrinter) }
         return try await act(on: decision, account)

@@ -5,11 +5,10 @@ import Logging
 
 /// Reconciles accounts when the ``JobScheduler`` starts them: one reconcile at a time for each account.
 @MainActor final class Reconciler {
-    private let context: EngineContext
+    let context: EngineContext
     private var scheduler: JobScheduler { context.scheduler }
     private var clock: any WallClock { context.clock }
     private var logger: Logger { context.logger }
-    private let liveness: SearchLiveness
     /// The class of accounts in the scheduler.
     private lazy var jobClass = addClass()
     /// When the engine started, by the clock as it is set now.
@@ -17,7 +16,7 @@ import Logging
 
     /// Of accounts that wait or run.
     private var dns: LastKnownDNs
-    private var running: [EntryUUID: Running] = [:]
+    private var running: [EntryUUID: AccountReconciler] = [:]
     private let registry: JobRegistry
     /// The jobs that wait for their next attempt.
     private var retrying: [Scheduler.Key: JobID] = [:]
@@ -42,23 +41,8 @@ import Logging
     private let bound: Int
     private static let urgentPriority = 1
 
-    private struct Running {
-        var task: Task<Void, Never>
-        var summary: JobSummary?
-        /// The entryCSNs of changes seen meanwhile; nil for a change without one, and for an entry that was listed.
-        var seen: [AttributeValue?] = []
-        var outcome: ProvisioningExitCode?
-        /// Reports of the persistent search before the last write.
-        var changes: UInt64
-        /// The entryCSN that was read or written last.
-        var csn: AttributeValue?
-        /// It began with other settings.
-        var isOutdated = false
-    }
-
-    init(_ context: EngineContext, liveness: SearchLiveness, seen: SeenVersions, bound: Int) {
+    init(_ context: EngineContext, seen: SeenVersions, bound: Int) {
         self.context = context
-        self.liveness = liveness
         self.seen = seen
         self.bound = bound
         start = context.clock.now
@@ -130,7 +114,7 @@ import Logging
 
     private func enqueue(_ key: AccountKey, csn: AttributeValue?, isChange: Bool = false) {
         if let csn { seen.insert(csn, of: key.uuid, now: clock.now) }
-        running[key.uuid]?.seen.append(isChange ? csn : nil)
+        running[key.uuid]?.notified.append(isChange ? csn : nil)
         // Also for an entry whose parent was renamed, which leaves the entryCSN as it was.
         dns.note(key)
         if !isChange, let csn, memories[key.uuid]?.csn == csn,
@@ -172,7 +156,7 @@ import Logging
     /// With other settings accounts may have to wait no longer: each that a list shows is reconciled.
     func settingsChanged() {
         for uuid in memories.keys { memories[uuid]?.csn = nil }
-        for uuid in running.keys { running[uuid]?.isOutdated = true }
+        for account in running.values { account.isOutdated = true }
     }
 
     /// Returns when nothing runs and nothing is due.
@@ -187,7 +171,7 @@ import Logging
         isStopping = true
         scheduler.closeClass(jobClass)
         roomWaiters.resume()
-        let tasks = running.values.map(\.task)
+        let tasks = running.values.compactMap(\.task)
         guard !tasks.isEmpty else { return await finish() }
         logger.notice("stopping: \(tasks.count) jobs have \(stop.grace) to finish")
         await stop.run(by: clock) {
@@ -275,55 +259,46 @@ import Logging
         // The reconcile that starts now sees all changes until now.
         scheduler.forgetOffers(of: Self.key(of: uuid))
         let memory = memories[uuid] ?? AccountMemory()
-        running[uuid] = Running(
-            task: Task { [account = reconciler(of: key, now: max(clock.now, due)), logger] in
-                let result: ReconcileResult?
-                do {
-                    result = try await withLogger(logger) { _ in try await account.reconcile() }
-                } catch is CancellationError {
-                    result = nil
-                } catch let error as StateFileError {
-                    logger.debug("\(key.dn) cannot be worked on: \(error)")
-                    result = .failed(ProvisioningDelays.Cause(text: "\(error)", hint: error.hint))
-                } catch {
-                    let cause = (error as? LDAPError).flatMap(ProvisioningDelays.Cause.init)
-                    logger.log(
-                        level: cause == nil ? memory.level : .debug, "\(key.dn) cannot be worked on: \(error)")
-                    result = .failed(cause)
-                }
-                self.ended(uuid, result)
-            }, changes: liveness.changes)
+        let account = reconciler(of: key, now: max(clock.now, due))
+        running[uuid] = account
+        account.task = Task { [logger] in
+            let result: ReconcileResult?
+            do {
+                result = try await withLogger(logger) { _ in try await account.reconcile() }
+            } catch is CancellationError {
+                result = nil
+            } catch let error as StateFileError {
+                logger.debug("\(key.dn) cannot be worked on: \(error)")
+                result = .failed(ProvisioningDelays.Cause(text: "\(error)", hint: error.hint))
+            } catch {
+                let cause = (error as? LDAPError).flatMap(ProvisioningDelays.Cause.init)
+                logger.log(
+                    level: cause == nil ? memory.level : .debug, "\(key.dn) cannot be worked on: \(error)")
+                result = .failed(cause)
+            }
+            self.ended(uuid, result)
+        }
     }
 
     /// With the current settings.
     /// - Parameter now: for delays between attempts; nil: by the clock.
     private func reconciler(of key: AccountKey, now: Timestamp? = nil) -> AccountReconciler {
         AccountReconciler(
-            context, key, memories[key.uuid] ?? AccountMemory(), seen: seen.version(of: key.uuid, now: clock.now),
-            start: start, now: now ?? clock.now, ignoringDate: urgent[key.uuid] != nil
-        ) {
-            self.note($0, of: key.uuid)
-        }
+            self, key, memories[key.uuid] ?? AccountMemory(), seen: seen.version(of: key.uuid, now: clock.now),
+            start: start, now: now ?? clock.now, ignoringDate: urgent[key.uuid] != nil)
     }
 
-    private func note(_ progress: ReconcileProgress, of uuid: EntryUUID) {
-        switch progress {
-        case .lastJobClosed: memories[uuid]?.lastJob = .none
-        case .started(let summary):
-            memories[uuid]?.lastJob = .none
-            running[uuid]?.summary = summary
-        case .step(let name): running[uuid]?.summary?.step = name
-        case .read(let csn): running[uuid]?.csn = csn
-        case .writing: running[uuid]?.changes = liveness.changes
-        case .wrote(let csn):
-            running[uuid]?.csn = csn
-            ownWrites.insert(csn)
-            liveness.wrote(since: running[uuid]?.changes ?? liveness.changes)
-            seen.insert(csn, of: uuid, now: clock.now)
-        case .ended(let code):
-            running[uuid]?.outcome = code
-            if code == .success { totals.succeeded += 1 } else { totals.failed += 1 }
-        }
+    /// The account's last job has been closed, or goes on.
+    func forgetLastJob(of uuid: EntryUUID) { memories[uuid]?.lastJob = .none }
+
+    func noteOwnWrite(_ csn: AttributeValue, of uuid: EntryUUID) {
+        ownWrites.insert(csn)
+        seen.insert(csn, of: uuid, now: clock.now)
+    }
+
+    /// A job has ended, or a request was refused.
+    func count(_ code: ProvisioningExitCode) {
+        if code == .success { totals.succeeded += 1 } else { totals.failed += 1 }
     }
 
     /// - Parameter result: nil when the daemon's stop cancelled the reconcile.
@@ -387,7 +362,7 @@ import Logging
         memory.csn = run.isOutdated ? nil : run.csn
         if again != nil { memories[uuid] = memory }
         if result != nil { log(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
-        let onlyOwnWrites = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
+        let onlyOwnWrites = run.notified.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let key = Self.key(of: uuid)
         var due = again
         if case .blocked(let subjects, let interrupts) = result {

@@ -39,10 +39,10 @@ import Logging
     private var isListing = false
 
     /// With the current settings.
-    init(_ context: EngineContext, link: LDAPLink, liveness: SearchLiveness) {
+    init(_ context: EngineContext, link: LDAPLink) {
         let configuration = context.configuration()
         self.link = link
-        self.liveness = liveness
+        liveness = context.liveness
         entries = AccountEntries(link: context.link, scope: configuration.scope)
         timing = configuration.timing
         // The link waits for a server that is unreachable; a search that ended is restarted soon.
