@@ -135,9 +135,7 @@ public import Logging
     /// Recovers interrupted jobs: resumes them under their numbers if their entries still ask for them, and closes the others. Ignores jobs of other
     /// types. To be called before ``start()``, or once later if the history could not be read then.
     public func recover(_ interrupted: [Job]) async {
-        // A guess: an account that is not there is searched by its entryUUID.
-        let base = entries.scope.base
-        reconciler.recover(interrupted.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
+        reconciler.recover(interrupted.filter { $0.type == .provisioning })
     }
 
     /// Begins again what the old configuration has begun and would go on with: search, connections and limits. To be called when it was

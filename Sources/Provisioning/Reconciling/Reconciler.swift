@@ -18,8 +18,6 @@ import Logging
     private var dns: LastKnownDNs
     private var running: [EntryUUID: AccountReconciler] = [:]
     private let registry: JobRegistry
-    /// The jobs that wait for their next attempt.
-    private var retrying: [Scheduler.Key: JobID] = [:]
     private var memories: [EntryUUID: AccountMemory] = [:]
     /// Accounts whose outcomes wait because others keep changing the entries.
     private var contended: Set<EntryUUID> = []
@@ -67,7 +65,7 @@ import Logging
 
     /// Shows in the registry why an account's job waits for its next attempt.
     private func showObstacle(of key: Scheduler.Key, _ status: JobStatus) {
-        guard let job = retrying[key] else { return }
+        guard let uuid = Self.uuid(of: key), let job = memories[uuid]?.record?.job else { return }
         registry.waits(job, status) { [scheduler] in scheduler.status(of: key) }
     }
 
@@ -78,8 +76,8 @@ import Logging
     }
 
     /// Reconciles the accounts of interrupted jobs.
-    /// - Parameter dn: where the account of a job probably is.
-    func recover(_ interrupted: [Job], dn: (Job) -> DN) {
+    func recover(_ interrupted: [Job]) {
+        let base = context.configuration().scope.base
         var resumed: [AccountKey] = []
         for job in interrupted.sorted(by: { $0.id > $1.id }) {
             guard let uuid = job.subject.uuid, memories[uuid] == nil, running[uuid] == nil else {
@@ -92,7 +90,8 @@ import Logging
             // Its work is done; only its entry does not say so.
             if job.outcomeBeforeClosing?.result.isSuccess == true { job.canceler = nil }
             memories[uuid] = AccountMemory(lastJob: .interrupted(job))
-            resumed.append(AccountKey(uuid: uuid, dn: dn(job)))
+            // A guess: an account that is not there is searched by its entryUUID.
+            resumed.append(AccountKey(uuid: uuid, dn: base.appending("uid", job.client)))
         }
         // The oldest request first.
         for key in resumed.reversed() { enqueue(key, csn: nil) }
@@ -372,7 +371,6 @@ import Logging
         } else {
             due = scheduler.finish(key, again: again, ignoringOffers: onlyOwnWrites)
         }
-        retrying[key] = memory.record?.job
         if let status = scheduler.status(of: key) { showObstacle(of: key, status) }
         if case .retry(let record) = result { reconcileWhenCanceled(record.job, uuid) }
         if due == nil {
