@@ -33,9 +33,13 @@ import Logging
     private let liveness: SearchLiveness
     private let entries: AccountEntries
     private let timing: Timing
-    private let retry: RetryPolicy
     private let clock: any WallClock
     private let logger: Logger
+    private var detection: DetectionState
+    /// The way in which requests are detected, as it was logged last.
+    private var announced: String?
+    /// Of the last poll; the same error is logged once.
+    private var pollError: LDAPError?
     private var isListing = false
 
     /// With the current settings.
@@ -46,9 +50,12 @@ import Logging
         entries = AccountEntries(link: context.link, scope: configuration.scope)
         timing = configuration.timing
         // The link waits for a server that is unreachable; a search that ended is restarted soon.
-        retry = RetryPolicy(
+        let retry = RetryPolicy(
             maximumAttempts: .max, delay: min(.seconds(1), configuration.ldapRetry.delay),
             maximumDelay: configuration.ldapRetry.maximumDelay)
+        detection = DetectionState(
+            detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
+            retry: retry)
         clock = context.clock
         logger = context.logger
     }
@@ -93,44 +100,31 @@ import Logging
 
     private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]
 
-    private func follow(_ sink: Sink) async throws {
+    private func follow(_ sink: @escaping Sink) async throws {
         var generator = SystemRandomNumberGenerator()
-        var machine = WatcherStateMachine(
-            detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
-            retry: retry)
-        var announced: String?
-        /// Once for each way, when it works.
-        func announce(_ way: String) {
-            guard way != announced else { return }
-            announced = way
-            logger.info("\(way)")
-        }
-        var event = WatcherStateMachine.Event.started
-        var lastError: LDAPError?
         while true {
-            let action = machine.handle(event, using: &generator)
             try Task.checkCancellation()
-            switch action {
-            case .persist:
-                let error = try await persist(sink) {
-                    _ = machine.handle(.refreshed, using: &generator)
-                    announce("requests are detected by a persistent search")
-                }
-                event = .persistEnded(error)
-            case .poll:
-                event = try await poll(sink, after: &lastError)
-                if case .polled = event { announce("requests are detected by polling every \(timing.pollInterval)") }
-            case .sleep(let duration):
-                try await clock.sleep(for: duration)
-                event = .slept
-            case .proceed:
-                event = .slept
+            let delay: Duration
+            if !detection.isPolling {
+                delay = detection.failed(try await persist(sink), using: &generator)
+            } else if let error = try await poll(sink) {
+                delay = detection.failed(error, using: &generator)
+            } else {
+                delay = detection.polled()
             }
+            if delay > .zero { try await clock.sleep(for: delay) }
         }
     }
 
+    /// Once for each way, when it works.
+    private func announce(_ way: String) {
+        guard way != announced else { return }
+        announced = way
+        logger.info("\(way)")
+    }
+
     /// Follows the persistent search until it ends, which is always with an error.
-    private func persist(_ sink: Sink, refreshed: () -> Void) async throws -> LDAPError {
+    private func persist(_ sink: Sink) async throws -> LDAPError {
         let connection = try await link.connection()
         let scope = entries.scope
         let pending = SearchRequest(
@@ -163,7 +157,8 @@ import Logging
                 case .refreshDone:
                     isRefreshed = true
                     link.noteSuccess()
-                    refreshed()
+                    detection.refreshed()
+                    announce("requests are detected by a persistent search")
                 case .unchanged:
                     break
                 }
@@ -174,7 +169,7 @@ import Logging
                 diagnostic: "the server ended it without being asked to")
         } catch {
             try Task.checkCancellation()
-            if error.code == .unavailableCriticalExtension, timing.detection == .auto {
+            if detection.replacesSearch(error) {
                 connection.close()
                 link.noteSuccess()
             } else {
@@ -184,18 +179,18 @@ import Logging
         }
     }
 
-    /// - Parameter last: the error of the poll before; the same error is logged once.
-    private func poll(_ sink: Sink, after last: inout LDAPError?) async throws -> WatcherStateMachine.Event {
+    /// - Returns: nil when all pending accounts were listed.
+    private func poll(_ sink: Sink) async throws -> LDAPError? {
         do {
             try await listUnlessListing(sink)
-            if last != nil { logger.notice("the pending accounts can be listed again") }
-            last = nil
-            return .polled
+            if pollError != nil { logger.notice("the pending accounts can be listed again") }
+            announce("requests are detected by polling every \(timing.pollInterval)")
+            pollError = nil
         } catch let error as LDAPError {
-            logger.log(level: error == last ? .debug : .error, "the pending accounts cannot be listed: \(error)")
-            last = error
-            return .pollFailed(error)
+            logger.log(level: error == pollError ? .debug : .error, "the pending accounts cannot be listed: \(error)")
+            pollError = error
         }
+        return pollError
     }
 
     private func relist(_ sink: Sink) async throws {

@@ -8,32 +8,14 @@ public enum Detection: String, CaseIterable, Hashable, Sendable {
     case persist, poll
 }
 
-/// Decides the watcher's next action.
-struct WatcherStateMachine {
-    enum Event {
-        case started
-        /// The persistent search has returned all pending accounts and waits for changes.
-        case refreshed
-        case persistEnded(LDAPError)
-        /// A poll has returned all pending accounts.
-        case polled
-        case pollFailed(LDAPError)
-        case slept
-    }
-
-    enum Action: Equatable {
-        case persist, poll
-        case sleep(Duration)
-        /// Continue to read the persistent search.
-        case proceed
-    }
-
+/// Whether the watcher searches persistently or polls, and how long it waits before it does so again.
+struct DetectionState {
     private let detection: Detection
     private let pollInterval: Duration
     private let retry: RetryPolicy
     /// With `auto`, the persistent search is tried again after so many polls, since the server may support it by then.
     private let pollsUntilDetection: Int
-    private var method: Action
+    private(set) var isPolling: Bool
     private var polls = 0
     private var failures = 0
 
@@ -42,32 +24,33 @@ struct WatcherStateMachine {
         self.pollInterval = pollInterval
         self.retry = retry
         pollsUntilDetection = max(1, Int(relistInterval / max(pollInterval, .seconds(1))))
-        method = detection == .poll ? .poll : .persist
+        isPolling = detection == .poll
     }
 
-    mutating func handle(_ event: Event, using generator: inout some RandomNumberGenerator) -> Action {
-        switch event {
-        case .started: return method
-        case .slept:
-            if detection == .auto, method == .poll, polls >= pollsUntilDetection {
-                polls = 0
-                method = .persist
-            }
-            return method
-        case .refreshed:
-            failures = 0
-            return .proceed
-        case .polled:
-            failures = 0
-            polls += 1
-            return .sleep(pollInterval)
-        case .persistEnded(let error) where error.code == .unavailableCriticalExtension && detection == .auto:
-            method = .poll
-            return .poll
-        case .persistEnded, .pollFailed:
-            failures += 1
-            return .sleep(retry.endlessDelay(afterAttempt: failures, using: &generator))
+    /// The persistent search has returned all pending accounts and waits for changes.
+    mutating func refreshed() { failures = 0 }
+
+    /// A poll has returned all pending accounts.
+    mutating func polled() -> Duration {
+        failures = 0
+        polls += 1
+        if detection == .auto, polls >= pollsUntilDetection { (isPolling, polls) = (false, 0) }
+        return pollInterval
+    }
+
+    /// The server does not support the persistent search, and polling takes its place.
+    func replacesSearch(_ error: LDAPError) -> Bool {
+        detection == .auto && error.code == .unavailableCriticalExtension && !isPolling
+    }
+
+    /// The persistent search has ended, or a poll has failed.
+    mutating func failed(_ error: LDAPError, using generator: inout some RandomNumberGenerator) -> Duration {
+        if replacesSearch(error) {
+            isPolling = true
+            return .zero
         }
+        failures += 1
+        return retry.endlessDelay(afterAttempt: failures, using: &generator)
     }
 }
 
