@@ -108,19 +108,20 @@ public struct DecisionPolicy: Sendable {
     private func decideRequest(
         _ status: AccountStatus, now: Timestamp, start: Timestamp, ignoringDate: Bool, _ isClockDoubted: () -> Bool
     ) -> Decision {
-        guard let date = ExecutionDate(status.date ?? "0") else {
-            return .refuse(
-                ProvisioningFailure(
-                    .undefinedError,
-                    reason:
-                        "\(names.dates[0]) of \(status.dn) is \((status.date ?? "").quotedValue), which is not a date",
-                    hint: "write 0 for at once, or a date as YYYYMMDD, and the request again"))
-        }
-        if case .on(let day) = date, !ignoringDate {
-            let due = calendar.startOfDay(day)
-            if due > now { return .wait(until: due) }
-            if isClockDoubted() { return .waitForClock }
-            if !runsOverdue, day < calendar.day(start) { return .leave(.overdue(status.date ?? "")) }
+        if let date = status.date, date != "0" {
+            guard let day = CalendarDay(digits: date) else {
+                return .refuse(
+                    ProvisioningFailure(
+                        .undefinedError,
+                        reason: "\(names.dates[0]) of \(status.dn) is \(date.quotedValue), which is not a date",
+                        hint: "write 0 for at once, or a date as YYYYMMDD, and the request again"))
+            }
+            if !ignoringDate {
+                let due = calendar.startOfDay(day)
+                if due > now { return .wait(until: due) }
+                if isClockDoubted() { return .waitForClock }
+                if !runsOverdue, day < calendar.day(start) { return .leave(.overdue(date)) }
+            }
         }
         if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
         return .claim(status.mode.operation)
@@ -174,23 +175,13 @@ extension [String] {
     }
 }
 
-/// When a request is due: the value of the date attribute.
-public enum ExecutionDate: Hashable, Sendable {
-    /// `0`, or no date at all.
-    case atOnce
-    /// `YYYYMMDD`: when that day begins.
-    case on(CalendarDay)
-
-    /// - Parameter text: `0` or eight digits that are a date.
-    /// - Returns: nil for anything else.
-    public init?(_ text: String) {
-        if text == "0" {
-            self = .atOnce
-            return
+extension CalendarDay {
+    /// - Parameter text: `YYYYMMDD`.
+    /// - Returns: nil for anything but eight digits that are a date.
+    fileprivate init?(digits text: String) {
+        guard text.utf8.count == 8, text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text) else {
+            return nil
         }
-        guard text.utf8.count == 8, text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text),
-            let day = CalendarDay(year: number / 10_000, month: number / 100 % 100, day: number % 100)
-        else { return nil }
-        self = .on(day)
+        self.init(year: number / 10_000, month: number / 100 % 100, day: number % 100)
     }
 }
