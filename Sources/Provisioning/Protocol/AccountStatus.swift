@@ -102,18 +102,16 @@ public struct Account: Hashable, Sendable {
     }
 }
 
-/// Who changed an entry last, and when, according to the LDAP server (RFC 4512, section 3.4): before the claim this is the author of the request,
-/// unless the entry was changed after it.
-struct RequestOrigin: CustomStringConvertible {
-    static let attributes: [AttributeName] = ["modifiersName", "modifyTimestamp"]
+extension Entry {
+    /// The attributes of ``lastChange`` (RFC 4512, section 3.4).
+    static let changeAttributes: [AttributeName] = ["modifiersName", "modifyTimestamp"]
 
-    /// `the request's entry was last changed by cn=selfcare,dc=example,dc=org at 20261129120000Z`
-    let description: String
-
-    init(_ entry: Entry) {
-        let values = Self.attributes.map { entry[$0].first?.description }
+    /// Who changed the entry last, and when, according to the LDAP server: before the claim this is the author of the request, unless the entry
+    /// was changed after it. `the request's entry was last changed by cn=selfcare,dc=example,dc=org at 20261129120000Z`
+    var lastChange: String {
+        let values = Self.changeAttributes.map { self[$0].first?.description }
         let name = values[0] ?? "a user that the LDAP server does not show (access to modifiersName)"
-        description = "the request's entry was last changed by \(name)" + (values[1].map { " at \($0)" } ?? "")
+        return "the request's entry was last changed by \(name)" + (values[1].map { " at \($0)" } ?? "")
     }
 }
 

@@ -7,7 +7,7 @@ extension AccountReconciler {
     func claim(_ account: Account, _ operation: Operation) async throws -> ReconcileResult {
         let write = EntryWrite.claim(account.status, holder: newHolder(), names: names)
         return try await writeClaim(write, account) { claimed in
-            let note = operation == .delete ? "\(RequestOrigin(claimed.entry))" : nil
+            let note = operation == .delete ? claimed.entry.lastChange : nil
             return try await run(try await newJob(operation, claimed), attempt: 1, operation, claimed, note: note)
         }
     }

@@ -82,7 +82,7 @@ import Logging
     /// - Throws: `CancellationError` when the daemon stops; the account can be resumed then.
     func reconcile() async throws -> ReconcileResult {
         let condition = entries.scope.condition
-        let attributes = service.requestedAttributes + RequestOrigin.attributes
+        let attributes = service.requestedAttributes + Entry.changeAttributes
         guard let entry = try await entries.entry(key, attributes: attributes, meeting: condition) else {
             if let seen, memory.requeues < Self.readsOfMissing, EntryVersion.isRecent(seen, now: clock.now) {
                 logger.debug("\(key.dn) was there at \(seen), and this server does not have it: asking again")
@@ -298,7 +298,7 @@ import Logging
         if let time = try await context.deletes.admit(deleteSubject, now: clock.now, isUrgent: isUrgent || isOurs) {
             return time
         }
-        if !isOurs { logger.notice("\(operation) of \(account.status.dn): \(RequestOrigin(account.entry))") }
+        if !isOurs { logger.notice("\(operation) of \(account.status.dn): \(account.entry.lastChange)") }
         return nil
     }
 
