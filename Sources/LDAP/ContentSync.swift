@@ -2,14 +2,10 @@ import DequeModule
 import EventLoop
 
 extension LDAPConnection {
-    /// Follows the entries that match a search: first their current state, then each change (RFC 4533).
+    /// Follows the entries that match a search: first their current state, then each change (RFC 4533), for ever.
     ///
-    /// - Parameters:
-    ///   - search: everything but its page size counts.
-    ///   - persists: whether changes follow, for ever, after the current state.
-    package nonisolated func contentSync(_ search: SearchRequest, persists: Bool = true) -> ContentSync {
-        ContentSync(self, search, persists: persists)
-    }
+    /// - Parameter search: everything but its page size counts.
+    package nonisolated func contentSync(_ search: SearchRequest) -> ContentSync { ContentSync(self, search) }
 }
 
 /// The events of a content synchronization, in the order of the server.
@@ -29,33 +25,29 @@ extension LDAPConnection {
 
     private let connection: LDAPConnection
     private let request: Request
-    private let persists: Bool
     private var decoder = SyncDecoder()
     private var events: Deque<SyncEvent> = []
-    /// No more messages come; nil: they do.
-    private var end: Result<Void, LDAPError>?
+    /// Why no more messages come; nil: they do.
+    private var end: LDAPError?
     private var consumer: CheckedContinuation<Void, Never>?
     private var isFull = false
 
-    fileprivate nonisolated init(_ connection: LDAPConnection, _ search: SearchRequest, persists: Bool) {
+    fileprivate nonisolated init(_ connection: LDAPConnection, _ search: SearchRequest) {
         let request = Request.search(search)
         self.connection = connection
         self.request = request
-        self.persists = persists
-        EventLoop.shared.post {
-            connection.start(request, controls: [.syncRequest(persists: persists)], receiver: self)
-        }
+        EventLoop.shared.post { connection.start(request, controls: [.syncRequest], receiver: self) }
     }
 
     deinit { connection.close() }
 
     package nonisolated func makeAsyncIterator() -> ContentSync { self }
 
-    /// The next event; nil at the end, which a persistent one does not have.
+    /// The next event; never nil, since the only end is an error.
     package func next() async throws(LDAPError) -> SyncEvent? {
         if events.isEmpty { await waitForEvent() }
         guard let event = events.popFirst() else {
-            try end?.get()
+            if let end { throw end }
             return nil
         }
         if isFull, events.count <= Self.capacity / 2 {
@@ -87,16 +79,11 @@ extension LDAPConnection {
             case .entry(let entry, let controls): events.append(try decoder.event(entry: entry, controls: controls))
             case .intermediate(SyncDecoder.info?, let value?): events.append(try decoder.event(info: value))
             case .intermediate, .reference: break
-            case .result(let outcome) where outcome.code != .success:
-                end = .failure(connection.error(outcome, request))
-            case .result where persists:
-                end = .failure(error(.serverDown, "the server has ended the persistent search"))
-            case .result:
-                events.append(decoder.endRefresh())
-                end = .success(())
+            case .result(let outcome) where outcome.code != .success: end = connection.error(outcome, request)
+            case .result: end = error(.serverDown, "the server has ended the persistent search")
             }
         } catch {
-            end = .failure(connection.malformed("a message", request))
+            end = connection.malformed("a message", request)
         }
         isFull = end == nil && events.count >= Self.capacity
         wake()
@@ -105,7 +92,7 @@ extension LDAPConnection {
 
     /// No more messages come.
     func finish(_ error: LDAPError) {
-        if end == nil { end = .failure(error) }
+        if end == nil { end = error }
         wake()
     }
 
@@ -184,7 +171,7 @@ struct SyncDecoder {
         }
     }
 
-    mutating func endRefresh() -> SyncEvent {
+    private mutating func endRefresh() -> SyncEvent {
         defer { isRefreshing = false }
         return isRefreshing ? .refreshDone : .unchanged
     }

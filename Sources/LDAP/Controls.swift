@@ -40,12 +40,11 @@ package struct Control: Hashable, Sendable {
     fileprivate static let passwordPolicyIdentifier = "1.3.6.1.4.1.42.2.27.8.5.1"
 
     /// Asks for Content Synchronization (RFC 4533, section 2.2). Critical: otherwise the server might answer a plain search.
-    static func syncRequest(persists: Bool) -> Control {
-        let (refreshOnly, refreshAndPersist) = (1, 3)
-        let mode = BER.number(BER.enumerated, persists ? refreshAndPersist : refreshOnly)
-        return Control(
-            ServerFeature.contentSync.rawValue, isCritical: true, value: BER.element(BER.sequence, mode))
-    }
+    static let syncRequest = Control(
+        ServerFeature.contentSync.rawValue, isCritical: true,
+        value: BER.element(BER.sequence, BER.number(BER.enumerated, refreshAndPersist)))
+
+    private static let refreshAndPersist = 3
 }
 
 extension [Control] {

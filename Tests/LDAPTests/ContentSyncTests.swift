@@ -80,20 +80,6 @@ struct ContentSyncTests {
         }
     }
 
-    @Test func `a refresh without persisting ends`() async throws {
-        try await withSandbox { sandbox, connection async throws in
-            try await connection.add(.test("one"))
-            try await connection.add(.test("two"))
-            var names: Set<DN> = []
-            var isDone = false
-            for try await event in try await sandbox.connect().contentSync(.open, persists: false) {
-                if case .entry(let entry, _) = event { names.insert(entry.dn) }
-                if event == .refreshDone { isDone = true }
-            }
-            #expect(names == [.test("one"), .test("two")] && isDone)
-        }
-    }
-
     @Test func `a server without the overlay is unavailableCriticalExtension with the hint`() async throws {
         var options = SandboxOptions.testing
         options.contentSync = false

@@ -127,9 +127,8 @@ struct ControlTests {
     }
 
     @Test func `a sync request is critical and has the mode`() {
-        #expect(Control.syncRequest(persists: true).value == [0x30, 3, 0x0a, 1, 3])
-        #expect(Control.syncRequest(persists: false).value == [0x30, 3, 0x0a, 1, 1])
-        #expect(Control.syncRequest(persists: false).isCritical)
+        #expect(Control.syncRequest.value == [0x30, 3, 0x0a, 1, 3])
+        #expect(Control.syncRequest.isCritical)
     }
 }
 

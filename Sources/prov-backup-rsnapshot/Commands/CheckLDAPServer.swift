@@ -78,7 +78,7 @@ extension Checklist {
         let connection = try await LDAPConnection.open(server, options: configuration.engine.connection)
         let request = SearchRequest(base: configuration.engine.scope.base, scope: .base, attributes: ["1.1"])
         do throws(LDAPError) {
-            for try await _ in connection.contentSync(request, persists: false) {}
+            for try await event in connection.contentSync(request) where event == .refreshDone { break }
             ok(subject, "offered: changes are detected at once")
         } catch {
             switch error.code {
