@@ -83,7 +83,7 @@ import Synchronization
         guard !Task.isCancelled else { throw failure(.userCancelled, of: operation) }
         return try await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                operation.reply = .once(continuation)
+                operation.continuation = continuation
                 operation.timer = EventLoop.shared.call(at: .now + operationTimeout) { [weak self] in
                     self?.giveUp(operation, .timeout)
                 }
@@ -105,7 +105,6 @@ import Synchronization
     /// Sends a request whose answers go to a receiver, message by message. It has no time limit.
     func start(_ request: Request, controls: [Control], receiver: ContentSync) {
         let operation = Operation(request, controls)
-        operation.reply = .each
         operation.receiver = receiver
         start(operation)
     }
@@ -123,7 +122,7 @@ import Synchronization
     }
 
     private func giveUp(_ operation: Operation, _ code: ResultCode) {
-        guard end == nil, operation.reply != nil else { return }
+        guard end == nil, operation.isWanted else { return }
         operation.fail(failure(code, of: operation))
         // A request that was not sent yet is skipped later.
         guard let messageID = operation.messageID, sent.removeValue(forKey: messageID) != nil else { return }
@@ -154,7 +153,7 @@ import Synchronization
         guard !isClosed else { return }
         do throws(LDAPError) { try handle.flush() } catch { return end(with: error) }
         while !isClosed, !handle.hasOutput, unanswered < Self.window, let operation = waiting.popFirst() {
-            guard operation.reply != nil else { continue }
+            guard operation.isWanted else { continue }
             do throws(LDAPError) {
                 let messageID = try handle.send(operation.request, controls: operation.controls)
                 operation.messageID = messageID
@@ -250,19 +249,11 @@ import Synchronization
 
 /// A request that waits for its answer.
 @MainActor private final class Operation {
-    /// The receiver of the answer.
-    enum Reply {
-        /// All messages together, once.
-        case once(CheckedContinuation<Result<Response, LDAPError>, Never>)
-        /// Each message as it comes, to the receiver.
-        case each
-    }
-
     let request: Request
     let controls: [Control]
-    /// nil: it was answered.
-    var reply: Reply?
-    /// Closes the connection when nothing else uses it.
+    /// Takes all messages together; nil: it was answered, or has a receiver.
+    var continuation: CheckedContinuation<Result<Response, LDAPError>, Never>?
+    /// Takes each message as it comes. It closes the connection when nothing else uses it.
     weak var receiver: ContentSync?
     /// nil: it has not been sent.
     var messageID: Int32?
@@ -274,9 +265,12 @@ import Synchronization
         self.controls = controls
     }
 
+    /// Whether an answer is waited for.
+    var isWanted: Bool { continuation != nil || receiver != nil }
+
     /// - Returns: whether to pause reading.
     func take(_ message: Message) -> Bool {
-        if case .each = reply { return receiver?.receive(message) ?? false }
+        if let receiver { return receiver.receive(message) }
         switch message {
         case .entry(let entry, _): response.entries.append(entry)
         case .reference(let uris): response.references += uris
@@ -292,11 +286,8 @@ import Synchronization
 
     private func finish(_ result: Result<Response, LDAPError>) {
         if let timer { EventLoop.shared.cancel(timer) }
-        switch (reply, result) {
-        case (.once(let continuation), _): continuation.resume(returning: result)
-        case (.each, .failure(let error)): receiver?.finish(error)
-        default: break
-        }
-        reply = nil
+        if case .failure(let error) = result { receiver?.finish(error) }
+        continuation?.resume(returning: result)
+        continuation = nil
     }
 }

@@ -127,8 +127,6 @@ package struct LDIFRecord: Hashable, Sendable {
         self.controls = controls
         self.line = line
     }
-
-    package init(_ entry: Entry) { self.init(dn: entry.dn, change: .content(entry.attributes)) }
 }
 
 /// The content of an LDIF record.

@@ -9,7 +9,7 @@ import Testing
     func forms() throws {
         let all: [(LDIFRecord, String)] = [
             (
-                LDIFRecord(Entry(dn: name, attributes: [Attribute("cn", ["a", ""]), Attribute("sn", ["b"])])),
+                LDIFRecord(dn: name, change: .content([Attribute("cn", ["a", ""]), Attribute("sn", ["b"])])),
                 "dn: cn=a,dc=net\ncn: a\ncn:\nsn: b\n\n"
             ),
             (
