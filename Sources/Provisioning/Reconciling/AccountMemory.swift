@@ -73,7 +73,8 @@ struct AccountMemory: Sendable {
 enum ReconcileResult: Sendable {
     /// The entry asks for nothing more. The next reconcile follows a change of the entry.
     case done
-    case requeue(at: Timestamp)
+    /// - Parameter isDue: it is due, and another daemon holds a lock that the entry needs, or the clock cannot be relied on.
+    case wait(until: Timestamp, isDue: Bool = false)
     /// A compare-and-set was lost: again at once, and with a growing delay when it is lost again.
     case conflict
     /// Something outside the account failed: again after a growing delay.
@@ -83,8 +84,6 @@ enum ReconcileResult: Sendable {
     /// Another job holds an exclusion key that the entry names: again when that job has ended.
     /// - Parameter interrupts: whether that job is interrupted. It may run for hours.
     case blocked(by: [JobSubject], interrupts: Bool)
-    /// It is due, and another daemon holds a lock that the entry needs, or the clock cannot be relied on.
-    case delayed(until: Timestamp)
     /// The work is done, and the LDAP server refuses its outcome: the outcome is written again after a growing delay.
     case unwritten(AccountOutcome, because: ProvisioningDelays.Cause?)
     /// The work is done, and others keep changing the entry: the outcome is written again after a delay.

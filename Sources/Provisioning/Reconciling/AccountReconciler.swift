@@ -152,13 +152,13 @@ import Logging
             logger.log(
                 level: memory.csn == status.csn ? .debug : .info, "\(status.dn) waits for its date",
                 metadata: ["until": "\(start.text)"])
-            return .requeue(at: start)
+            return .wait(until: start)
         case .waitForClock:
             try await releaseClaim(status)
             logger.log(
                 level: memory.csn == status.csn ? .debug : .info,
                 "\(status.dn) waits although its date has come: the machine's clock may be wrong")
-            return .delayed(until: clock.now + Self.clockCheckInterval)
+            return .wait(until: clock.now + Self.clockCheckInterval, isDue: true)
         case .refuse(let failure):
             return try await refuse(status, failure)
         case .resume(let operation):
@@ -166,17 +166,17 @@ import Logging
         case .claim(let operation):
             if let opening = opening(ignoringDate) {
                 try await releaseClaim(status)
-                return .requeue(at: opening)
+                return .wait(until: opening)
             }
             if operation == .delete, let time = deleteDelay() {
                 try await releaseClaim(status)
                 logger.debug("\(status.dn) is not deleted before \(time.text): too many deletes")
-                return .requeue(at: time)
+                return .wait(until: time)
             }
             return try await withExclusionKeys(account) {
                 if let time = try await admit(operation, account, isUrgent: ignoringDate) {
                     try await releaseClaim(status)
-                    return .requeue(at: time)
+                    return .wait(until: time)
                 }
                 return try await claim(account, operation)
             }
@@ -240,11 +240,11 @@ import Logging
                 await executor.open(job), attempt: job.attempt, account.status, canceled, before: FailedAttempts())
         case .pausing(let until) where until > now && !isUrgent: return .pause(until: until)
         case .pausing, .interrupted, .none:
-            if let opening = opening(isUrgent) { return .requeue(at: opening) }
+            if let opening = opening(isUrgent) { return .wait(until: opening) }
         }
         return try await withExclusionKeys(account) {
             if let time = try await admit(operation, account, isUrgent: isUrgent, isOurs: unfinishedJob != nil) {
-                return .requeue(at: time)
+                return .wait(until: time)
             }
             return try await resume(account, operation)
         }
@@ -317,7 +317,7 @@ import Logging
         do {
             guard let held = names.claim == nil ? () : try await service.lock(account.entry) else {
                 logger.debug("\(account.status.dn) waits for another daemon that works on its \(attribute)")
-                return .delayed(until: clock.now + Self.lockRetryInterval)
+                return .wait(until: clock.now + Self.lockRetryInterval, isDue: true)
             }
             lock = held
         } catch {
@@ -346,7 +346,7 @@ import Logging
         case .leave: break
         case .wait(let start):
             output("\(status.dn): waits until \(start.text)")
-            return .requeue(at: start)
+            return .wait(until: start)
         case .waitForClock:
             output("\(status.dn): waits until the machine's clock can be relied on")
         case .refuse(let failure):

@@ -312,11 +312,8 @@ import Logging
         var outcome = run.outcome
         switch result {
         case .done, nil: memory = AccountMemory()
-        case .requeue(let time):
-            memory.requeues = 0
-            again = time
-        case .delayed(let time):
-            (memory.requeues, memory.isDelayed) = (0, true)
+        case .wait(let time, let isDue):
+            (memory.requeues, memory.isDelayed) = (0, isDue)
             again = time
         case .retry(let record):
             memory = AccountMemory(lastJob: .retrying(record))
@@ -379,7 +376,7 @@ import Logging
         }
         var continues = memory.record != nil || due.map { $0 <= clock.now } ?? false
         switch result {
-        case .delayed, .conflict, .contended, .stale: continues = true
+        case .wait(_, isDue: true), .conflict, .contended, .stale: continues = true
         default: break
         }
         if outcome != nil || !continues {
