@@ -95,11 +95,7 @@ extension AccountReconciler {
         case .gone:
             await abandonLastJob(nil)
             return .done
-        case .refused(let error):
-            let cause = ProvisioningDelays.Cause(error)
-            // A cause is logged once, for all accounts.
-            logger.log(level: cause == nil ? memory.level : .debug, "\(status.dn) cannot be claimed: \(error)")
-            return .failed(cause)
+        case .refused(let error): return .failed(cause(of: error, "\(status.dn) cannot be claimed"))
         }
         do {
             try await isUnique
@@ -123,11 +119,7 @@ extension AccountReconciler {
         switch try await release(status) {
         case nil, .written, .gone: return nil
         case .lost, .contended: return .failed(nil)
-        case .refused(let error):
-            let cause = ProvisioningDelays.Cause(error)
-            logger.log(
-                level: cause == nil ? memory.level : .debug, "\(status.dn): its claim cannot be removed: \(error)")
-            return .failed(cause)
+        case .refused(let error): return .failed(cause(of: error, "\(status.dn): its claim cannot be removed"))
         }
     }
 

@@ -36,11 +36,14 @@ extension AccountReconciler {
             takeLastJob()
         case .none, .pausing, .unwritten: break
         }
-        if status.phase == .requested, names.returnValue == nil {
-            // The entry stays as it is: without an attribute for the failure it would look like a claimed one, whose work is resumed.
+        func logRefusal() {
             logger.error(
                 "provisioning failed: \(status.mode.operation): refused: \(failure)",
                 metadata: ["account": "\(status.dn)"])
+        }
+        if status.phase == .requested, names.returnValue == nil {
+            // The entry stays as it is: without an attribute for the failure it would look like a claimed one, whose work is resumed.
+            logRefusal()
             noteOutcome(failure.code)
             return .pause(until: clock.now + retry.maximumDelay)
         }
@@ -50,10 +53,7 @@ extension AccountReconciler {
         let outcome = AccountOutcome(write: write, code: failure.code, job: job, result: JobOutcome(failure))
         return try await self.write(outcome, status) {
             // The end of a job is logged where it is closed.
-            guard job == nil else { return }
-            logger.error(
-                "provisioning failed: \(status.mode.operation): refused: \(failure)",
-                metadata: ["account": "\(status.dn)"])
+            if job == nil { logRefusal() }
         }
     }
 
@@ -96,10 +96,7 @@ extension AccountReconciler {
             await removed(ended, status.dn)
             return .done
         case .refused(let error):
-            let cause = ProvisioningDelays.Cause(error)
-            logger.log(
-                level: cause == nil ? memory.level : .debug,
-                "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
+            let cause = cause(of: error, "\(status.dn): the outcome cannot be written, and is tried again")
             guard status.phase != .requested else { return .failed(cause) }
             if let job = ended.job { registry.status(job.id, .blocked) }
             return .unwritten(ended, because: cause)
@@ -155,6 +152,14 @@ extension AccountReconciler {
         } catch let error as LDAPError {
             return .refused(error)
         }
+    }
+
+    /// Logs that the server refuses a write. A cause is logged by the reconciler, once for all accounts.
+    /// - Returns: nil: the refusal passes.
+    func cause(of error: LDAPError, _ message: String) -> ProvisioningDelays.Cause? {
+        let cause = ProvisioningDelays.Cause(error)
+        logger.log(level: cause == nil ? memory.level : .debug, "\(message): \(error)")
+        return cause
     }
 
     private func close(_ job: Job?, _ outcome: JobOutcome) async {
