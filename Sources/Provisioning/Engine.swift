@@ -193,8 +193,8 @@ public import Logging
     public var areCredentialsRefused: Bool { availability.refusal != nil }
 
     /// Tries once to connect to an LDAP server, without waiting for one.
-    /// - Throws: what each server answered.
-    public func reachLDAP() async throws(LDAPError) { try await context.link.tryOnce() }
+    /// - Throws: what each server answered; while the server refuses the credentials, its last refusal.
+    public func reachLDAP() async throws(LDAPError) { try await login.connect(waits: false).close() }
 
     // MARK: - Accounts, for the service's other jobs
 

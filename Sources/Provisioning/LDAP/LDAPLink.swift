@@ -59,10 +59,6 @@ import LDAP
         }
     }
 
-    /// Tries once to connect, and closes the connection.
-    /// - Throws: what each server answered; while the server refuses the credentials, its last refusal.
-    func tryOnce() async throws(LDAPError) { try await login.connect(waits: false).close() }
-
     /// A connection of the caller's own, as soon as a server can be reached. It is closed with its last reference. Failures are not logged, since
     /// the link logs its own.
     /// - Throws: `CancellationError` when the link is stopped or the calling task is cancelled, or the server's refusal.

@@ -229,14 +229,12 @@ enum EntryVersion {
 struct OwnWrites: Sendable {
     private var order: Deque<AttributeValue> = []
     private var known: Set<AttributeValue> = []
-    private let capacity: Int
-
-    init(capacity: Int = 4_096) { self.capacity = capacity }
+    private static let capacity = 4_096
 
     mutating func insert(_ csn: AttributeValue) {
         guard known.insert(csn).inserted else { return }
         order.append(csn)
-        if order.count > capacity { known.remove(order.removeFirst()) }
+        if order.count > Self.capacity { known.remove(order.removeFirst()) }
     }
 
     func contains(_ csn: AttributeValue?) -> Bool { csn.map(known.contains) ?? false }
