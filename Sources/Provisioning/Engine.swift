@@ -14,8 +14,6 @@ public import Logging
         public var connection: ConnectionOptions
         /// Where the password is configured, for messages, such as `ADMIN_PASSWORD_FILE (/etc/password)`; nil: there is none.
         public var password: String?
-        /// Which accounts are watched.
-        public var scope: WatchScope
         /// How and how often requests are looked for.
         public var timing: Watcher.Timing
         /// The rules of ``Decision``.
@@ -36,7 +34,7 @@ public import Logging
 
         /// The defaults are those of the settings.
         public init(
-            servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
+            servers: [ServerAddress], connection: ConnectionOptions,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
             slots: Int = 4, jobRetry: RetryPolicy,
             ldapRetry: RetryPolicy, ldapAttemptsUntilError: (atStart: Int, inOperation: Int) = (3, 3),
@@ -45,7 +43,6 @@ public import Logging
         ) {
             self.servers = servers
             self.connection = connection
-            self.scope = scope
             self.timing = timing
             self.policy = policy
             self.slots = slots
@@ -54,6 +51,12 @@ public import Logging
             self.ldapAttemptsUntilError = ldapAttemptsUntilError
             self.service = service
             self.executor = executor
+        }
+
+        /// Which accounts are watched.
+        public var scope: WatchScope {
+            get { policy.scope }
+            set { policy.scope = newValue }
         }
     }
 

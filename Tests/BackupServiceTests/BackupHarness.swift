@@ -94,8 +94,9 @@ final class BackupHarness: Sendable {
         let retry = RetryPolicy(maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200))
         let settings = Engine.Configuration(
             servers: [address], connection: try options(sandbox.daemonDN, sandbox.daemonPassword),
-            scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
-            policy: DecisionPolicy(hosts: hosts), jobRetry: retry, ldapRetry: retry,
+            policy: DecisionPolicy(
+                scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames())),
+            jobRetry: retry, ldapRetry: retry,
             service: BackupRsnapshotService(configuration: configuration))
         engine = await Engine(
             { settings }, ids: ids, scheduler: scheduler,

@@ -5,6 +5,8 @@ import Testing
 
 /// Entries as an LDAP server returns them.
 enum Fixture {
+    static let scope = WatchScope(base: .root, names: AttributeNames())
+
     static func entry(
         uid: String = "3724300", mode: String?, state: String? = "0", date: String? = nil, returnValue: String? = nil,
         active: String? = nil, hosts: [String] = [], claim: String? = nil

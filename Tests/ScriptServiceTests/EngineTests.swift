@@ -59,8 +59,9 @@ import Testing
             logger.logLevel = .debug
             let settings = Engine.Configuration(
                 servers: [uri], connection: options,
-                scope: WatchScope(base: people.dn, condition: condition, names: AttributeNames()),
-                policy: DecisionPolicy(calendar: .system), jobRetry: retry, ldapRetry: retry,
+                policy: DecisionPolicy(
+                    scope: WatchScope(base: people.dn, condition: condition, names: AttributeNames())),
+                jobRetry: retry, ldapRetry: retry,
                 service: ScriptService(configuration: configuration))
             let engine = await Engine(
                 { settings }, ids: try JobIDSource(file: directory.path.appending("job-number")),

@@ -51,8 +51,8 @@ public enum LeaveReason: Hashable, Sendable {
 
 /// The rules of a daemon's decisions.
 public struct DecisionPolicy: Sendable {
-    /// The hosts whose accounts are ours; nil: all (setting `HOST`).
-    public var hosts: Set<String>?
+    /// Which accounts are ours.
+    public var scope: WatchScope
     /// Whether a request is done whose date passed while the daemon did not run (setting `OVERDUE`).
     public var runsOverdue: Bool
     /// Whether `delete` needs `sstIsActive: FALSE` (setting `REQUIRE_INACTIVE_FOR_DELETE`).
@@ -61,21 +61,21 @@ public struct DecisionPolicy: Sendable {
     public var claimHolder: String
     /// Defines when a day begins.
     public var calendar: DayCalendar
-    /// The names of the protocol's attributes.
-    public var names: AttributeNames
 
-    /// - Parameter hosts: compared as `caseIgnoreMatch` does; nil serves every account.
+    /// The defaults are those of the settings.
     public init(
-        hosts: [String]? = nil, runsOverdue: Bool = true, deleteNeedsInactive: Bool = true, claimHolder: String = "",
-        calendar: DayCalendar = .system, names: AttributeNames = AttributeNames()
+        scope: WatchScope, runsOverdue: Bool = true, deleteNeedsInactive: Bool = true, claimHolder: String = "",
+        calendar: DayCalendar = .system
     ) {
-        self.hosts = hosts.map { Set($0.map(\.caseIgnoreFolded)) }
+        self.scope = scope
         self.runsOverdue = runsOverdue
         self.deleteNeedsInactive = deleteNeedsInactive
         self.claimHolder = claimHolder
         self.calendar = calendar
-        self.names = names
     }
+
+    /// The names of the protocol's attributes.
+    public var names: AttributeNames { scope.names }
 
     /// Decides from the entry's current state alone.
     /// - Parameters:
@@ -131,9 +131,9 @@ public struct DecisionPolicy: Sendable {
     func isOwn(_ claim: String) -> Bool { claim.hasPrefix(claimHolder + " ") }
 
     private func notOurs(_ status: AccountStatus) -> LeaveReason? {
-        guard let hosts else { return nil }
+        guard let ours = scope.hosts?.map(\.caseIgnoreFolded) else { return nil }
         if status.hosts.isEmpty { return .noHost }
-        let others = status.hosts.filter { !hosts.contains($0.caseIgnoreFolded) }
+        let others = status.hosts.filter { !ours.contains($0.caseIgnoreFolded) }
         if others.count == status.hosts.count { return .otherHost(others) }
         return others.isEmpty || names.claim != nil ? nil : .sharedHosts(status.hosts)
     }

@@ -85,7 +85,7 @@ public struct WatchScope: Hashable, Sendable {
     public var base: DN
     /// A further condition of the site (setting `SEARCH_FILTER`).
     public var condition: Filter?
-    /// nil: the accounts of all hosts.
+    /// The hosts whose accounts are ours, compared as `caseIgnoreMatch` does; nil: all (setting `HOST`).
     public var hosts: [String]?
     /// The names of the protocol's attributes.
     public var names: AttributeNames

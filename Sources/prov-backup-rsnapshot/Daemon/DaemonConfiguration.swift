@@ -160,15 +160,13 @@ extension Engine.Configuration {
         _ database: DatabaseSettings, _ servers: [ServerAddress], _ names: AttributeNames, password: String,
         provisioning: any ProvisioningService
     ) {
-        let hosts = service.hosts.names
+        let scope = WatchScope(
+            base: database.subtree, condition: database.condition, hosts: service.hosts.names, names: names)
         self.init(
-            servers: servers, connection: database.connection,
-            scope: WatchScope(
-                base: database.subtree, condition: database.condition, hosts: hosts, names: names),
-            timing: database.timing,
+            servers: servers, connection: database.connection, timing: database.timing,
             policy: DecisionPolicy(
-                hosts: hosts, runsOverdue: service.runsOverdue, deleteNeedsInactive: service.deleteNeedsInactive,
-                claimHolder: ThisHost.name, names: names),
+                scope: scope, runsOverdue: service.runsOverdue, deleteNeedsInactive: service.deleteNeedsInactive,
+                claimHolder: ThisHost.name),
             slots: service.slots, jobRetry: service.retry,
             ldapRetry: RetryPolicy(
                 maximumAttempts: .max, delay: min(global.sleep, operation.sleep), maximumDelay: operation.sleep),

@@ -70,8 +70,7 @@ final class EngineHarness: Sendable {
             servers: [try ServerAddress(parsing: sandbox.uri)],
             connection: ConnectionOptions(
                 credentials: credentials, connectTimeout: .seconds(60), operationTimeout: .seconds(60)),
-            scope: WatchScope(base: try Self.base, names: AttributeNames()),
-            policy: DecisionPolicy(calendar: .utc),
+            policy: DecisionPolicy(scope: WatchScope(base: try Self.base, names: AttributeNames()), calendar: .utc),
             jobRetry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50)),
             ldapRetry: RetryPolicy(
                 maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),

@@ -113,7 +113,6 @@ import Testing
             try await harness.add("4000003", host: "here")
             try await harness.running {
                 $0.scope.hosts = ["here"]
-                $0.policy = DecisionPolicy(hosts: ["here"], calendar: .utc)
             } _: { _ in
                 try await harness.expectMode("added", of: "4000003")
             }

@@ -348,7 +348,6 @@ import Testing
             harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", hint: "none") }
             let engine = try await harness.engine {
                 $0.scope.names.returnValue = nil
-                $0.policy.names.returnValue = nil
             }
             try await harness.add("4000001")
             try await engine.runOnce()
@@ -366,7 +365,6 @@ import Testing
         try await EngineHarness.run(clock: clock) { harness in
             let engine = try await harness.engine {
                 $0.scope.names.returnValue = nil
-                $0.policy.names.returnValue = nil
             }
             try await harness.add("4000001", mode: "delete", date: "2027010")
             for _ in 1...2 {
@@ -389,7 +387,7 @@ import Testing
             try await harness.add("4000001")
             let engine = try await harness.engine {
                 // The daemon may not write this attribute.
-                $0.policy.names.returnValue = "sstQuota"
+                $0.scope.names.returnValue = "sstQuota"
             }
             await engine.start()
             try await eventually("it is said") {
@@ -408,7 +406,7 @@ import Testing
                 engines.append(
                     try await harness.engine(state: holder) {
                         $0.scope.names.claim = "provisioningClaim"
-                        $0.policy = DecisionPolicy(claimHolder: holder, calendar: .utc, names: $0.scope.names)
+                        $0.policy.claimHolder = holder
                     })
             }
             harness.service.doing { _ in try await Task.sleep(for: .milliseconds(5)) }
@@ -481,7 +479,6 @@ import Testing
             var configuration = try harness.configuration()
             configuration.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
             configuration.scope.names.claim = "provisioningClaim"
-            configuration.policy.names.claim = "provisioningClaim"
             configuration.policy.claimHolder = "one"
             let registry = configuration.executor.registry
             harness.service.unique.withLock { $0 = "uid" }

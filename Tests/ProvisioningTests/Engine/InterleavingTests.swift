@@ -167,7 +167,6 @@ import Testing
             func daemon(_ host: String) async throws -> Engine {
                 try await harness.engine {
                     $0.scope.hosts = [host]
-                    $0.policy = DecisionPolicy(hosts: [host], calendar: .utc)
                 }
             }
             let (one, other) = (try await daemon("one"), try await daemon("other"))
@@ -227,7 +226,7 @@ import Testing
     func provisionWithoutRights() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
-            let engine = try await harness.engine { $0.policy.names.returnValue = "sstQuota" }
+            let engine = try await harness.engine { $0.scope.names.returnValue = "sstQuota" }
             #expect(await engine.provision(try harness.key("4000001")) == .undefinedError)
             let delays = await engine.snapshot().shortages
             #expect(delays.map(\.accounts) == [1] && delays.first?.reason.contains("insufficientAccessRights") == true)

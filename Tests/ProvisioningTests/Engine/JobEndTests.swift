@@ -131,7 +131,6 @@ import Testing
             harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", hint: "none") }
             let engine = try await harness.engine {
                 $0.scope.names.returnValue = nil
-                $0.policy.names.returnValue = nil
             }
             try await harness.add("4000001")
             try await engine.runOnce()

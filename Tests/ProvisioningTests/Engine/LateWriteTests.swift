@@ -210,7 +210,6 @@ import Testing
             let tomorrow = (harness.clock.now + .seconds(86_400)).text.prefix(8)
             try await harness.running {
                 $0.scope.names.claim = "provisioningClaim"
-                $0.policy.names.claim = "provisioningClaim"
                 $0.policy.claimHolder = "one"
             } _: { _ in
                 try await harness.add("4000001", classes: classes, others: ["provisioningClaim": "two 17"])
@@ -309,9 +308,8 @@ import Testing
             }
             try await harness.running {
                 $0.scope.names.claim = "provisioningClaim"
-                $0.policy.names.claim = "provisioningClaim"
                 $0.policy.claimHolder = "one"
-                $0.policy.hosts = ["one"]
+                $0.scope.hosts = ["one"]
                 $0.jobRetry = RetryPolicy(maximumAttempts: 9, delay: .seconds(3_600), maximumDelay: .seconds(3_600))
             } _: { engine in
                 try await harness.add("4000001", host: "one", classes: ["provisioningClaimable"])
@@ -335,7 +333,6 @@ import Testing
             try await harness.add("4000001", classes: ["provisioningClaimable"])
             let engine = try await harness.engine {
                 $0.scope.names.claim = "provisioningClaim"
-                $0.policy.names.claim = "provisioningClaim"
                 $0.policy.claimHolder = "one"
             }
             try await engine.runOnce()
@@ -378,7 +375,6 @@ import Testing
             }
             try await harness.running {
                 $0.scope.names.claim = "provisioningClaim"
-                $0.policy.names.claim = "provisioningClaim"
                 $0.policy.claimHolder = "one"
             } _: { engine in
                 for uid in ["4000001", "4000002"] { try await harness.add(uid, classes: ["provisioningClaimable"]) }

@@ -117,9 +117,8 @@ import Testing
         try await EngineHarness.run(sandbox: Self.sandbox) { harness in
             let settings: (inout Engine.Configuration) -> Void = {
                 $0.scope.condition = .not(.equal("cn", "other"))
-                $0.policy.hosts = ["one"]
+                $0.scope.hosts = ["one"]
                 $0.scope.names.claim = "provisioningClaim"
-                $0.policy.names.claim = "provisioningClaim"
                 $0.policy.claimHolder = "one"
             }
             var engine = try await harness.engine(settings)

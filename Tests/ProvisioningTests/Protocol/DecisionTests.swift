@@ -6,7 +6,7 @@ import Testing
 @Suite struct DecisionTests {
     /// Noon of 21 November 2026, UTC.
     private let now = Timestamp(secondsSince1970: 1_795_262_400)
-    private var policy: DecisionPolicy { DecisionPolicy(calendar: .utc) }
+    private var policy: DecisionPolicy { DecisionPolicy(scope: Fixture.scope, calendar: .utc) }
 
     @Test(
         "a request without a date, with date 0 or with today's is claimed at once", arguments: [nil, "0", "20261121"])
@@ -106,7 +106,7 @@ import Testing
     @Test("accounts of another host, or of none, are left alone; names are compared without regard to case")
     func hosts() throws {
         var ours = policy
-        ours.hosts = ["kvm-0036", "kvm-0036.example.org"]
+        ours.scope.hosts = ["kvm-0036", "kvm-0036.example.org"]
         let here = try Fixture.status(mode: "add", hosts: ["KVM-0036.example.org"])
         #expect(ours.decide(here, now: now) == .claim(.add))
         let there = try Fixture.status(mode: "add", hosts: ["kvm-0037"])
@@ -116,8 +116,8 @@ import Testing
 
     @Test("with a claim attribute only the holder works on an account, also when there is another request since")
     func claimHolder() throws {
-        var sharing = DecisionPolicy(claimHolder: "one", calendar: .utc)
-        sharing.names.claim = "provisioningClaim"
+        var sharing = DecisionPolicy(scope: Fixture.scope, claimHolder: "one", calendar: .utc)
+        sharing.scope.names.claim = "provisioningClaim"
         let ours = try Fixture.status(mode: "adding", claim: "one 17", names: sharing.names)
         #expect(sharing.decide(ours, now: now) == .resume(.add))
         let theirs = try Fixture.status(mode: "adding", claim: "oneself 17", names: sharing.names)
@@ -132,21 +132,22 @@ import Testing
 
     @Test("a day begins at midnight of the calendar's zone")
     func zone() throws {
-        let zurich = DecisionPolicy(calendar: .fixed(hoursEastOfUTC: 1))
+        let zurich = DecisionPolicy(scope: Fixture.scope, calendar: .fixed(hoursEastOfUTC: 1))
         let status = try Fixture.status(mode: "add", date: "20261122")
         #expect(zurich.decide(status, now: now) == .wait(until: now + .seconds(11 * 3600)))
     }
 
     @Test("an account that names hosts of several daemons is left alone, unless they have a claim attribute")
     func sharedHosts() throws {
-        var policy = DecisionPolicy(hosts: ["one", "ONE.example.org"], calendar: .utc)
+        var policy = policy
+        policy.scope.hosts = ["one", "ONE.example.org"]
         func decide(_ hosts: String...) throws -> Decision {
             policy.decide(try Fixture.status(mode: "add", hosts: hosts, names: policy.names), now: now)
         }
         #expect(try decide("One", "one.example.org") == .claim(.add))
         #expect(try decide("one", "two") == .leave(.sharedHosts(["one", "two"])))
         #expect(try decide("two", "three") == .leave(.otherHost(["two", "three"])))
-        policy.names.claim = "provisioningClaim"
+        policy.scope.names.claim = "provisioningClaim"
         #expect(try decide("one", "two") == .claim(.add))
     }
 
@@ -156,7 +157,7 @@ import Testing
         let request = try Fixture.status(mode: " Modify ", state: " 0", date: "20261122 ", hosts: ["KVM  0037 "])
         #expect(request.mode == ProvisioningMode(.modify, .requested) && request.phase == .requested)
         #expect(policy.decide(request, now: now) == .wait(until: now + .seconds(12 * 3600)))
-        policy.hosts = DecisionPolicy(hosts: ["kvm 0037"]).hosts
+        policy.scope.hosts = ["kvm 0037"]
         #expect(policy.decide(request, now: now) == .wait(until: now + .seconds(12 * 3600)))
     }
 
