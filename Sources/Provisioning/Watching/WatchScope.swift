@@ -10,8 +10,7 @@ public enum Detection: String, CaseIterable, Hashable, Sendable {
 
 /// Whether the watcher searches persistently or polls, and how long it waits before it does so again.
 struct DetectionState {
-    private let detection: Detection
-    private let pollInterval: Duration
+    private let timing: Watcher.Timing
     private let retry: RetryPolicy
     /// With `auto`, the persistent search is tried again after so many polls, since the server may support it by then.
     private let pollsUntilDetection: Int
@@ -19,31 +18,32 @@ struct DetectionState {
     private var polls = 0
     private var failures = 0
 
-    init(detection: Detection, pollInterval: Duration, relistInterval: Duration, retry: RetryPolicy) {
-        self.detection = detection
-        self.pollInterval = pollInterval
+    init(_ timing: Watcher.Timing, retry: RetryPolicy) {
+        self.timing = timing
         self.retry = retry
-        pollsUntilDetection = max(1, Int(relistInterval / max(pollInterval, .seconds(1))))
-        isPolling = detection == .poll
+        pollsUntilDetection = max(1, Int(timing.relistInterval / max(timing.pollInterval, .seconds(1))))
+        isPolling = timing.detection == .poll
     }
 
     /// The persistent search has returned all pending accounts and waits for changes.
     mutating func refreshed() { failures = 0 }
 
     /// A poll has returned all pending accounts.
+    /// - Returns: the delay before the next poll, or before the search is tried again.
     mutating func polled() -> Duration {
         failures = 0
         polls += 1
-        if detection == .auto, polls >= pollsUntilDetection { (isPolling, polls) = (false, 0) }
-        return pollInterval
+        if timing.detection == .auto, polls >= pollsUntilDetection { (isPolling, polls) = (false, 0) }
+        return timing.pollInterval
     }
 
     /// The server does not support the persistent search, and polling takes its place.
     func replacesSearch(_ error: LDAPError) -> Bool {
-        detection == .auto && error.code == .unavailableCriticalExtension && !isPolling
+        timing.detection == .auto && error.code == .unavailableCriticalExtension && !isPolling
     }
 
     /// The persistent search has ended, or a poll has failed.
+    /// - Returns: the delay before the next search or poll.
     mutating func failed(_ error: LDAPError, using generator: inout some RandomNumberGenerator) -> Duration {
         if replacesSearch(error) {
             isPolling = true

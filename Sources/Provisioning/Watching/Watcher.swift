@@ -53,9 +53,7 @@ import Logging
         let retry = RetryPolicy(
             maximumAttempts: .max, delay: min(.seconds(1), configuration.ldapRetry.delay),
             maximumDelay: configuration.ldapRetry.maximumDelay)
-        detection = DetectionState(
-            detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
-            retry: retry)
+        detection = DetectionState(timing, retry: retry)
         clock = context.clock
         logger = context.logger
     }

@@ -11,7 +11,8 @@ import Testing
 
     private func state(_ detection: Detection) -> DetectionState {
         DetectionState(
-            detection: detection, pollInterval: .seconds(10), relistInterval: .seconds(30), retry: retry)
+            Watcher.Timing(detection: detection, pollInterval: .seconds(10), relistInterval: .seconds(30)),
+            retry: retry)
     }
 
     private func error(_ code: ResultCode) -> LDAPError {
