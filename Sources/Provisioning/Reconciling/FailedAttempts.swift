@@ -88,12 +88,6 @@ struct ProvisioningDelays: Sendable {
         }
     }
 
-    /// A change to be logged.
-    enum Change: Hashable, Sendable {
-        case began(String)
-        case over(String)
-    }
-
     private struct Kind {
         var text: String
         var since: Timestamp
@@ -113,17 +107,19 @@ struct ProvisioningDelays: Sendable {
     }
 
     /// - Parameter cause: why the account waits now; nil: not because of a shortage.
-    mutating func update(_ account: EntryUUID, _ cause: Cause?, at now: Timestamp) -> [Change] {
-        var changes: [Change] = []
+    /// - Returns: for the log: the text of a cause that no account waited for before, and those of causes that none waits for any more.
+    mutating func update(
+        _ account: EntryUUID, _ cause: Cause?, at now: Timestamp
+    ) -> (began: String?, over: [String]) {
+        var over: [String] = []
         for hint in kinds.keys where hint != cause?.hint {
             guard var kind = kinds[hint], kind.accounts.remove(account) != nil else { continue }
             kinds[hint] = kind.accounts.isEmpty ? nil : kind
-            if kind.accounts.isEmpty { changes.append(.over(kind.text)) }
+            if kind.accounts.isEmpty { over.append(kind.text) }
         }
-        if let cause {
-            if kinds[cause.hint] == nil { changes.append(.began(cause.text)) }
-            kinds[cause.hint, default: Kind(text: cause.text, since: now)].accounts.insert(account)
-        }
-        return changes
+        guard let cause else { return (nil, over) }
+        let began = kinds[cause.hint] == nil ? cause.text : nil
+        kinds[cause.hint, default: Kind(text: cause.text, since: now)].accounts.insert(account)
+        return (began, over)
     }
 }

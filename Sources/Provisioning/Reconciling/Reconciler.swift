@@ -357,7 +357,7 @@ import Logging
         }
         memory.csn = run.isOutdated ? nil : run.csn
         if again != nil { memories[uuid] = memory }
-        if result != nil { log(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
+        if result != nil { noteShortage(again == nil ? nil : memory.shortage, of: uuid) }
         let onlyOwnWrites = run.notified.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let key = Self.key(of: uuid)
         var due = again
@@ -385,14 +385,11 @@ import Logging
         if isIdle { resumeIdleWaiters() }
     }
 
-    /// Once for all accounts that wait for the same.
-    private func log(_ changes: [ProvisioningDelays.Change]) {
-        for change in changes {
-            switch change {
-            case .began(let text): logger.error("provisioning is delayed: \(text)")
-            case .over(let text): logger.notice("no request waits any more because of this: \(text)")
-            }
-        }
+    /// Logs it once for all accounts that wait for the same.
+    private func noteShortage(_ cause: ProvisioningDelays.Cause?, of uuid: EntryUUID) {
+        let (began, over) = shortages.update(uuid, cause, at: clock.now)
+        for text in over { logger.notice("no request waits any more because of this: \(text)") }
+        if let began { logger.error("provisioning is delayed: \(began)") }
     }
 
     private func reconcileWhenCanceled(_ job: JobID, _ uuid: EntryUUID) {

@@ -71,17 +71,22 @@ import Testing
         let same = Cause(text: "home 2; df /srv", hint: "df /srv")
         let now = Timestamp(secondsSince1970: 1_000)
         var shortages = ProvisioningDelays()
-        #expect(shortages.update(accounts[0], nil, at: now).isEmpty)
-        #expect(shortages.update(accounts[0], disk, at: now) == [.began("home 1; df /srv")])
-        #expect(shortages.update(accounts[1], same, at: now + .seconds(1)).isEmpty)
-        #expect(shortages.update(accounts[0], disk, at: now + .seconds(2)).isEmpty)
+        /// What is logged.
+        func update(_ account: Int, _ cause: Cause?, at time: Timestamp) -> [String] {
+            let (began, over) = shortages.update(accounts[account], cause, at: time)
+            return over.map { "over: \($0)" } + [began].compactMap(\.self)
+        }
+        #expect(update(0, nil, at: now) == [])
+        #expect(update(0, disk, at: now) == ["home 1; df /srv"])
+        #expect(update(1, same, at: now + .seconds(1)) == [])
+        #expect(update(0, disk, at: now + .seconds(2)) == [])
         #expect(shortages.list() == [ProvisioningDelay(accounts: 2, since: now, reason: "home 1; df /srv")])
-        #expect(shortages.update(accounts[2], files, at: now + .seconds(3)) == [.began("pipe; ulimit")])
-        #expect(shortages.update(accounts[0], nil, at: now).isEmpty)
-        #expect(shortages.update(accounts[1], files, at: now) == [.over("home 1; df /srv")])
+        #expect(update(2, files, at: now + .seconds(3)) == ["pipe; ulimit"])
+        #expect(update(0, nil, at: now) == [])
+        #expect(update(1, files, at: now) == ["over: home 1; df /srv"])
         #expect(shortages.list().map(\.accounts) == [2])
-        #expect(shortages.update(accounts[1], nil, at: now).isEmpty)
-        #expect(shortages.update(accounts[2], nil, at: now) == [.over("pipe; ulimit")])
+        #expect(update(1, nil, at: now) == [])
+        #expect(update(2, nil, at: now) == ["over: pipe; ulimit"])
         #expect(shortages.list().isEmpty)
     }
 }
