@@ -67,7 +67,7 @@ import Testing
         let time = Timestamp(secondsSince1970: 0)
         let writes: [(event: String, from: [AccountPhase], write: (AccountStatus) -> EntryWrite)] = [
             ("claim", [.requested], { .claim($0, holder: nil, names: names) }),
-            ("refuse", [.requested], { .refuse($0, .undefinedError, names: names) }),
+            ("refuse", [.requested], { .fail($0, .undefinedError, names: names) }),
             ("finish", [.claimed], { .finish($0, at: time, names: names) }),
             ("fail", [.claimed], { .fail($0, .undefinedError, names: names) }),
             ("retry", [.requested, .failed], { .retry($0, names: names) }),

@@ -39,15 +39,6 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// A claim and its failure in one write, for a request that cannot be carried out as it is.
-    public static func refuse(_ status: AccountStatus, _ code: ProvisioningExitCode, names: AttributeNames) -> Self {
-        var write = claim(status, holder: nil, names: names)
-        write.modifications.removeAll { $0.attribute == names.returnValue }
-        write.setReturnValue(String(code.rawValue), names: names)
-        write.releaseClaim(of: status, names: names)
-        return write
-    }
-
     /// `adding` → `added`, with the time.
     public static func finish(_ status: AccountStatus, at time: Timestamp, names: AttributeNames) -> Self {
         var write = Self(status, to: .done, names: names)
@@ -58,7 +49,7 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// `adding` stays, with a ReturnValue.
+    /// `adding` stays, with a ReturnValue; `add` → `adding` with one for a request that is refused because it cannot be carried out as it is.
     public static func fail(_ status: AccountStatus, _ code: ProvisioningExitCode, names: AttributeNames) -> Self {
         var write = Self(status, to: .claimed, names: names)
         write.setReturnValue(String(code.rawValue), names: names)

@@ -47,10 +47,8 @@ extension AccountReconciler {
             noteOutcome(failure.code)
             return .pause(until: clock.now + retry.maximumDelay)
         }
-        let write =
-            status.phase == .requested
-            ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
-        let outcome = AccountOutcome(write: write, code: failure.code, job: job, result: JobOutcome(failure))
+        let outcome = AccountOutcome(
+            write: .fail(status, failure.code, names: names), code: failure.code, job: job, result: JobOutcome(failure))
         return try await self.write(outcome, status) {
             // The end of a job is logged where it is closed.
             if job == nil { logRefusal() }

@@ -57,6 +57,11 @@ import Testing
         )
         #expect(finish.assertion == asserted)
 
+        let refusal = EntryWrite.fail(request, .undefinedError, names: names)
+        #expect(
+            refusal.description
+                == "delete sstProvisioningMode: add; add sstProvisioningMode: adding; replace sstProvisioningReturnValue: 1"
+        )
         let failure = EntryWrite.fail(claimed, .cannotSetQuota, names: names)
         #expect(
             failure.description
@@ -83,7 +88,7 @@ import Testing
         let finish = EntryWrite.finish(claimed, at: Timestamp(secondsSince1970: 0), names: names)
         #expect(finish.modifications.contains(.delete("provisioningClaim", "one 17")))
         let again = try Fixture.status(mode: "add", claim: "one 16", names: names)
-        let refusal = EntryWrite.refuse(again, .undefinedError, names: names)
+        let refusal = EntryWrite.fail(again, .undefinedError, names: names)
         #expect(refusal.modifications.contains(.delete("provisioningClaim", "one 16")) && refusal.claim == nil)
         // After a lost answer the entry tells whose claim has arrived.
         #expect(claim.isFulfilled(by: claimed))
