@@ -176,7 +176,7 @@ import Testing
 
     @Test("a copy with less than a tenth of the files or of the bytes has shrunk")
     func shrunk() {
-        func tree(_ files: UInt64, _ bytes: UInt64) -> SnapshotState.CopiedTree {
+        func tree(_ files: UInt64, _ bytes: UInt64) -> SnapshotTree {
             .init(inode: 1, files: files, bytes: bytes)
         }
         #expect(!tree(0, 0).hasShrunk(from: nil))
@@ -192,7 +192,7 @@ import Testing
         "a partial copy replaces only a partial one; one of an earlier version, of which that is unknown, counts as whole"
     )
     func replaces() {
-        func tree(_ files: UInt64, _ isWhole: Bool?) -> SnapshotState.CopiedTree {
+        func tree(_ files: UInt64, _ isWhole: Bool?) -> SnapshotTree {
             .init(inode: 1, files: files, bytes: 100, isWhole: isWhole)
         }
         for full in [true, false, nil] {

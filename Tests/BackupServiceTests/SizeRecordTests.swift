@@ -141,12 +141,12 @@ private final class Nights {
         number += 1
         try await sync()
         let previous = name("daily", 0)
-        let tree = try SnapshotTree.walk(
-            ".sync", in: root, previous: inode(previous) == nil ? nil : previous,
-            limit: { _ in NameLimit(.max) }, isCancelled: { false })
+        let counter = SnapshotCounter(root, SizeRecord(), isCancelled: { false })
+        if inode(previous) != nil { try counter.count(previous, .namesOnly) }
+        let tree = try counter.count(".sync")
         record.add(
             inode: try #require(inode(".sync")), bytes: tree.bytes, ownBytes: tree.ownBytes,
-            names: UInt64(tree.entries))
+            names: tree.names)
         if inode(name("daily", daily - 1)) != nil, number % daily == 1 {
             try shift("weekly", weekly, from: name("daily", daily - 1))
         }

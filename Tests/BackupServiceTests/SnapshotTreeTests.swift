@@ -12,9 +12,10 @@ import Testing
         _ files: TestDirectory, _ name: FilePath.Component = "daily.0", previous: FilePath.Component? = nil,
         limit: Int = .max, isCancelled: @escaping () -> Bool = { false }
     ) throws -> SnapshotTree {
-        try SnapshotTree.walk(
-            name, in: HeldDirectory(configured: files.homes), previous: previous,
-            limit: { _ in NameLimit(limit) }, isCancelled: isCancelled)
+        let counter = try SnapshotCounter(
+            HeldDirectory(configured: files.homes), SizeRecord(), isCancelled: isCancelled)
+        if let previous { try counter.count(previous, .namesOnly, limit: NameLimit(limit)) }
+        return try counter.count(name, limit: NameLimit(limit))
     }
 
     @Test("a snapshot is counted like du, and its own bytes are of files that the one before does not have")
@@ -36,8 +37,7 @@ import Testing
         #expect(try await du([root.appending("daily.0")]) == [tree.bytes])
         #expect(try await du([root.appending("daily.1"), root.appending("daily.0")]).last == tree.ownBytes)
         #expect(tree.files == 7)
-        #expect(tree.entries == 8)
-        #expect(!tree.isEmpty)
+        #expect(tree.names == 8)
         let alone = try walk(files)
         #expect(alone.ownBytes == alone.bytes)
         #expect(alone.bytes == tree.bytes)
@@ -64,7 +64,7 @@ import Testing
         let files = try TestDirectory()
         try files.makeDirectory("homes/daily.0")
         let tree = try walk(files)
-        #expect(tree.isEmpty)
+        #expect(tree.names == 0)
         #expect(tree.bytes == status(files.homes.appending("daily.0"))?.allocatedBytes)
         for (name, previous) in [("daily.1", nil), ("daily.0", "daily.1")] as [(String, String?)] {
             let failure = #expect(throws: HeldDirectory.Failure.self) {
@@ -89,7 +89,7 @@ import Testing
             return false
         }
         #expect(try await du([files.homes.appending("daily.0")]) == [tree.bytes])
-        #expect(tree.entries == 24_000)
+        #expect(tree.names == 24_000)
         #expect(tree.files == 18_000)
         #expect((2...TreeWalk.window + 100).contains(most), "one for each level would be 6,000")
     }
@@ -121,7 +121,7 @@ import Testing
         #expect(isMoved)
         #expect(tree.bytes < 10_000_000)
         // The directories are met on the way down; files of those above in any case, of others if they come before the directory.
-        #expect(tree.entries - tree.files == 60)
+        #expect(try #require(tree.names) - tree.files == 60)
         #expect((60...180).contains(tree.files))
     }
 }
@@ -150,7 +150,7 @@ extension SnapshotTreeTests {
         let files = try TestDirectory()
         let tree = try walk(files, isCancelled: hunted(files))
         #expect(try await du([files.homes.appending("daily.0")]) == [tree.bytes])
-        #expect(tree.entries - tree.files < 60 + 6 + 60)
+        #expect(try #require(tree.names) - tree.files < 60 + 6 + 60)
     }
 
     @Test("a walk that exceeds its limit of names ends with its own error, for each of the two snapshots")
@@ -158,7 +158,7 @@ extension SnapshotTreeTests {
         let files = try TestDirectory()
         for number in 0..<50 { try files.makeDirectory(FilePath("homes/daily.1/\(number)")) }
         try files.makeDirectory("homes/daily.0")
-        #expect(try walk(files, "daily.1", limit: 50).entries == 50)
+        #expect(try walk(files, "daily.1", limit: 50).names == 50)
         for (name, previous) in [("daily.1", nil), ("daily.0", "daily.1")] as [(String, String?)] {
             let failure = #expect(throws: TreeWalk.LimitExceeded.self) {
                 try walk(files, .named(name), previous: previous.map { .named($0) }, limit: 49)
@@ -178,13 +178,10 @@ extension SnapshotTreeTests {
         for (name, directory) in [("homes", files.path), ("daily.0", files.homes)] as [(String, FilePath)] {
             var asked = 0
             #expect(throws: CancellationError.self) {
-                try SnapshotTree.walk(
-                    .named(name), in: HeldDirectory(configured: directory), previous: nil,
-                    limit: { _ in NameLimit(.max) }
-                ) {
+                try SnapshotCounter(HeldDirectory(configured: directory), SizeRecord()) {
                     asked += 1
                     return true
-                }
+                }.count(.named(name), limit: NameLimit(.max))
             }
             #expect(asked == 1)
         }
@@ -196,7 +193,7 @@ extension SnapshotTreeTests {
         let inside = try files.makeDirectory("homes/daily.0/mount")
         let mount = try TestMount("/usr", at: inside)
         let tree = try walk(files)
-        #expect(tree.entries == 1)
+        #expect(tree.names == 1)
         #expect(tree.bytes == status(files.homes.appending("daily.0"))?.allocatedBytes)
         withExtendedLifetime(mount) {}
     }

@@ -47,8 +47,7 @@ import Testing
         let parent = try HeldDirectory(configured: directory.homes)
         let limit = NameLimit(.max, levels: 4_000)
         let excess = #expect(throws: TreeWalk.LimitExceeded.self) {
-            try SnapshotTree.walk(
-                "tree", in: parent, previous: nil, limit: { _ in limit }, isCancelled: { false })
+            try SnapshotCounter(parent, SizeRecord(), isCancelled: { false }).count("tree", limit: limit)
         }
         #expect(
             excess

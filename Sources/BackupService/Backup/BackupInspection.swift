@@ -73,7 +73,7 @@ extension BackupJobs {
     }
 
     /// Accepts that an account has far less data than before, or that not all of it can be copied: its newest copy becomes the one with which later
-    /// ones are compared (``SnapshotState/CopiedTree/replaces(_:)``), and the last full snapshot is no longer kept beyond its level's number.
+    /// ones are compared (``SnapshotTree/replaces(_:)``), and the last full snapshot is no longer kept beyond its level's number.
     /// - Parameter account: with ``inspectedAttributes``.
     /// - Returns: the contents of the newest copy; nil if it is the last full one.
     /// - Throws: `ProvisioningFailure`, retryable while a backup runs.

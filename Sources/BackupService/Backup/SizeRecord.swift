@@ -94,7 +94,7 @@ struct SizeRecord: Codable, Hashable, Sendable {
     }
 
     /// The number of a snapshot was verified.
-    mutating func confirm(_ inode: UInt64, names: UInt64) {
+    mutating func confirm(_ inode: UInt64, names: UInt64?) {
         for index in snapshots.indices where snapshots[index].inode == inode {
             (snapshots[index].copies, snapshots[index].names) = (0, names)
         }

@@ -104,7 +104,7 @@ struct SnapshotRotation {
     /// Where a copy is made.
     static let copyName: FilePath.Component = ".sync"
     /// The last full snapshot, kept although its level has dropped it, while newer ones are partial or much smaller
-    /// (``SnapshotState/CopiedTree/replaces(_:)``).
+    /// (``SnapshotTree/replaces(_:)``).
     static let keptName: FilePath.Component = ".full"
     private static let trashPrefix = ".trash-"
 

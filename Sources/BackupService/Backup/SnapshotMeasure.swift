@@ -1,40 +1,27 @@
 import Glibc
 import SystemPackage
 
-/// The contents of one snapshot and its size on the disk: allocated blocks as du counts them, each file once however many names it has.
-struct SnapshotTree: Hashable, Sendable {
-    /// Bytes of everything in it, the top directory included.
+/// The contents of a snapshot or of a finished copy.
+///
+/// Sizes are those on the disk: allocated blocks as du counts them, each file once however many names it has.
+struct SnapshotTree: Codable, Hashable, Sendable {
+    /// Of its top directory.
+    var inode: UInt64
+    /// Names that are not directories.
+    var files: UInt64 = 0
+    /// Bytes of everything in it, shared or not, the top directory included.
     var bytes: UInt64 = 0
     /// Of these, bytes of files that the snapshot before does not have.
     var ownBytes: UInt64 = 0
-    /// Names that are not directories.
-    var files = 0
-    /// All names, without the top directory.
-    var entries = 0
-
-    var isEmpty: Bool { entries == 0 }
-
-    /// Walks through a snapshot.
-    /// - Parameters:
-    ///   - previous: the snapshot that it was made from, of which only the names are read; nil: all files are its own. Link counts are not used:
-    ///     the account may have linked its files elsewhere, and `.partial` may share them too.
-    /// - Throws: `HeldDirectory.Failure`, also if a snapshot does not exist; `TreeWalk.LimitExceeded`; `CancellationError`.
-    static func walk(
-        _ name: FilePath.Component, in parent: HeldDirectory, previous: FilePath.Component?,
-        limit: @escaping SnapshotCounter.Limit, isCancelled: @escaping () -> Bool
-    ) throws -> SnapshotTree {
-        var counter = SnapshotCounter(parent, limit: limit, isCancelled: isCancelled)
-        if let previous { _ = try counter.count(previous, .namesOnly) }
-        return try counter.count(name, .all)
-    }
+    /// All names, without the top directory; nil: not counted.
+    var names: UInt64?
+    /// Of a copy: whether all files were copied; nil: unknown, which counts as true.
+    var isWhole: Bool?
 }
 
 /// Counts snapshots of one account one after the other and remembers the files that it has seen. They belong to the account and are hostile, see
-/// ``TreeWalk``.
-struct SnapshotCounter {
-    /// The limit for the walk of a snapshot.
-    typealias Limit = (FilePath.Component) throws -> NameLimit
-
+/// ``TreeWalk``. Link counts are not used: the account may have linked its files elsewhere, and `.partial` may share them too.
+final class SnapshotCounter {
     /// Which files of a snapshot are counted. All of them are known afterwards.
     enum Scope {
         case all
@@ -45,19 +32,29 @@ struct SnapshotCounter {
     }
 
     private let parent: HeldDirectory
-    private let limit: Limit
+    private let sizes: SizeRecord
     private let isCancelled: () -> Bool
     private var known = InodeSet()
 
-    init(_ parent: HeldDirectory, limit: @escaping Limit, isCancelled: @escaping () -> Bool) {
+    /// - Parameters:
+    ///   - parent: the directory of the account's snapshots.
+    ///   - sizes: for the limits of the walks.
+    init(_ parent: HeldDirectory, _ sizes: SizeRecord, isCancelled: @escaping () -> Bool) {
         self.parent = parent
-        self.limit = limit
+        self.sizes = sizes
         self.isCancelled = isCancelled
     }
 
-    mutating func count(_ name: FilePath.Component, _ scope: Scope) throws -> SnapshotTree {
-        let walk = try TreeWalk(name, in: parent, limit: limit(name), isCancelled: isCancelled)
-        var tree = SnapshotTree()
+    /// Walks through a snapshot. Files that were not seen before are its own.
+    /// - Parameter limit: nil: by the recorded sizes.
+    /// - Throws: `HeldDirectory.Failure`, also if the snapshot does not exist; `TreeWalk.LimitExceeded`; `CancellationError`.
+    @discardableResult
+    func count(_ name: FilePath.Component, _ scope: Scope = .all, limit: NameLimit? = nil) throws -> SnapshotTree {
+        let recorded = try parent.status(of: name).map { UInt64($0.st_ino) }
+        let walk = try TreeWalk(
+            name, in: parent, limit: limit ?? sizes.nameLimit(of: recorded), isCancelled: isCancelled)
+        var tree = SnapshotTree(inode: UInt64(walk.status.st_ino))
+        var names: UInt64 = 0
         // The files of this snapshot, to count also those that were known before.
         var own = scope == .all ? InodeSet() : nil
         /// - Returns: whether the file is met for the first time.
@@ -76,7 +73,7 @@ struct SnapshotCounter {
         _ = meet(directory: walk.status)
         while let event = try walk.next() {
             guard case .name(let item) = event else { continue }
-            tree.entries += 1
+            names += 1
             guard try walk.isDirectory(item) else {
                 tree.files += 1
                 _ = try meet(walk.device, item.inode) { try walk.status(of: item.text) }
@@ -91,6 +88,7 @@ struct SnapshotCounter {
             // A directory that was read before has been moved ahead of the walk.
             if !meet(directory: entered) { try walk.skip() }
         }
+        tree.names = names
         return tree
     }
 }
@@ -131,7 +129,7 @@ extension SizeRecord {
         if discrepancy == nil, let due, let name = names[due.snapshot.inode], let newer = names[due.newer.inode] {
             let found = try count(name, without: newer, in: root, isCancelled)
             if found.ownBytes == due.snapshot.bytes {
-                confirm(due.snapshot.inode, names: UInt64(found.entries))
+                confirm(due.snapshot.inode, names: found.names)
             } else {
                 isOneChanged = true
                 discrepancy =
@@ -169,36 +167,19 @@ extension SizeRecord {
             guard let found = try root.status(of: name) else { continue }
             if !found.isDirectory {
                 contents.others += found.allocatedBytes
-            } else if found.st_dev == own.st_dev, try !isMount(name, in: root) {
+            } else if found.st_dev == own.st_dev, try !root.hasMount(at: name) {
                 contents.trees.append((name, UInt64(found.st_ino)))
             }
         }
         return contents
     }
 
-    private static func isMount(
-        _ name: FilePath.Component, in root: HeldDirectory
-    ) throws(HeldDirectory.Failure) -> Bool {
-        do {
-            return try root.directory(name, crossesMounts: false) == nil
-        } catch {
-            guard error.cause == .improperLink else { throw error }
-            return true
-        }
-    }
-
-    private func counter(_ root: HeldDirectory, _ isCancelled: @escaping () -> Bool) -> SnapshotCounter {
-        SnapshotCounter(
-            root, limit: { nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) },
-            isCancelled: isCancelled)
-    }
-
     private func count(
         _ name: FilePath.Component, without newer: FilePath.Component, in root: HeldDirectory,
         _ isCancelled: @escaping () -> Bool
     ) throws -> SnapshotTree {
-        var counter = counter(root, isCancelled)
-        _ = try counter.count(newer, .namesOnly)
+        let counter = SnapshotCounter(root, self, isCancelled: isCancelled)
+        try counter.count(newer, .namesOnly)
         return try counter.count(name, .unknown)
     }
 
@@ -206,10 +187,10 @@ extension SizeRecord {
     private mutating func measure(
         _ trees: [Tree], in root: HeldDirectory, _ isCancelled: @escaping () -> Bool
     ) throws {
-        var counter = counter(root, isCancelled)
+        let counter = SnapshotCounter(root, self, isCancelled: isCancelled)
         let measured = try trees.map { tree in
             let found = try counter.count(tree.name, .unknown)
-            return Snapshot(inode: tree.inode, bytes: found.ownBytes, names: UInt64(found.entries))
+            return Snapshot(inode: tree.inode, bytes: found.ownBytes, names: found.names)
         }
         var increment = measured.first?.bytes ?? 0
         if trees.count > 1 {

@@ -28,9 +28,9 @@ package struct SnapshotState: Codable, Hashable, Sendable {
     /// Whether a job has reached TIMEOUT, and no later job that copies has ended in time; nil: no.
     package internal(set) var copyHitTimeLimit: Bool?
     /// The newest copy.
-    var lastCopy: CopiedTree?
-    /// The last full copy (``CopiedTree/replaces(_:)``).
-    var fullCopy: CopiedTree?
+    var lastCopy: SnapshotTree?
+    /// The last full copy (``SnapshotTree/replaces(_:)``).
+    var fullCopy: SnapshotTree?
     /// What the files of an unfinished copy depend on; nil: unknown, so that it must not be continued.
     var unfinished: UnfinishedCopy?
 
@@ -50,7 +50,7 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         var source: String
         var job: JobMark
         /// nil for a snapshot that was taken over.
-        var copy: CopiedTree?
+        var copy: SnapshotTree?
         /// How the job ends after the renames.
         var end: End
         /// When the copy was finished, or the snapshot taken over; nil in files of earlier versions.
@@ -76,55 +76,6 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         var job: JobMark
         var level: String
         var end: End
-    }
-
-    /// The contents of a finished copy.
-    struct CopiedTree: Codable, Hashable, Sendable {
-        /// The inode of its top directory.
-        var inode: UInt64
-        /// Names that are not directories.
-        var files: UInt64
-        /// On the disk, shared or not.
-        var bytes: UInt64
-        /// Of these, bytes of files that the snapshot before does not have.
-        var ownBytes: UInt64 = 0
-        /// All names; nil: not counted.
-        var names: UInt64?
-        /// Whether all files were copied; nil: unknown, which counts as true.
-        var isWhole: Bool?
-
-        /// Whether it becomes the last full copy. One that has shrunk does not, and of a partial one after a whole one it is unknown how much is
-        /// missing.
-        ///
-        /// Otherwise the last full snapshot is kept beyond its level's number, until a later copy is full again or an operator accepts the newest one.
-        func replaces(_ full: CopiedTree?) -> Bool {
-            guard let full else { return true }
-            return (isWhole != false || full.isWhole == false) && !hasShrunk(from: full)
-        }
-
-        /// Whether it has less than a tenth of the files or bytes of the last full copy: the customer may have lost files unintentionally.
-        func hasShrunk(from full: CopiedTree?) -> Bool {
-            guard let full else { return false }
-            func isLess(_ new: UInt64, _ old: UInt64) -> Bool { new < old / 10 + (old % 10 == 0 ? 0 : 1) }
-            return isLess(files, full.files) || isLess(bytes, full.bytes)
-        }
-
-        /// Why the last full snapshot is kept, and how to end that; nil: this copy replaces it.
-        func warning(after full: CopiedTree?, uid: String) -> String? {
-            guard let full, !replaces(full) else { return nil }
-            let accept = "prov-backup-rsnapshot snapshots accept \(uid)"
-            guard hasShrunk(from: full) else {
-                return
-                    "the last whole snapshot is kept until a copy is whole again; if it is not needed, run: \(accept)"
-            }
-            return "the copy has far less than the last full one (\(text) against \(full.text)); the last full "
-                + "snapshot is kept until a copy is full again; if the customer deleted the files on purpose, run: "
-                + accept
-        }
-
-        private var text: String {
-            "\(files) \(files == 1 ? "file" : "files") with \(bytes) \(bytes == 1 ? "byte" : "bytes")"
-        }
     }
 
     /// One attempt of a job.

@@ -39,7 +39,7 @@ struct SnapshotWork: Sendable {
     /// The kernel's random identifier of this boot (proc_sys_kernel(5)); nil: it cannot be read.
     static let boot = try? FileDescriptor.text(at: "/proc/sys/kernel/random/boot_id")
 
-    private var directory: HeldDirectory { snapshots.directory }
+    var directory: HeldDirectory { snapshots.directory }
 
     /// Whether this process sees the mounts of the machine: in a mount namespace of its own, such as a unit can have, all numbers of mounts are new at
     /// each start.
@@ -91,83 +91,6 @@ struct SnapshotWork: Sendable {
             state.copyHitTimeLimit = true
             try recordIfRoom(state)
         } catch is DecodingError {}  // The next job renames it.
-    }
-
-    /// Finds the last full copy. It is identified by its inode; if that is unknown, since the state file was lost or the volume was moved, by its
-    /// name or by what it holds, so that nothing is dropped because a record is missing.
-    /// - Returns: a warning if it had to be guessed.
-    private func findFullCopy(_ state: inout SnapshotState, isCancelled: @escaping () -> Bool) throws -> String? {
-        let kept = try snapshots.inode(of: SnapshotRotation.keptName)
-        guard let full = state.fullCopy else {
-            guard let kept else { return nil }
-            let tree = try SnapshotTree.walk(
-                SnapshotRotation.keptName, in: directory, previous: nil, limit: limit(state), isCancelled: isCancelled)
-            state.fullCopy = .init(
-                inode: kept, files: UInt64(tree.files), bytes: tree.bytes, names: UInt64(tree.entries))
-            return nil
-        }
-        guard try !directory.names().contains(where: { try snapshots.inode(of: $0) == full.inode }) else { return nil }
-        let isNewest = state.lastCopy == full
-        let name =
-            isNewest
-            ? try configured.levels.lazy.compactMap { try newestSnapshot(of: $0.name) }.first
-            : try snapshot(like: full, limit: limit(state), isCancelled: isCancelled)
-        guard let name, let inode = try snapshots.inode(of: name) else { return nil }
-        state.fullCopy?.inode = inode
-        if isNewest {
-            state.lastCopy?.inode = inode
-            return nil
-        }
-        return
-            "no snapshot has the recorded inode of the last full one, as after a move of the volume; \(name) is assumed to be it and kept"
-    }
-
-    /// nil: the level has no snapshot.
-    private func newestSnapshot(of level: String) throws -> FilePath.Component? {
-        try snapshots.snapshots().filter { $0.level.rawValue == level }.map(\.index).min()
-            .map { SnapshotRotation.name(level, $0) }
-    }
-
-    /// The snapshot that holds what was recorded of a copy that later ones did not replace. No name tells: any level may have taken it over, also one
-    /// that is no longer used, and a partial copy after it need not have shrunk. So of those that have not shrunk from it, it is the one with the
-    /// nearest number of files, and of equal ones the newest.
-    /// - Returns: nil if there is no snapshot.
-    private func snapshot(
-        like full: SnapshotState.CopiedTree, limit: @escaping SnapshotCounter.Limit,
-        isCancelled: @escaping () -> Bool
-    ) throws -> FilePath.Component? {
-        // Levels that are no longer used come last: their snapshots may be old.
-        let levels = configured.levels.map(\.name) + SnapshotLevel.allCases.map(\.rawValue)
-        func age(_ snapshot: Snapshot) -> (level: Int, index: Int) {
-            (levels.firstIndex(of: snapshot.level.rawValue) ?? levels.count, snapshot.index)
-        }
-        let names = try snapshots.snapshots().sorted { age($0) < age($1) }
-            .map { SnapshotRotation.name($0.level.rawValue, $0.index) }
-        var best: (name: FilePath.Component, distance: (shrunk: Int, files: UInt64))?
-        var damage: HeldDirectory.Failure?
-        for name in [SnapshotRotation.keptName] + names {
-            guard let inode = try snapshots.inode(of: name) else { continue }
-            let tree: SnapshotTree
-            do {
-                tree = try SnapshotTree.walk(
-                    name, in: directory, previous: nil, limit: limit, isCancelled: isCancelled)
-            } catch let failure as HeldDirectory.Failure where failure.cause == .ioError || !failure.cause.isShortage {
-                // It is damaged, and may be the one that is looked for.
-                if name == SnapshotRotation.keptName { return name }
-                damage = damage ?? failure
-                continue
-            }
-            let copy = SnapshotState.CopiedTree(inode: inode, files: UInt64(tree.files), bytes: tree.bytes)
-            let distance = (
-                shrunk: copy.hasShrunk(from: full) ? 1 : 0,
-                files: max(copy.files, full.files) - min(copy.files, full.files)
-            )
-            if distance == (0, 0) { return name }
-            if best.map({ distance < $0.distance }) ?? true { best = (name, distance) }
-        }
-        // If no other one can be it, the damaged one may be, and no backup may drop it.
-        if let damage, best.map({ $0.distance.shrunk == 1 }) ?? true { throw damage }
-        return best?.name
     }
 
     /// Records how the attempt ended.
@@ -292,9 +215,7 @@ struct SnapshotWork: Sendable {
         let limit = state.sizes.nameLimit(of: nil)
         if try directory.directory(Self.partialName) != nil {
             let bytes = try [name, Self.partialName].map {
-                try SnapshotTree.walk(
-                    $0, in: directory, previous: nil, limit: { _ in limit }, isCancelled: isCancelled
-                ).bytes
+                try SnapshotCounter(directory, state.sizes, isCancelled: isCancelled).count($0, limit: limit).bytes
             }
             if bytes[0] < bytes[1] { return try remove(name, state, isCancelled) }
             try remove(Self.partialName, state, isCancelled)
@@ -349,37 +270,34 @@ struct SnapshotWork: Sendable {
         }
         try reopenClosedCopy()
         let name = SnapshotRotation.copyName
-        guard let inode = try snapshots.inode(of: name) else {
+        guard try snapshots.inode(of: name) != nil else {
             throw refusal("\(snapshots.path)/\(name) is missing or not a directory")
         }
-        let others = limit(state)
-        let tree = try SnapshotTree.walk(
-            name, in: directory, previous: linkedSnapshot(),
-            limit: { if $0 == name, let names = copied.names { .counted(names) } else { try others($0) } },
-            isCancelled: isCancelled)
+        let counter = SnapshotCounter(directory, state.sizes, isCancelled: isCancelled)
+        if let previous = try linkedSnapshot() { try counter.count(previous, .namesOnly) }
+        var copy = try counter.count(name, limit: copied.names.map(NameLimit.counted))
         var end = copied.end
+        copy.isWhole = end.isWhole
+        let isEmpty = copy.names == 0
         // Of a whole copy rsync counts the top directory alone where the template excludes all there is.
         let isRightlyEmpty = !copied.hadUploads || end.isWhole && copied.names == 1
-        guard !tree.isEmpty || isRightlyEmpty else {
+        guard !isEmpty || isRightlyEmpty else {
             let cause = end.warning.isEmpty ? "" : ": \(end.warning)"
             throw refusal("the copy is empty and the uploads are not\(cause)")
         }
         let exclusion =
-            tree.isEmpty && copied.hadUploads
+            isEmpty && copied.hadUploads
             ? "nothing was copied: RSNAPSHOT_TEMPLATE excludes all uploads of the account; correct it if it should not"
             : nil
-        let copy = SnapshotState.CopiedTree(
-            inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes,
-            names: UInt64(tree.entries), isWhole: end.isWhole)
         for warning in [exclusion, copy.warning(after: state.fullCopy, uid: uid)].compactMap(\.self) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
         try flush(copied.fileSystem, &state)
         state.rotation = SnapshotState.Rotation(
-            level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end,
+            level: job.level, inode: copy.inode, source: name.string, job: .init(job), copy: copy, end: end,
             finished: clock.now.secondsSince1970)
         try snapshots.record(state)
-        return tree
+        return copy
     }
 
     /// The snapshot whose unchanged files rsnapshot has linked, as it finds it (`rsync_backup_point`): the first that exists, level by level. Where the
@@ -462,11 +380,6 @@ struct SnapshotWork: Sendable {
                 try recordIfRoom(state)
             }
         }
-    }
-
-    /// For a walk through a snapshot.
-    private func limit(_ state: SnapshotState) -> SnapshotCounter.Limit {
-        { state.sizes.nameLimit(of: try snapshots.inode(of: $0)) }
     }
 }
 
