@@ -109,8 +109,6 @@ extension BackupJobs {
         } catch let error as HeldDirectory.Failure {
             throw refusal(
                 "\(error)", error.cause.isShortage ? "see the disk and the kernel's log" : "run this command as root")
-        } catch let later as SnapshotState.LaterVersion {
-            throw refusal(later.reason, later.hint)
         } catch {
             throw refusal("the state of the snapshots cannot be read: \(error)", "the next backup replaces it")
         }
@@ -216,8 +214,6 @@ extension BackupInspection {
             unknown.append(
                 "\(failure.path) cannot be read (\(failure.cause))"
                     + (isRefused ? "; only root can: run this command as root" : "; check the disk with dmesg and df"))
-        } catch let later as SnapshotState.LaterVersion {
-            obstacles.append("\(later)")
         } catch {
             unknown.append("the state file of the snapshots is damaged: \(error); the next backup replaces it")
         }

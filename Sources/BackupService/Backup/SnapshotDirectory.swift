@@ -67,7 +67,7 @@ struct SnapshotDirectory {
     // MARK: - The state file
 
     /// The recorded state; an empty one if there is no file.
-    /// - Throws: `HeldDirectory.Failure`, `DecodingError` for a damaged file, `SnapshotState.LaterVersion`.
+    /// - Throws: `HeldDirectory.Failure`, `DecodingError` for a damaged file, `ProvisioningFailure` for one of a later version.
     func state() throws -> SnapshotState {
         guard let bytes = try directory.contents(of: Self.stateName) else { return SnapshotState() }
         return try SnapshotState(decoding: bytes, of: path.appending(Self.stateName))

@@ -1,5 +1,6 @@
 import FoundationEssentials
 package import JobCore
+import Provisioning
 import SystemPackage
 
 /// The state of an account's snapshots: a small file in their directory, flushed before any step relies on it.
@@ -127,26 +128,19 @@ package struct SnapshotState: Codable, Hashable, Sendable {
 
     // MARK: - The file
 
-    /// The file is of a later version of this program: what it says of an unfinished rotation is needed, and unknown here.
-    struct LaterVersion: Error, CustomStringConvertible {
-        /// Where it is on the disk: what a customer sees of it may be a read-only mount.
-        var path: FilePath
-
-        var reason: String { "a later version of this program has written \(path), the state of the snapshots" }
-        var hint: String {
-            "install that version again, or rm \(path.shellWord): then the next backup measures all snapshots"
-        }
-        var description: String { "\(reason); \(hint)" }
-    }
-
     private struct Format: Decodable { var version: Int }
 
-    /// - Parameter path: of the file.
-    /// - Throws: `DecodingError`; ``LaterVersion``.
+    /// - Parameter path: of the file on the disk: what a customer sees of it may be a read-only mount.
+    /// - Throws: `DecodingError`; `ProvisioningFailure` for a file of a later version of this program: what it says of an unfinished rotation is
+    ///   needed, and unknown here.
     init(decoding bytes: [UInt8], of path: FilePath) throws {
         let data = Data(bytes)
         guard try JSONDecoder().decode(Format.self, from: data).version <= Self.currentVersion else {
-            throw LaterVersion(path: path)
+            throw ProvisioningFailure(
+                .undefinedError,
+                reason: "a later version of this program has written \(path), the state of the snapshots",
+                hint: "install that version again, or rm \(path.shellWord): then the next backup measures all snapshots"
+            )
         }
         self = try JSONDecoder().decode(Self.self, from: data)
     }
