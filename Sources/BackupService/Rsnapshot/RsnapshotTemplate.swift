@@ -36,10 +36,8 @@ struct RsnapshotTemplate: Sendable {
     }
 
     let text: String
-    /// The lines that differ between accounts.
-    private var lines: [(number: Int, text: String)] = []
-    /// The text before each of these lines, and that after the last one.
-    private var fixed = [""]
+    /// `varies`: whether the line differs between accounts.
+    private var lines: [(number: Int, text: String, varies: Bool)] = []
 
     private static let retain = "%RETAIN%"
 
@@ -66,12 +64,7 @@ struct RsnapshotTemplate: Sendable {
                 }
                 numbers[name] = numbers[name] ?? index + 1
             }
-            if varies {
-                lines.append((index + 1, line))
-                fixed.append("")
-            } else {
-                fixed[fixed.count - 1] += line + "\n"
-            }
+            lines.append((index + 1, line, varies))
         }
         for (name, directive) in RsnapshotDirective.required where numbers[name] == nil {
             throw RsnapshotSyntaxError("there is no line \(name)", directive.example(name), line: max(1, rows.count))
@@ -82,39 +75,25 @@ struct RsnapshotTemplate: Sendable {
     }
 
     /// Makes an account's file.
-    /// - Parameters:
-    ///   - account: the directory that `snapshot_root` must be in.
-    ///   - store: what `snapshot_root` may be instead.
-    func render(
-        retention: Retention, account: FilePath, store: FilePath? = nil, values: (Placeholder) -> String
-    ) throws(RsnapshotSyntaxError) -> String {
-        var rendered = fixed[0]
+    func render(retention: Retention, values: (Placeholder) -> String) throws(RsnapshotSyntaxError) -> String {
+        var rendered = ""
         rendered.reserveCapacity(2 * text.utf8.count)
-        for (line, rest) in zip(lines, fixed.dropFirst()) {
+        for line in lines {
+            guard line.varies else {
+                rendered += line.text + "\n"
+                continue
+            }
             if line.text == Self.retain {
                 for level in retention.levels { rendered += "retain\t\(level.rawValue)\t\(retention[level])\n" }
             } else {
                 let filled = Self.fill(line.text, values: values)
                 try Self.located(line.number) { () throws(RsnapshotSyntaxError) in
-                    let fields = try Self.fields(of: filled)
-                    try RsnapshotDirective.check(fields, values: values)
-                    if fields[0] == "snapshot_root" { try Self.check(root: FilePath(fields[1]), account, store) }
+                    try RsnapshotDirective.check(Self.fields(of: filled), values: values)
                 }
                 rendered += filled + "\n"
             }
-            rendered += rest
         }
         return rendered
-    }
-
-    private static func check(
-        root: FilePath, _ account: FilePath, _ store: FilePath?
-    ) throws(RsnapshotSyntaxError) {
-        guard root.isAbsolute, root.isLexicallyNormal, root == store || root != account && root.starts(with: account)
-        else {
-            throw RsnapshotSyntaxError(
-                "snapshot_root \(root) does not lie inside \(account)", "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
-        }
     }
 
     /// Replaces the placeholders in a line or in a field of ``RsnapshotDirective``.
@@ -193,7 +172,7 @@ extension RsnapshotTemplate {
         let (path, rsync) = (home.path.string, rsync.string)
         let lockFile = configuration.lockDirectory.appending("rsnapshot-\(account.uid).pid").string
         do throws(RsnapshotSyntaxError) {
-            return try render(retention: account.retention, account: home.accountDirectory, store: home.store) {
+            return try render(retention: account.retention) {
                 switch $0 {
                 case .uid: account.uid
                 case .uidNumber: String(account.uidNumber)
