@@ -294,17 +294,17 @@ import Testing
         let directory = try TestDirectory()
         let volumes = try ["homes/disk1", "homes/disk2"].map { try directory.makeDirectory(FilePath($0)) }
         let asked = Mutex(0)
-        let service = try BackupRsnapshotService(
+        var service = try BackupRsnapshotService(
             configuration: directory.configuration {
                 $0.places = HomePlaces(
                     layout: .hashed, roots: [directory.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
-            },
-            chooseVolume: { _, _ in
-                asked.withLock { count in
-                    count += 1
-                    return count == 1 ? volumes[1] : "/etc"
-                }
             })
+        service.chooseVolume = { _, _ in
+            asked.withLock { count in
+                count += 1
+                return count == 1 ? volumes[1] : "/etc"
+            }
+        }
         for _ in 1...2 { try await service.carryOut(.add, accountEntry(home: "/nowhere")) }
         #expect(asked.withLock { $0 } == 1)
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))

@@ -34,12 +34,12 @@ import Testing
         }
         let offered = Offers()
         func service(choosing volume: FilePath?) -> BackupRsnapshotService {
-            BackupRsnapshotService(
-                configuration: configuration,
-                chooseVolume: { _, pool in
-                    offered.all.withLock { $0.append(pool) }
-                    return volume
-                })
+            var service = BackupRsnapshotService(configuration: configuration)
+            service.chooseVolume = { _, pool in
+                offered.all.withLock { $0.append(pool) }
+                return volume
+            }
+            return service
         }
         let entry = accountEntry(home: "/ignored", uid: uid)
         try await service(choosing: nil).carryOut(.add, entry)

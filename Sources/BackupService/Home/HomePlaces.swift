@@ -111,10 +111,13 @@ enum HomePlace {
 }
 
 extension HomePlaces {
+    /// The home in layout `attribute`; nil in layout `hashed`.
+    func fixedHome(of account: BackupAccount) -> HomePath? { layout == .attribute ? account.homes.first : nil }
+
     /// Finds the place of an account's home. It reads the disk.
     /// - Throws: code 4 when a volume cannot be examined, since the home might be there, or when two volumes hold one.
     func place(of account: BackupAccount) throws(ProvisioningFailure) -> HomePlace {
-        if layout == .attribute, let home = account.homes.first { return .given(home) }
+        if let home = fixedHome(of: account) { return .given(home) }
         var walks: [HomeWalk] = []
         for home in account.homes {
             let walk = try HomeWalk(to: home)

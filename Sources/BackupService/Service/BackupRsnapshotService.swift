@@ -16,23 +16,17 @@ package struct BackupRsnapshotService: ProvisioningService {
     private let clock: any WallClock
     /// In layout `hashed`, chooses the volume of a new home (event NewVolume, specification: rows.md B2). nil or another directory: the
     /// first volume, which has the most free space.
-    package var chooseVolume: @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath?
+    package var chooseVolume: @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath? = { _, _ in nil }
     /// Until when the clock, from which the age of an archived home counts, may be wrong; nil: it is trusted.
     package var clockDoubtedUntil: @Sendable () -> Timestamp? = { nil }
     private let template: TemplateFile
     /// The first problem of the settings; no plan can be made then.
     private let settingsProblem: ProvisioningFailure?
 
-    /// - Parameters:
-    ///   - clock: for the names of archived homes.
-    ///   - chooseVolume: as the property.
-    package init(
-        configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
-        chooseVolume: @escaping @MainActor (_ job: JobID, _ pool: Pool) async -> FilePath? = { _, _ in nil }
-    ) {
+    /// - Parameter clock: for the names of archived homes.
+    package init(configuration: BackupConfiguration, clock: any WallClock = SystemWallClock()) {
         self.configuration = configuration
         self.clock = clock
-        self.chooseVolume = chooseVolume
         template = TemplateFile(configuration.template)
         settingsProblem = configuration.places.problems.first.map { problem in
             ProvisioningFailure(
@@ -60,7 +54,7 @@ package struct BackupRsnapshotService: ProvisioningService {
             return ()
         }
         do throws(ProvisioningFailure) {
-            return try await examine { () throws(ProvisioningFailure) in try HomeLock(of: account) }
+            return try await BlockingWork.run { () throws(ProvisioningFailure) in try HomeLock(of: account) }
         } catch {
             guard error.failureClass == .permanent else { throw error }
             return ()
@@ -73,38 +67,28 @@ package struct BackupRsnapshotService: ProvisioningService {
         if let settingsProblem { throw settingsProblem }
         let account = try BackupAccount(
             reading: request.entry, for: request.operation, places: configuration.places)
-        // One visit to a thread for blocking work; a second one only if a handler chooses the volume of a new home in between.
-        let (place, plan) = try await examine { () throws(ProvisioningFailure) in
-            let place = try configuration.places.place(of: account)
-            return (place, try steps(for: account, place, request))
-        }
-        guard plan == nil, case .new(let pool) = place else { return plan ?? [] }
-        let home = home(of: account, on: await chooseVolume(request.job, pool), pool)
-        return try await examine { () throws(ProvisioningFailure) in try provision(account, home: home, request) }
-    }
-
-    /// - Returns: nil if a home has to be made whose volume is not chosen yet.
-    private func steps(
-        for account: BackupAccount, _ place: HomePlace, _ request: ProvisioningRequest
-    ) throws(ProvisioningFailure) -> [any ProvisioningStep]? {
-        switch (place, request.operation) {
-        case (.given(let home), .delete): try deletion(of: account, home: home, request)
-        case (.new(let pool), .delete): try deletion(of: account, home: home(of: account, on: nil, pool), request)
-        case (.given(let home), _): try provision(account, home: home, request)
-        case (.new, _): nil
+        let home = try await home(of: account, request)
+        return try await BlockingWork.run { () throws(ProvisioningFailure) in
+            request.operation == .delete
+                ? try deletion(of: account, home: home, request) : try provision(account, home: home, request)
         }
     }
 
-    private func home(of account: BackupAccount, on volume: FilePath?, _ pool: Pool) -> HomePath {
-        let volume = volume.flatMap { pool.volumes.contains($0) ? $0 : nil } ?? pool.volumes[0]
-        return configuration.places.hashedHome(uid: account.uid, volume: volume)
-    }
-
-    /// Runs a body that reads the disk on a thread for blocking work.
-    private func examine<Value: Sendable>(
-        _ body: @escaping @Sendable () throws(ProvisioningFailure) -> Value
-    ) async throws(ProvisioningFailure) -> Value {
-        try await BlockingWork.run { Result { () throws(ProvisioningFailure) in try body() } }.get()
+    /// The home that the account has, or is to get.
+    private func home(
+        of account: BackupAccount, _ request: ProvisioningRequest
+    ) async throws(ProvisioningFailure) -> HomePath {
+        let places = configuration.places
+        // Without a visit to the disk.
+        if let home = places.fixedHome(of: account) { return home }
+        let place = try await BlockingWork.run { () throws(ProvisioningFailure) in try places.place(of: account) }
+        switch place {
+        case .given(let home): return home
+        case .new(let pool):
+            let chosen = request.operation == .delete ? nil : await chooseVolume(request.job, pool)
+            let volume = chosen.flatMap { pool.volumes.contains($0) ? $0 : nil } ?? pool.volumes[0]
+            return places.hashedHome(uid: account.uid, volume: volume)
+        }
     }
 
     private func provision(
