@@ -95,7 +95,7 @@ struct SnapshotStore: Sendable {
     func show(_ access: SnapshotAccess) throws(ProvisioningFailure) { try change(to: access, moves: false) }
 
     private func change(to access: SnapshotAccess, moves: Bool) throws(ProvisioningFailure) {
-        try Self.serially { () throws(ProvisioningFailure) in try makeCalls(to: access, moves: moves) }
+        try Self.changes.withLock { _ throws(ProvisioningFailure) in try makeCalls(to: access, moves: moves) }
     }
 
     private func makeCalls(to access: SnapshotAccess, moves: Bool) throws(ProvisioningFailure) {
@@ -113,7 +113,7 @@ struct SnapshotStore: Sendable {
     /// Removes the mount, if there is one.
     /// - Throws: as ``settle(_:)``.
     func unmount() throws(ProvisioningFailure) {
-        try Self.serially { () throws(ProvisioningFailure) in
+        try Self.changes.withLock { _ throws(ProvisioningFailure) in
             if case .view = try condition().point { try perform(.unmount) }
         }
     }
@@ -123,14 +123,12 @@ struct SnapshotStore: Sendable {
     /// - Throws: as ``settle(_:)``.
     func putBack() throws(ProvisioningFailure) -> Bool {
         try unmount()
-        let places = try OpenPlaces(HomeWalk(to: home))
-        guard try HomeWalk.explained(below: home.root, places.hasFreePoint) else { return false }
+        switch try condition().point {
+        case .absent, .directory: break
+        case .view, .foreign, .occupied: return false
+        }
         try settle(.own)
         return true
-    }
-
-    private static func serially(_ body: () throws(ProvisioningFailure) -> Void) throws(ProvisioningFailure) {
-        try changes.withLock { _ in Result { () throws(ProvisioningFailure) in try body() } }.get()
     }
 
     private func perform(_ call: Call) throws(ProvisioningFailure) {
@@ -246,15 +244,6 @@ private struct OpenPlaces {
 
     func condition() throws(HeldDirectory.Failure) -> SnapshotStore.Condition {
         SnapshotStore.Condition(isInStore: store != nil, point: try point())
-    }
-
-    /// Whether `.snapshots` can be removed without a loss.
-    func hasFreePoint() throws(HeldDirectory.Failure) -> Bool {
-        switch try point() {
-        case .absent: true
-        case .directory: true
-        case .view, .foreign, .occupied: false
-        }
     }
 
     private func point() throws(HeldDirectory.Failure) -> SnapshotStore.Point {

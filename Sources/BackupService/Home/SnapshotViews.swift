@@ -28,24 +28,19 @@ package struct SnapshotViews: Sendable {
     /// Examines all homes without changing anything.
     /// - Throws: `CancellationError`.
     static func look(_ configuration: BackupConfiguration) async throws -> SnapshotViews {
-        try await SnapshotViews(configuration: configuration, changes: false).completed()
+        try await all(configuration, changes: false)
     }
 
     /// Mounts and unmounts as SNAPSHOTS says.
     /// - Throws: `CancellationError`; mounts made until then stay.
     package static func restore(_ configuration: BackupConfiguration) async throws -> SnapshotViews {
-        try await SnapshotViews(configuration: configuration, changes: true).completed()
+        try await all(configuration, changes: true)
     }
 
-    private init(configuration: BackupConfiguration, changes: Bool) {
-        (self.configuration, self.changes) = (configuration, changes)
-    }
-
-    private func completed() async throws -> SnapshotViews {
-        let views = self
-        return try await BlockingWork.run(on: .walks) { isCancelled in
-            var views = views
-            for base in views.configuration.places.bases {
+    private static func all(_ configuration: BackupConfiguration, changes: Bool) async throws -> SnapshotViews {
+        try await BlockingWork.run(on: .walks) { isCancelled in
+            var views = SnapshotViews(configuration: configuration, changes: changes)
+            for base in configuration.places.bases {
                 for store in views.stores(in: base) {
                     if isCancelled() { throw CancellationError() }
                     views.examine(store)
