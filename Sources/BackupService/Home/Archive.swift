@@ -8,6 +8,9 @@ package import SystemPackage
 struct ArchiveName: Hashable, Sendable {
     /// The directory below a volume that holds archived homes.
     static let directory: FilePath.Component = ".deleted"
+    /// Of the name of a home, or of an account's snapshots, while it is removed: `.removed-UID-NUMBER` in that directory. Under its own name an
+    /// interrupted removal would leave what a later `add` takes for a whole home and for good snapshots.
+    static let removedPrefix = ".removed-"
 
     let uid: String
     let archived: Timestamp
@@ -29,29 +32,6 @@ extension ArchiveName {
         guard let number, (1...99).contains(number) else { return nil }
         self.init(uid: parts[0], archived: archived, number: Int(number))
         guard self.text == text else { return nil }
-    }
-}
-
-/// The name of a home, or of an account's snapshots, while it is removed: `.removed-UID-NUMBER` in the directory of archived homes. Under its own
-/// name an interrupted removal would leave what a later `add` takes for a whole home and for good snapshots.
-enum RemovedName {
-    /// Longer than any removal takes between two names of the top directory.
-    fileprivate static let longestRemoval = Duration.seconds(86_400)
-
-    fileprivate static func prefix(uid: String? = nil) -> String { ".removed-" + (uid.map { "\($0)-" } ?? "") }
-
-    /// Removals that nothing continues, since no delete of the account followed.
-    fileprivate static func abandoned(
-        _ names: [FilePath.Component], in directory: HeldDirectory, now: Timestamp
-    ) throws(HeldDirectory.Failure) -> [FilePath.Component] {
-        var abandoned: [FilePath.Component] = []
-        for name in names where name.string.hasPrefix(prefix()) {
-            guard let status = try directory.status(of: name) else { continue }
-            if now - Timestamp(secondsSince1970: Int64(status.st_ctim.tv_sec)) > longestRemoval {
-                abandoned.append(name)
-            }
-        }
-        return abandoned
     }
 }
 
@@ -93,7 +73,7 @@ package struct ArchivePurge: Sendable {
             }
         }
         let abandoned = try await BlockingWork.run { [now] _ in
-            try HomeWalk.explained(below: base) { try RemovedName.abandoned(names, in: directory, now: now) }
+            try HomeWalk.explained(below: base) { try Self.abandoned(names, in: directory, now: now) }
         }
         for name in abandoned {
             try await reporting { try await Self.remove(name, in: directory, within: $0.configuration.timeLimit) }
@@ -113,6 +93,20 @@ package struct ArchivePurge: Sendable {
         names.compactMap(ArchiveName.init(parsing:))
             .filter { now - $0.archived > .seconds(86_400 * Int64(max(0, days))) }
             .sorted { $0.text < $1.text }
+    }
+
+    /// Longer than any removal takes between two names of the top directory.
+    private static let longestRemoval = Duration.seconds(86_400)
+
+    /// What removals have left that nothing continues, since no delete of the account followed.
+    private static func abandoned(
+        _ names: [FilePath.Component], in directory: HeldDirectory, now: Timestamp
+    ) throws -> [FilePath.Component] {
+        try names.filter { name in
+            guard name.string.hasPrefix(ArchiveName.removedPrefix), let status = try directory.status(of: name)
+            else { return false }
+            return now - Timestamp(secondsSince1970: Int64(status.st_ctim.tv_sec)) > longestRemoval
+        }
     }
 
     private static func remove(
@@ -151,6 +145,7 @@ struct HomeDisposalStep: ProvisioningStep {
 
     private var store: SnapshotStore { SnapshotStore(home) }
     private var accountName: FilePath.Component { .named(account.uid) }
+    private var removedPrefix: String { "\(ArchiveName.removedPrefix)\(account.uid)-" }
 
     var preview: String {
         let hasStore = (try? HomeWalk(to: home).store()) != nil
@@ -201,14 +196,14 @@ struct HomeDisposalStep: ProvisioningStep {
         for parent in [stores, walk.account == nil ? nil : walk.accountParent].compactMap(\.self) {
             do {
                 guard let archive = try archive(in: base, isNeeded: true) else { continue }
-                try move(from: parent, into: archive) { .named("\(RemovedName.prefix(uid: account.uid))\($0)") }
+                try move(from: parent, into: archive) { .named("\(removedPrefix)\($0)") }
             } catch let failure as HeldDirectory.Failure where Self.preventsMove.contains(failure.cause) {
                 try removal.remove(accountName, in: parent)
             }
         }
         guard let archive = try archive(in: base, isNeeded: false) else { return }
         // Also those of earlier attempts.
-        for name in try archive.names() where name.string.hasPrefix(RemovedName.prefix(uid: account.uid)) {
+        for name in try archive.names() where name.string.hasPrefix(removedPrefix) {
             try removal.remove(name, in: archive)
         }
     }
@@ -252,7 +247,7 @@ struct HomeDisposalStep: ProvisioningStep {
             .undefinedError, .retryable,
             reason:
                 "\(archive.path) holds 99 homes of \(account.uid) that were archived within a second, or not removed",
-            hint: "remove those whose names begin with \(RemovedName.prefix(uid: account.uid)), or wait a second")
+            hint: "remove those whose names begin with \(removedPrefix), or wait a second")
     }
 
     /// A removal would stop at a mount; this check stops before anything is removed.
