@@ -35,13 +35,20 @@ struct PlainHomeStep: ProvisioningStep {
             path = path.appending(name)
             lines.append("mkdir \(path) (0755)")
         }
-        let owner = ownership == .account ? ", \(account.uidNumber):\(account.gidNumber)" : ""
-        for name in [HomePath.incomingName, HomePath.sshName, HomePath.snapshotsName]
-        where try walk.directory?.status(of: name) == nil {
-            let detail = [HomePath.incomingName: "0750\(owner)", HomePath.sshName: "0700\(owner)"][name] ?? "0755"
-            lines.append("mkdir \(home.path.appending(name)) (\(detail))")
+        for (name, owner, mode) in contents where try walk.directory?.status(of: name) == nil {
+            let owner = owner.map { ", \($0.uid):\($0.gid)" } ?? ""
+            lines.append("mkdir \(home.path.appending(name)) (\(FileTrustError.octal(mode))\(owner))")
         }
         return lines
+    }
+
+    /// The directories in the home, in the order in which they are made.
+    private var contents: [(name: FilePath.Component, owner: (uid: UInt32, gid: UInt32)?, mode: UInt32)] {
+        let owner = ownership == .account ? (uid: account.uidNumber, gid: account.gidNumber) : nil
+        return [
+            (HomePath.incomingName, owner, 0o750), (HomePath.sshName, owner, 0o700),
+            (HomePath.snapshotsName, nil, 0o755),
+        ]
     }
 
     func perform(in attempt: RunningAttempt) async throws {
@@ -63,13 +70,10 @@ struct PlainHomeStep: ProvisioningStep {
                     + "without links of the account in .snapshots: "
                     + "the account could otherwise make root write anywhere")
         }
-        let accountOwner = ownership == .account ? (uid: account.uidNumber, gid: account.gidNumber) : nil
         do throws(HeldDirectory.Failure) {
             guard var directory = walk.deepest else { return }
             for name in walk.missing { directory = try make(name, in: directory, owner: nil, mode: 0o755) }
-            _ = try make(HomePath.incomingName, in: directory, owner: accountOwner, mode: 0o750)
-            _ = try make(HomePath.sshName, in: directory, owner: accountOwner, mode: 0o700)
-            _ = try make(HomePath.snapshotsName, in: directory, owner: nil, mode: 0o755)
+            for (name, owner, mode) in contents { _ = try make(name, in: directory, owner: owner, mode: mode) }
         } catch {
             throw Self.explain(error, home: home)
         }
