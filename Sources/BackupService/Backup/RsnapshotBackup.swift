@@ -229,13 +229,11 @@ import SystemPackage
         }
         state = try await attempt.step("rotate") { [state] in
             // Completed even if the task is cancelled: it only renames.
-            try await BlockingWork.run { _ -> Result<SnapshotState, any Error> in
-                Result {
-                    var state = state
-                    try work.rotate(&state)
-                    return state
-                }
-            }.get()
+            try await BlockingWork.run { () throws -> SnapshotState in
+                var state = state
+                try work.rotate(&state)
+                return state
+            }
         }
         return state.end(of: job) ?? .init(isWhole: true)
     }
