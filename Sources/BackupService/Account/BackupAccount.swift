@@ -33,7 +33,7 @@ struct BackupAccount: Hashable, Sendable {
         var reader = EntryReader(entry)
         if entry.dn.description.unicodeScalars.contains(where: \.isControl) {
             reader.refuse(
-                .undefinedError, "the entry's name \(EntryReader.quote(entry.dn.description)) has control characters",
+                .undefinedError, "the entry's name \(entry.dn.description.quotedValue) has control characters",
                 hint: "rename the entry")
         }
 
@@ -82,7 +82,7 @@ struct BackupAccount: Hashable, Sendable {
                 return [try HomePath(parsing: text, uid: uid.map(String.init), places: places)]
             } catch {
                 reader.refuse(
-                    .cannotCheckHomeDirPresence, "\(name) is \(EntryReader.quote(text)), \(error.reason)", hint: hint())
+                    .cannotCheckHomeDirPresence, "\(name) is \(text.quotedValue), \(error.reason)", hint: hint())
                 return []
             }
         }

@@ -29,7 +29,9 @@ struct EntryReader {
         guard let text = value.text, !text.isEmpty, text.utf8.count <= 4000,
             !text.unicodeScalars.contains(where: \.isControl)
         else {
-            refuse(code, "\(name) is \(Self.quote(value)), which is not plain text", hint: hint())
+            refuse(
+                code, "\(name) is \((value.text ?? value.description).quotedValue), which is not plain text",
+                hint: hint())
             return nil
         }
         return text
@@ -45,7 +47,7 @@ struct EntryReader {
         guard let text = text(name, code: code, hint: hint()) else { return nil }
         refuse(
             code,
-            "\(name) is \(Self.quote(text)), which is not a number from \(range.lowerBound) to \(range.upperBound)",
+            "\(name) is \(text.quotedValue), which is not a number from \(range.lowerBound) to \(range.upperBound)",
             hint: hint())
         return nil
     }
@@ -58,13 +60,6 @@ struct EntryReader {
         else { return nil }
         return UInt64(String(decoding: digits, as: UTF8.self))
     }
-
-    /// A value for a message: control characters escaped, at most 120 characters.
-    static func quote(_ value: AttributeValue) -> String {
-        let text = value.description
-        return text.count > 120 ? "\"\(text.prefix(120))…\"" : "\"\(text)\""
-    }
-    static func quote(_ text: String) -> String { quote(AttributeValue(text)) }
 
     /// - Throws: one failure for all problems; its code is that of the first.
     func finish() throws(ProvisioningFailure) {

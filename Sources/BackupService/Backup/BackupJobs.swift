@@ -170,7 +170,7 @@ package struct BackupJobs: Sendable {
 
     private func account(_ uid: String, for level: SnapshotLevel) async throws -> Account {
         func refuse(_ reason: String, _ hint: String) -> BackupRefusal {
-            BackupRefusal(account: EntryReader.quote(uid), reason: reason, hint: hint)
+            BackupRefusal(account: uid.quotedValue, reason: reason, hint: hint)
         }
         guard BackupAccount.isUID(uid) else {
             throw refuse("this is not a uid", "name the account's uid, seven digits or more")
@@ -189,7 +189,7 @@ package struct BackupJobs: Sendable {
                 throw refuse(
                     hosts.isEmpty
                         ? "it names no host, and this daemon serves those of certain hosts"
-                        : "it belongs to \(hosts.map { EntryReader.quote($0) }.joined(separator: ", "))",
+                        : "it belongs to \(hosts.map(\.quotedValue).joined(separator: ", "))",
                     "run the backup there, or correct \(BackupAttribute.host) of \(account.key.dn) or HOST")
             }
             throw refuse(
@@ -245,7 +245,7 @@ package struct BackupJobs: Sendable {
         let uid = Self.uid(of: account)
         guard EntryReader.decimal(uid) != nil else {
             return BackupRefusal(
-                of: account, "uid is \(EntryReader.quote(uid)), which is not a number", "correct the entry")
+                of: account, "uid is \(uid.quotedValue), which is not a number", "correct the entry")
         }
         let file = ConfigurationFile(of: uid, configuration)
         do {
@@ -330,7 +330,7 @@ extension SnapshotLevel {
                 "wait for that; if it takes long, run: \(Self.explain(account))")
         }
         let name = intervalAttribute
-        let text = account.entry.text(name).map { "is \(EntryReader.quote($0))" } ?? "is missing"
+        let text = account.entry.text(name).map { "is \($0.quotedValue)" } ?? "is missing"
         return BackupRefusal(
             of: account, "it keeps no \(self) snapshots: \(name) \(text)",
             "write how many are to be kept into \(name), and request modify")

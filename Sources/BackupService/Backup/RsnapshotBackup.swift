@@ -31,7 +31,7 @@ import SystemPackage
         guard let level = SnapshotLevel(rawValue: attempt.job.level) else {
             return JobOutcome(
                 .wrongConfiguration, failureClass: .configuration,
-                message: "\(EntryReader.quote(attempt.job.level)) is no level of rsnapshot; choose one of "
+                message: "\(attempt.job.level.quotedValue) is no level of rsnapshot; choose one of "
                     + SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))
         }
         do {

@@ -135,7 +135,7 @@ struct HomeTakeOverStep: ProvisioningStep {
         let isSnapshots = place.next == nil
         guard let name = try isSnapshots ? foreignSnapshot(in: place.directory) : foreignName(in: place) else { return }
         throw refusal(
-            "\(place.path) does not belong to root alone and holds \(EntryReader.quote(name.string)), which the account may have put there "
+            "\(place.path) does not belong to root alone and holds \(name.string.quotedValue), which the account may have put there "
                 + "for root to use",
             "leave nothing in it but "
                 + (isSnapshots

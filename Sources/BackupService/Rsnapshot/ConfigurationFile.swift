@@ -266,7 +266,7 @@ struct ConfiguredSnapshots: Sendable {
         }
         guard let root, [home.snapshots, home.store].contains(root) else {
             throw failure(
-                "has the snapshot_root \(root.map { EntryReader.quote($0.string) } ?? "(none)"), and the entry's home is \(home.path)"
+                "has the snapshot_root \(root.map { $0.string.quotedValue } ?? "(none)"), and the entry's home is \(home.path)"
             )
         }
         guard retain(level.rawValue) != nil else { throw failure("has no line retain \(level)") }

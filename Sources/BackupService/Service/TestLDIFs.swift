@@ -1,4 +1,5 @@
 package import LDAP
+import Provisioning
 package import SystemPackage
 
 /// The four LDIF files of the test flow (specification: contracts.md#test-records): add, modify, delete and remove one account.
@@ -116,7 +117,7 @@ package struct TestLDIFs: Hashable, Sendable {
     private func check() throws(Invalid) {
         guard BackupAccount.isUID(uid) else {
             throw Invalid(
-                parameter: "uid", reason: "is \(EntryReader.quote(uid))",
+                parameter: "uid", reason: "is \(uid.quotedValue)",
                 hint: "write a number from \(BackupAccount.uidRange.lowerBound) to \(BackupAccount.uidRange.upperBound)"
             )
         }
@@ -124,13 +125,13 @@ package struct TestLDIFs: Hashable, Sendable {
             ("reseller", reseller), ("customer", customer), ("people", people),
         ] where EntryReader.decimal(value) == nil {
             throw Invalid(
-                parameter: name, reason: "is \(EntryReader.quote(value))", hint: "write a number such as 4000000")
+                parameter: name, reason: "is \(value.quotedValue)", hint: "write a number such as 4000000")
         }
         let texts = [("givenname", givenName), ("surname", surname)]
         for (name, value) in texts + (host.map { [("host", $0)] } ?? [])
         where value.isEmpty || value.utf8.count > 256 || value.unicodeScalars.contains(where: \.isControl) {
             throw Invalid(
-                parameter: name, reason: "is \(EntryReader.quote(value))",
+                parameter: name, reason: "is \(value.quotedValue)",
                 hint: "write one line of text, no longer than 256 bytes")
         }
         let root = homeRoot
@@ -138,7 +139,7 @@ package struct TestLDIFs: Hashable, Sendable {
             !root.string.unicodeScalars.contains(where: \.isControl)
         else {
             throw Invalid(
-                parameter: "home-root", reason: "is \(EntryReader.quote(root.string))",
+                parameter: "home-root", reason: "is \(root.string.quotedValue)",
                 hint: "write an absolute directory such as /var/backup")
         }
     }
