@@ -881,37 +881,36 @@ struct BackupJobTests {
     func unflushedCopy(confinement: CopyConfinement) async throws {
         try await BackupHarness.run({ $0.confinement = confinement }) { harness in
             try await harness.addProvisioned(first)
-            let work = try await harness.work(on: first)
+            var work = try await harness.work(on: first)
             let partial = FilePath("homes/\(first)/.snapshots/.partial")
             try harness.directory.makeDirectory(partial, owner: UInt32(first))
             try harness.directory.write("flushed", to: partial.appending("file"))
             let flushed = status(harness.directory.path.pushing(partial))?.st_ino
-            var state = SnapshotState()
-            state.unfinished = .flushed
-            _ = try work.prepareCopy(&state, isCancelled: { false })
-            guard case .written(let boot, isPartialFlushed: true) = state.unfinished else {
-                Issue.record("\(String(describing: state.unfinished))")
+            work.state.unfinished = .flushed
+            _ = try work.prepareCopy(isCancelled: { false })
+            guard case .written(let boot, isPartialFlushed: true) = work.state.unfinished else {
+                Issue.record("\(String(describing: work.state.unfinished))")
                 return
             }
             // A larger copy, at which the daemon is killed; then the state file cannot be written.
             try harness.directory.write(
                 String(repeating: "x", count: 100_000), to: FilePath("homes/\(first)/.snapshots/.sync/file"))
             let obstacle = try harness.directory.makeDirectory(FilePath("homes/\(first)/.snapshots/.state.new"))
-            #expect(throws: HeldDirectory.Failure.self) { _ = try work.prepareCopy(&state, isCancelled: { false }) }
+            #expect(throws: HeldDirectory.Failure.self) { _ = try work.prepareCopy(isCancelled: { false }) }
             #expect(status(harness.directory.path.pushing(partial))?.st_ino == flushed)
             #expect(rmdir(obstacle.string) == 0)
 
-            state = try await harness.state(of: first)
-            _ = try work.prepareCopy(&state, isCancelled: { false })
+            work.state = try await harness.state(of: first)
+            _ = try work.prepareCopy(isCancelled: { false })
             #expect(status(harness.directory.path.pushing(partial))?.st_ino != flushed)
             let unflushed = SnapshotState.UnfinishedCopy.written(boot: boot, isPartialFlushed: false)
             #expect(try await harness.state(of: first).unfinished == unflushed)
             // After a success there is no flushed copy any more.
-            state.unfinished = .written(boot: boot, isPartialFlushed: true)
+            work.state.unfinished = .written(boot: boot, isPartialFlushed: true)
             for name in [".sync", ".work", ".partial"] {
                 try? FileManager.default.removeItem(atPath: harness.snapshot(FilePath(name), of: first).string)
             }
-            _ = try work.prepareCopy(&state, isCancelled: { false })
+            _ = try work.prepareCopy(isCancelled: { false })
             #expect(try await harness.state(of: first).unfinished == unflushed)
         }
     }
@@ -922,15 +921,14 @@ struct BackupJobTests {
     func failedFlush(hasEnded: Bool, confinement: CopyConfinement) async throws {
         try await BackupHarness.run({ $0.confinement = confinement }) { harness in
             try await harness.addProvisioned(first)
-            let work = try await harness.work(on: first)
-            var state = SnapshotState()
-            let flushed = try work.prepareCopy(&state, isCancelled: { false }).fileSystem
+            var work = try await harness.work(on: first)
+            let flushed = try work.prepareCopy(isCancelled: { false }).fileSystem
             let snapshots = FilePath("homes/\(first)/.snapshots")
             try harness.directory.makeDirectory(snapshots.appending(".partial"), owner: UInt32(first))
             for name in [".sync", ".partial"] {
                 try harness.directory.write("contents", to: snapshots.appending("\(name)/file"))
             }
-            try work.flushUnfinishedCopy(&state, flushed)
+            try work.flushUnfinishedCopy(flushed)
             #expect(try await harness.state(of: first).unfinished == .flushed)
             // syncfs(2) refuses a descriptor that was opened by O_PATH.
             let failing = work.snapshots.directory
@@ -941,9 +939,9 @@ struct BackupJobTests {
                     let job = Job(
                         id: JobID(1), type: .backup, name: "daily", level: "daily", subject: JobSubject("1"),
                         client: first, created: SystemWallClock().now)
-                    _ = try work.inspect(&state, job: job, uid: first, copy, isCancelled: { false })
+                    _ = try work.inspect(copy, job: job, uid: first, isCancelled: { false })
                 } else {
-                    try work.flushUnfinishedCopy(&state, failing)
+                    try work.flushUnfinishedCopy(failing)
                 }
             }
             let names = try FileManager.default.contentsOfDirectory(

@@ -40,10 +40,10 @@ extension SnapshotWork {
     /// Finds the last full copy. It is identified by its inode; if that is unknown, since the state file was lost or the volume was moved, by its
     /// name or by what it holds, so that nothing is dropped because a record is missing.
     /// - Returns: a warning if it had to be guessed.
-    func findFullCopy(_ state: inout SnapshotState, isCancelled: @escaping () -> Bool) throws -> String? {
+    mutating func findFullCopy(isCancelled: @escaping () -> Bool) throws -> String? {
         guard let full = state.fullCopy else {
             guard try snapshots.inode(of: SnapshotRotation.keptName) != nil else { return nil }
-            state.fullCopy = try count(SnapshotRotation.keptName, state, isCancelled)
+            state.fullCopy = try count(SnapshotRotation.keptName, isCancelled)
             return nil
         }
         guard try !directory.names().contains(where: { try snapshots.inode(of: $0) == full.inode }) else { return nil }
@@ -51,7 +51,7 @@ extension SnapshotWork {
         let name =
             isNewest
             ? try configured.levels.lazy.compactMap { try newestSnapshot(of: $0.name) }.first
-            : try snapshot(like: full, state, isCancelled)
+            : try snapshot(like: full, isCancelled)
         guard let name, let inode = try snapshots.inode(of: name) else { return nil }
         state.fullCopy?.inode = inode
         if isNewest {
@@ -73,7 +73,7 @@ extension SnapshotWork {
     /// nearest number of files, and of equal ones the newest.
     /// - Returns: nil if there is no snapshot.
     private func snapshot(
-        like full: SnapshotTree, _ state: SnapshotState, _ isCancelled: @escaping () -> Bool
+        like full: SnapshotTree, _ isCancelled: @escaping () -> Bool
     ) throws -> FilePath.Component? {
         // Levels that are no longer used come last: their snapshots may be old.
         let levels = configured.levels.map(\.name) + SnapshotLevel.allCases.map(\.rawValue)
@@ -88,7 +88,7 @@ extension SnapshotWork {
             guard try snapshots.inode(of: name) != nil else { continue }
             let copy: SnapshotTree
             do {
-                copy = try count(name, state, isCancelled)
+                copy = try count(name, isCancelled)
             } catch let failure as HeldDirectory.Failure where failure.cause == .ioError || !failure.cause.isShortage {
                 // It is damaged, and may be the one that is looked for.
                 if name == SnapshotRotation.keptName { return name }
@@ -107,9 +107,7 @@ extension SnapshotWork {
         return best?.name
     }
 
-    private func count(
-        _ name: FilePath.Component, _ state: SnapshotState, _ isCancelled: @escaping () -> Bool
-    ) throws -> SnapshotTree {
+    private func count(_ name: FilePath.Component, _ isCancelled: @escaping () -> Bool) throws -> SnapshotTree {
         try SnapshotCounter(directory, state.sizes, isCancelled: isCancelled).count(name)
     }
 }

@@ -8,7 +8,7 @@ import SystemPackage
 struct PreparedBackup: Sendable {
     let account: BackupAccount
     let home: HomePath
-    let work: SnapshotWork
+    var work: SnapshotWork
     /// Of all work on the account's files but the rotation.
     let deadline: Deadline
     var warnings: [String]

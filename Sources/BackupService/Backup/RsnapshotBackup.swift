@@ -159,21 +159,27 @@ import SystemPackage
     private func run(
         _ level: SnapshotLevel, _ prepared: PreparedBackup, _ attempt: RunningAttempt
     ) async throws -> JobOutcome {
-        let work = prepared.work
-        let open = attempt.openJobs
-        let begun = try await begin(prepared) { try work.begin(attempt.job, open: open, isCancelled: $0) }
-        var (state, warnings) = (begun.state, begun.warnings + prepared.warnings)
+        var prepared = prepared
+        let (job, open) = (attempt.job, attempt.openJobs)
+        var warnings: [String]
+        (prepared.work, warnings) = try await begin(prepared) { [work = prepared.work] isCancelled in
+            var work = work
+            let warnings = try work.begin(job, open: open, isCancelled: isCancelled)
+            return (work, warnings)
+        }
+        warnings += prepared.warnings
+        let isCopy = prepared.work.configured.copies(level)
         for warning in warnings { attempt.write(warning) }
         var outcome: JobOutcome
         var hasEnd = false
         do {
-            let end = try await snapshot(level, prepared, &state, attempt)
+            let end = try await snapshot(level, &prepared, attempt)
             hasEnd = true
             outcome = JobOutcome(.success, message: end.note)
             if !end.warning.isEmpty { warnings.append(end.warning) }
-            if end.isWhole || work.configured.copies(level) {
+            if end.isWhole || isCopy {
                 attempt.progress(Self.percentCopied)
-                warnings += try await finish(level, prepared, &state, end, attempt)
+                warnings += try await finish(level, &prepared, end, attempt)
             }
         } catch let failed as JobOutcome {
             outcome = failed
@@ -186,21 +192,21 @@ import SystemPackage
                 .warnings, message: (warnings + [outcome.message].filter { !$0.isEmpty }).joined(separator: "; "))
         }
         if prepared.deadline.hasPassed {
-            state.copyHitTimeLimit = true
-        } else if hasEnd, outcome.result.isSuccess, work.configured.copies(level) {
-            state.copyHitTimeLimit = nil
+            prepared.work.state.copyHitTimeLimit = true
+        } else if hasEnd, outcome.result.isSuccess, isCopy {
+            prepared.work.state.copyHitTimeLimit = nil
         }
         let (result, message) = (outcome.result, outcome.message)
-        try await change(&state, until: nil) { state, _ in try work.end(&state, result, message) }
+        try await change(&prepared.work, until: nil) { work, _ in try work.end(result, message) }
         attempt.progress(100)
         return outcome
     }
 
     /// Makes or takes over a snapshot, unless an earlier attempt of the job has done it.
     private func snapshot(
-        _ level: SnapshotLevel, _ prepared: PreparedBackup, _ state: inout SnapshotState, _ attempt: RunningAttempt
+        _ level: SnapshotLevel, _ prepared: inout PreparedBackup, _ attempt: RunningAttempt
     ) async throws -> SnapshotState.End {
-        let (work, job) = (prepared.work, attempt.job)
+        let (state, job) = (prepared.work.state, attempt.job)
         if let end = state.end(of: job) {
             attempt.write("the snapshot was made by an earlier attempt of this job")
             return end
@@ -215,27 +221,27 @@ import SystemPackage
                     + "give --force to make another one all the same")
         }
         if let refusal = Self.refusal(of: attempt, now: clock.now) { throw refusal }
-        if let source = work.configured.source(of: level) {
-            let isTakenOver = try await change(&state, until: nil) { state, _ in
-                try work.takeOver(&state, job: job, from: source)
+        if let source = prepared.work.configured.source(of: level) {
+            let isTakenOver = try await change(&prepared.work, until: nil) { work, _ in
+                try work.takeOver(source, job: job)
             }
             guard isTakenOver else {
                 return .init(
                     isWhole: false, note: "nothing to do: there is no \(source) yet that \(level) could take over")
             }
         } else {
-            let copied = try await copy(prepared, &state, attempt)
-            try await inspectCopy(prepared, &state, copied, attempt)
+            let copied = try await copy(&prepared, attempt)
+            try await inspectCopy(&prepared, copied, attempt)
         }
-        state = try await attempt.step("rotate") { [state] in
+        prepared.work = try await attempt.step("rotate") { [work = prepared.work] in
             // Completed even if the task is cancelled: it only renames.
-            try await BlockingWork.run { () throws -> SnapshotState in
-                var state = state
-                try work.rotate(&state)
-                return state
+            try await BlockingWork.run { () throws -> SnapshotWork in
+                var work = work
+                try work.rotate()
+                return work
             }
         }
-        return state.end(of: job) ?? .init(isWhole: true)
+        return prepared.work.state.end(of: job) ?? .init(isWhole: true)
     }
 
     /// Ends a job whose attempts are interrupted again and again. The time before a long downtime, or another long wait, does not count; the job's own
@@ -253,17 +259,17 @@ import SystemPackage
     }
 
     private func copy(
-        _ prepared: PreparedBackup, _ state: inout SnapshotState, _ attempt: RunningAttempt
+        _ prepared: inout PreparedBackup, _ attempt: RunningAttempt
     ) async throws -> SnapshotWork.FinishedCopy {
-        let (work, grace) = (prepared.work, jobs.grace)
+        let deadline = prepared.deadline
         let (file, fileSystem) = try await attempt.step("make room") {
-            try await change(&state, until: prepared.deadline) { try work.prepareCopy(&$0, isCancelled: $1) }
+            try await change(&prepared.work, until: deadline) { try $0.prepareCopy(isCancelled: $1) }
         }
         return try await attempt.step("copy") {
-            let hadUploads = try await BlockingWork.run { _ in try prepared.hasUploads() }
-            try prepared.deadline.demand()
-            let invocation = work.sandbox.invocation(
-                copyingBy: file, timeLimit: prepared.deadline.left, grace: grace)
+            let hadUploads = try await BlockingWork.run { [prepared] _ in try prepared.hasUploads() }
+            try deadline.demand()
+            let invocation = prepared.work.sandbox.invocation(
+                copyingBy: file, timeLimit: deadline.left, grace: jobs.grace)
             let parser = Mutex(RsyncOutput())
             let result: ScriptResult
             do throws(ScriptError) {
@@ -288,13 +294,13 @@ import SystemPackage
                 return .init(end: end, hadUploads: hadUploads, names: output.names, fileSystem: fileSystem)
             } catch {
                 if result.cause == .timeLimit {
-                    state.copyHitTimeLimit = true
+                    prepared.work.state.copyHitTimeLimit = true
                 } else if output.hasLackedRoom {
-                    throw try await discardCopy(prepared, &state, after: error)
+                    throw try await discardCopy(&prepared, after: error)
                 }
                 // The next run continues it.
-                try await change(&state, until: prepared.deadline) { state, _ in
-                    try work.flushUnfinishedCopy(&state, fileSystem)
+                try await change(&prepared.work, until: deadline) { work, _ in
+                    try work.flushUnfinishedCopy(fileSystem)
                 }
                 throw error
             }
@@ -304,11 +310,11 @@ import SystemPackage
     /// Removes a copy for which there was no room, since it takes the room that other accounts' copies need.
     /// - Returns: the outcome, with the reason if the copy could not be removed.
     private func discardCopy(
-        _ prepared: PreparedBackup, _ state: inout SnapshotState, after outcome: JobOutcome
+        _ prepared: inout PreparedBackup, after outcome: JobOutcome
     ) async throws -> JobOutcome {
         var outcome = outcome
         do {
-            try await change(&state, until: prepared.deadline) { try prepared.work.discardCopy($0, isCancelled: $1) }
+            try await change(&prepared.work, until: prepared.deadline) { try $0.discardCopy(isCancelled: $1) }
         } catch {
             guard let failed = Self.outcome(of: error) else { throw error }
             outcome.message += "; and the unfinished copy was not removed: \(failed.message)"
@@ -317,17 +323,15 @@ import SystemPackage
     }
 
     private func inspectCopy(
-        _ prepared: PreparedBackup, _ state: inout SnapshotState, _ copy: SnapshotWork.FinishedCopy,
-        _ attempt: RunningAttempt
+        _ prepared: inout PreparedBackup, _ copy: SnapshotWork.FinishedCopy, _ attempt: RunningAttempt
     ) async throws {
-        let (work, job) = (prepared.work, attempt.job)
+        let job = attempt.job
         try await attempt.step("inspect") {
-            let tree = try await change(&state, until: prepared.deadline) { state, isCancelled in
+            let tree = try await change(&prepared.work, until: prepared.deadline) { [prepared] work, isCancelled in
                 var copy = copy
                 // Uploads deleted meanwhile may be missing in the copy.
                 copy.hadUploads = try copy.hadUploads && prepared.hasUploads()
-                return try work.inspect(
-                    &state, job: job, uid: prepared.account.uid, copy, isCancelled: isCancelled)
+                return try work.inspect(copy, job: job, uid: prepared.account.uid, isCancelled: isCancelled)
             }
             attempt.write("the copy holds \(tree.files) files with \(tree.bytes) bytes")
         }
@@ -338,30 +342,28 @@ import SystemPackage
     /// Removes dropped snapshots, measures, and writes the entry.
     /// - Returns: what failed, as warnings.
     private func finish(
-        _ level: SnapshotLevel, _ prepared: PreparedBackup, _ state: inout SnapshotState, _ end: SnapshotState.End,
-        _ attempt: RunningAttempt
+        _ level: SnapshotLevel, _ prepared: inout PreparedBackup, _ end: SnapshotState.End, _ attempt: RunningAttempt
     ) async throws -> [String] {
-        let work = prepared.work
         var record = BackupRecord()
-        let isCopy = work.configured.copies(level)
-        if isCopy, end.isWhole, jobs.writesLastSuccess, let time = state.lastSuccess(of: level) {
+        let isCopy = prepared.work.configured.copies(level)
+        if isCopy, end.isWhole, jobs.writesLastSuccess, let time = prepared.work.state.lastSuccess(of: level) {
             record.lastSuccess = (jobs.host, time)
         }
         var warnings: [String] = []
         do {
             try await attempt.step("clean up") {
-                try await change(&state, until: prepared.deadline) {
-                    try work.cleanUp(&$0, hasCopied: isCopy, isCancelled: $1)
+                try await change(&prepared.work, until: prepared.deadline) {
+                    try $0.cleanUp(hasCopied: isCopy, isCancelled: $1)
                 }
             }
             if jobs.writesSize || isCopy && jobs.writesIncrement {
                 let (total, discrepancy) = try await attempt.step("sizes") {
-                    try await change(&state, until: prepared.deadline) {
-                        try $0.sizes.verify(in: work.snapshots.directory, isCancelled: $1)
+                    try await change(&prepared.work, until: prepared.deadline) {
+                        try $0.state.sizes.verify(in: $0.directory, isCancelled: $1)
                     }
                 }
                 if let discrepancy { attempt.write("measured all snapshots again, because \(discrepancy)") }
-                let increment = state.sizes.increment
+                let increment = prepared.work.state.sizes.increment
                 if jobs.writesSize { record.size = total }
                 if isCopy, jobs.writesIncrement { record.increment = increment }
                 attempt.write("the snapshots take \(total) bytes, of which the newest alone \(increment)")
@@ -381,20 +383,20 @@ import SystemPackage
         return warnings
     }
 
-    /// Runs blocking work on the recorded state. Its changes are kept even if it fails, since they may be recorded.
+    /// Runs blocking work on the snapshots. What it changes in the state is kept even if it fails, since it may be recorded.
     /// - Parameters:
     ///   - deadline: of a walk; nil: it walks through no tree.
     ///   - body: its second parameter tells whether it has to end.
     private func change<Value: Sendable>(
-        _ state: inout SnapshotState, until deadline: Deadline?,
-        _ body: @escaping @Sendable (inout SnapshotState, @escaping @Sendable () -> Bool) throws -> Value
+        _ work: inout SnapshotWork, until deadline: Deadline?,
+        _ body: @escaping @Sendable (inout SnapshotWork, @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
-        let changed = Mutex(state)
-        defer { state = changed.withLock(\.self) }
+        let changed = Mutex(work)
+        defer { work = changed.withLock(\.self) }
         return try await BlockingWork.run(on: deadline == nil ? .steps : .walks, until: deadline) { isCancelled in
-            var state = changed.withLock(\.self)
-            defer { changed.withLock { [state] in $0 = state } }
-            return try body(&state, isCancelled)
+            var work = changed.withLock(\.self)
+            defer { changed.withLock { [work] in $0 = work } }
+            return try body(&work, isCancelled)
         }
     }
 }

@@ -4,7 +4,7 @@ import JobCore
 import Provisioning
 import SystemPackage
 
-/// The steps of a job on an account's snapshots; all of them block. After a crash between any two calls the next job's ``begin(_:isCancelled:)``
+/// The steps of a job on an account's snapshots; all of them block. After a crash between any two calls the next job's ``begin(_:open:isCancelled:)``
 /// completes the interrupted one, or leaves the snapshots unchanged.
 ///
 /// `.sync` is a copy in progress or a finished one; only the state file tells which. `.partial` is an interrupted copy that will be
@@ -18,7 +18,7 @@ struct SnapshotWork: Sendable {
         var hadUploads: Bool
         /// Counted by rsync; nil: unknown.
         var names: UInt64?
-        /// Of ``prepareCopy(_:isCancelled:)``.
+        /// Of ``prepareCopy(isCancelled:)``.
         var fileSystem: HeldDirectory
     }
 
@@ -26,6 +26,8 @@ struct SnapshotWork: Sendable {
     let configured: ConfiguredSnapshots
     let sandbox: CopySandbox
     let clock: any WallClock
+    /// As it is recorded, or will be; empty before ``begin(_:open:isCancelled:)``.
+    var state = SnapshotState()
 
     /// An interrupted copy, whose files the next one links.
     static let partialName: FilePath.Component = ".partial"
@@ -54,11 +56,9 @@ struct SnapshotWork: Sendable {
     // MARK: - Begin
 
     /// Completes an interrupted job, and records the beginning of this one.
-    func begin(_ job: Job, open: [Job], isCancelled: @escaping @Sendable () -> Bool) throws -> (
-        state: SnapshotState, warnings: [String]
-    ) {
+    /// - Returns: warnings.
+    mutating func begin(_ job: Job, open: [Job], isCancelled: @escaping @Sendable () -> Bool) throws -> [String] {
         var warnings: [String] = []
-        var state: SnapshotState
         do {
             state = try snapshots.state()
         } catch let error as DecodingError {
@@ -68,10 +68,10 @@ struct SnapshotWork: Sendable {
                     + "is needed")
             state = SnapshotState()
         }
-        if let warning = try findFullCopy(&state, isCancelled: isCancelled) { warnings.append(warning) }
+        if let warning = try findFullCopy(isCancelled: isCancelled) { warnings.append(warning) }
         if state.rotation != nil {
             do {
-                try rotate(&state)
+                try rotate()
             } catch let lost as JobOutcome {
                 warnings.append(lost.message)
                 state.rotation = nil
@@ -80,29 +80,31 @@ struct SnapshotWork: Sendable {
         state.forgetCompleted(except: open)
         state.lastAttempt = SnapshotState.Attempt(
             job: job.id.number, level: job.level, began: clock.now.secondsSince1970, message: "")
-        try recordIfRoom(state)
-        return (state, warnings)
+        try recordIfRoom()
+        return warnings
     }
 
     /// Records that TIMEOUT has stopped a job before its attempt was recorded.
     func recordTimeLimit() throws {
         do {
-            var state = try snapshots.state()
-            state.copyHitTimeLimit = true
-            try recordIfRoom(state)
+            var work = self
+            work.state = try snapshots.state()
+            work.state.copyHitTimeLimit = true
+            try work.recordIfRoom()
         } catch is DecodingError {}  // The next job renames it.
     }
 
     /// Records how the attempt ended.
-    func end(_ state: inout SnapshotState, _ result: JobResult, _ message: String) throws {
-        state.lastAttempt?.ended = clock.now.secondsSince1970
+    mutating func end(_ result: JobResult, _ message: String) throws {
+        let now = clock.now.secondsSince1970
+        state.lastAttempt?.ended = now
         state.lastAttempt?.result = result.rawValue
         state.lastAttempt?.message = String(message.prefix(1_000))
-        try recordIfRoom(state)
+        try recordIfRoom()
     }
 
-    /// Records a state on which no later step relies. On a full disk or quota (that of btrfs binds root too) nothing is recorded, so that the job can make room.
-    private func recordIfRoom(_ state: SnapshotState) throws {
+    /// Records the state if no later step relies on it. On a full disk or quota (that of btrfs binds root too) nothing is recorded, so that the job can make room.
+    private func recordIfRoom() throws {
         do {
             try snapshots.record(state)
         } catch let failure as HeldDirectory.Failure where failure.isLackOfRoom {}
@@ -112,11 +114,11 @@ struct SnapshotWork: Sendable {
 
     /// Makes room for a copy, and its directory.
     /// - Returns: the path of the run's configuration, and the file system for ``inspect``.
-    func prepareCopy(
-        _ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool
+    mutating func prepareCopy(
+        isCancelled: @escaping @Sendable () -> Bool
     ) throws -> (configuration: FilePath, fileSystem: HeldDirectory) {
-        try makeRoom(&state, isCancelled: isCancelled)
-        let isPartialFlushed = try keepReliable(state, isCancelled: isCancelled)
+        try trimAndEmptyTrash(isCancelled: isCancelled)
+        let isPartialFlushed = try keepReliable(isCancelled: isCancelled)
         state.unfinished = mounted.map { .written(boot: $0, isPartialFlushed: isPartialFlushed) }
         try snapshots.record(state)
         let isClosed = sandbox.confinement == .root
@@ -137,22 +139,22 @@ struct SnapshotWork: Sendable {
     }
 
     /// Flushes an unfinished copy, so that it can be continued after the end of the boot as well.
-    func flushUnfinishedCopy(_ state: inout SnapshotState, _ fileSystem: HeldDirectory) throws {
-        try flush(fileSystem, &state)
+    mutating func flushUnfinishedCopy(_ fileSystem: HeldDirectory) throws {
+        try flush(fileSystem)
         state.unfinished = .flushed
-        try recordIfRoom(state)
+        try recordIfRoom()
     }
 
     /// Flushes a file system. If that fails, the copy must not be continued: the kernel does not report the failure again. It becomes trash, and the
     /// state forgets it; either is enough, and on a disk without room the other may fail. On a disk that takes nothing both fail, until it is mounted again.
-    private func flush(_ fileSystem: HeldDirectory, _ state: inout SnapshotState) throws {
+    private mutating func flush(_ fileSystem: HeldDirectory) throws {
         do throws(HeldDirectory.Failure) {
             try fileSystem.synchronizeFileSystem()
         } catch {
             state.unfinished = nil
-            try? recordIfRoom(state)
+            try? recordIfRoom()
             try? reopenClosedCopy()
-            for name in [SnapshotRotation.copyName, Self.partialName] { try? rotation(state).drop(name) }
+            for name in [SnapshotRotation.copyName, Self.partialName] { try? rotation.drop(name) }
             throw error
         }
     }
@@ -160,25 +162,26 @@ struct SnapshotWork: Sendable {
     /// Removes snapshots beyond the levels' numbers and dropped ones; nothing if it is unknown which snapshot must be kept.
     func makeRoom(isCancelled: @escaping @Sendable () -> Bool) throws {
         do {
-            var state = try snapshots.state()
+            var work = self
+            work.state = try snapshots.state()
             // The next job guesses, and warns.
-            guard try findFullCopy(&state, isCancelled: isCancelled) == nil else { return }
-            try makeRoom(&state, isCancelled: isCancelled)
+            guard try work.findFullCopy(isCancelled: isCancelled) == nil else { return }
+            try work.trimAndEmptyTrash(isCancelled: isCancelled)
         } catch is DecodingError {}
     }
 
-    private func makeRoom(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
-        for level in configured.levels { try rotation(state).trim(level.name, to: level.retain) }
-        try emptyTrash(&state, isCancelled: isCancelled)
+    private mutating func trimAndEmptyTrash(isCancelled: @escaping @Sendable () -> Bool) throws {
+        for level in configured.levels { try rotation.trim(level.name, to: level.retain) }
+        try emptyTrash(isCancelled: isCancelled)
     }
 
     /// Keeps of unfinished copies what can be relied on, as `.partial`.
     /// - Returns: whether that is flushed; false if there is none.
-    private func keepReliable(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> Bool {
+    private func keepReliable(isCancelled: @escaping @Sendable () -> Bool) throws -> Bool {
         let former = try snapshots.inode(of: Self.partialName)
         switch state.unfinished {
         case .flushed:
-            try keepPartial(state, isCancelled: isCancelled)
+            try keepPartial(isCancelled: isCancelled)
             return try snapshots.inode(of: Self.partialName) != nil
         case .written(let boot, let isPartialFlushed) where boot == mounted:
             try reopenClosedCopy()
@@ -190,24 +193,24 @@ struct SnapshotWork: Sendable {
                     try snapshots.record(unflushed)
                 } catch let failure as HeldDirectory.Failure where failure.isLackOfRoom {
                     // It gives way, so that there is room again.
-                    try remove(SnapshotRotation.copyName, state, isCancelled)
+                    try remove(SnapshotRotation.copyName, isCancelled)
                     return former != nil
                 }
             }
-            try keepPartial(state, isCancelled: isCancelled)
+            try keepPartial(isCancelled: isCancelled)
             return try isPartialFlushed && former != nil && former == snapshots.inode(of: Self.partialName)
         case .written(_, isPartialFlushed: true):
             try reopenClosedCopy()
-            try remove(SnapshotRotation.copyName, state, isCancelled)
+            try remove(SnapshotRotation.copyName, isCancelled)
             return former != nil
         case nil, .written:
-            try discardCopy(state, isCancelled: isCancelled)
+            try discardCopy(isCancelled: isCancelled)
             return false
         }
     }
 
     /// Renames an unfinished copy to `.partial`, unless an earlier one is larger.
-    private func keepPartial(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+    private func keepPartial(isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
         let name = SnapshotRotation.copyName
         guard let copy = try directory.directory(name) else { return }
@@ -217,21 +220,19 @@ struct SnapshotWork: Sendable {
             let bytes = try [name, Self.partialName].map {
                 try SnapshotCounter(directory, state.sizes, isCancelled: isCancelled).count($0, limit: limit).bytes
             }
-            if bytes[0] < bytes[1] { return try remove(name, state, isCancelled) }
-            try remove(Self.partialName, state, isCancelled)
+            if bytes[0] < bytes[1] { return try remove(name, isCancelled) }
+            try remove(Self.partialName, isCancelled)
         }
         _ = try directory.rename(name, into: directory, as: Self.partialName)
     }
 
     /// Removes a copy that cannot be finished, and the one that it continues.
-    func discardCopy(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+    func discardCopy(isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
-        for name in [SnapshotRotation.copyName, Self.partialName] { try remove(name, state, isCancelled) }
+        for name in [SnapshotRotation.copyName, Self.partialName] { try remove(name, isCancelled) }
     }
 
-    private func remove(
-        _ name: FilePath.Component, _ state: SnapshotState, _ isCancelled: @escaping @Sendable () -> Bool
-    ) throws {
+    private func remove(_ name: FilePath.Component, _ isCancelled: @escaping @Sendable () -> Bool) throws {
         try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled).remove(name, in: directory)
     }
 
@@ -259,9 +260,8 @@ struct SnapshotWork: Sendable {
 
     /// Inspects the finished copy on the disk and records that it is finished.
     /// - Throws: a failed `JobOutcome` for a copy that must not become a snapshot.
-    func inspect(
-        _ state: inout SnapshotState, job: Job, uid: String, _ copied: FinishedCopy,
-        isCancelled: @escaping @Sendable () -> Bool
+    mutating func inspect(
+        _ copied: FinishedCopy, job: Job, uid: String, isCancelled: @escaping @Sendable () -> Bool
     ) throws -> SnapshotTree {
         func refusal(_ reason: String) -> JobOutcome {
             JobOutcome(
@@ -292,7 +292,7 @@ struct SnapshotWork: Sendable {
         for warning in [exclusion, copy.warning(after: state.fullCopy, uid: uid)].compactMap(\.self) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
-        try flush(copied.fileSystem, &state)
+        try flush(copied.fileSystem)
         state.rotation = SnapshotState.Rotation(
             level: job.level, inode: copy.inode, source: name.string, job: .init(job), copy: copy, end: end,
             finished: clock.now.secondsSince1970)
@@ -312,7 +312,7 @@ struct SnapshotWork: Sendable {
 
     /// Records that the level takes over its source.
     /// - Returns: false if there is nothing to take over; the job is then recorded as completed.
-    func takeOver(_ state: inout SnapshotState, job: Job, from source: FilePath.Component) throws -> Bool {
+    mutating func takeOver(_ source: FilePath.Component, job: Job) throws -> Bool {
         guard let inode = try snapshots.inode(of: source) else {
             state.complete(.init(job), level: job.level, .init(isWhole: false), at: clock.now)
             try snapshots.record(state)
@@ -327,14 +327,14 @@ struct SnapshotWork: Sendable {
     }
 
     /// Completes the recorded rotation, and records that. It takes milliseconds and must not be interrupted.
-    func rotate(_ state: inout SnapshotState) throws {
+    mutating func rotate() throws {
         guard let next = state.rotation else { return }
         guard let retain = configured.retain(next.level) else {
             // The level is no longer used.
             state.rotation = nil
-            return try recordIfRoom(state)
+            return try recordIfRoom()
         }
-        try rotation(state).put(next.inode, from: .named(next.source), before: next.level, retain: retain)
+        try rotation.put(next.inode, from: .named(next.source), before: next.level, retain: retain)
         if let copy = next.copy {
             if copy.replaces(state.fullCopy) { state.fullCopy = copy }
             state.lastCopy = copy
@@ -346,10 +346,10 @@ struct SnapshotWork: Sendable {
         state.complete(next.job, level: next.level, next.end, at: min(finished, clock.now))
         try directory.synchronize()
         // If this is lost, the next job finds the snapshot in its place and completes the rotation.
-        try recordIfRoom(state)
+        try recordIfRoom()
     }
 
-    private func rotation(_ state: SnapshotState) -> SnapshotRotation {
+    private var rotation: SnapshotRotation {
         SnapshotRotation(snapshots: snapshots, kept: state.fullCopy.map(\.inode))
     }
 
@@ -357,27 +357,27 @@ struct SnapshotWork: Sendable {
 
     /// Removes dropped snapshots, the copy that was continued, and a full snapshot that is no longer kept.
     /// - Parameter hasCopied: whether the job has made a copy.
-    func cleanUp(_ state: inout SnapshotState, hasCopied: Bool, isCancelled: @escaping @Sendable () -> Bool) throws {
+    mutating func cleanUp(hasCopied: Bool, isCancelled: @escaping @Sendable () -> Bool) throws {
         if let kept = try snapshots.inode(of: SnapshotRotation.keptName), kept != state.fullCopy?.inode {
-            try rotation(state).drop(SnapshotRotation.keptName)
+            try rotation.drop(SnapshotRotation.keptName)
         }
         // First, so that only snapshots share the files that are removed after it.
-        if hasCopied { try remove(Self.partialName, state, isCancelled) }
-        try emptyTrash(&state, isCancelled: isCancelled)
+        if hasCopied { try remove(Self.partialName, isCancelled) }
+        try emptyTrash(isCancelled: isCancelled)
     }
 
-    private func emptyTrash(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+    private mutating func emptyTrash(isCancelled: @escaping @Sendable () -> Bool) throws {
         for name in try directory.names() where SnapshotRotation.isTrash(name) {
             let inode = try snapshots.inode(of: name)
             if let inode {
                 state.sizes.beginRemoval(of: inode)
-                try recordIfRoom(state)
+                try recordIfRoom()
             }
             let freed = try TreeRemoval(limit: state.sizes.nameLimit(of: inode), isCancelled: isCancelled)
                 .remove(name, in: directory)
             if let inode {
                 state.sizes.endRemoval(of: inode, freed: freed)
-                try recordIfRoom(state)
+                try recordIfRoom()
             }
         }
     }
