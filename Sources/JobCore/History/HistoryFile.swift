@@ -76,27 +76,6 @@ struct HistoryFile {
         }
     }
 
-    /// Puts a file in its place that `write` has made with its other name, while this one keeps its name until then. A crash leaves the one or the
-    /// other in place, and both have the jobs that count.
-    /// - Returns: the new name of this file, which must have no other files of SQLite: `FILE.KIND-TIME`.
-    /// - Throws: `Errno` for a shortage, ``HistoryError``, or the error of `write`.
-    func replace(keepingAs kind: String, at now: Timestamp, _ write: (String) throws -> Void) throws -> FilePath {
-        let name = ".\(path.lastComponent?.string ?? "").new"
-        let draft = HistoryFile(path: path.removingLastComponent().appending(name))
-        unlink(draft.path.string)
-        do {
-            try draft.make()
-            try write(draft.path.string)
-            return try StateFile.replace(path, by: draft.path, keepingAs: kind, at: Int(now.secondsSince1970))
-        } catch {
-            // It may be what the disk is full of.
-            for suffix in [""] + Self.companions { unlink(draft.path.string + suffix) }
-            guard let error = error as? StateFileError else { throw error }
-            if Self.isShortage(error.errno) { throw error.errno }
-            throw HistoryError("\(error)")
-        }
-    }
-
     /// The file that has the name now; nil when there is none.
     var identity: Identity? {
         var status = stat()

@@ -81,15 +81,6 @@ struct HistoryStore {
         }
     }
 
-    /// Makes a history of jobs in an empty file.
-    static func make(_ path: String, with jobs: [Job]) throws {
-        let (store, _, _) = try open(path)
-        _ = try store.write(HistoryQueue.Batch(jobs: jobs, pieces: []))
-        // On the disk, before another file is given up for it.
-        try store.database.run("PRAGMA wal_checkpoint(TRUNCATE)")
-        try store.database.close()
-    }
-
     /// - Throws: ``Finding`` when the database is not a history of this version, unless it is empty.
     static func check(_ database: SQLite) throws {
         guard try database.integer("SELECT count(*) FROM sqlite_master") ?? 0 > 0 else { return }
@@ -213,46 +204,12 @@ struct HistoryStore {
             "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended IS NOT NULL AND \(condition))", values)
     }
 
-    // MARK: - The formats of other versions
-
-    /// How many open jobs a file of a later version has, if it has them as this version does.
-    static func openCount(inNewer path: String) throws -> Int {
+    /// How many open jobs a file of another version has, if it has them as this version does.
+    static func openCount(inOther path: String) throws -> Int {
         let database = try SQLite(path, isReadOnly: true)
         let count = try database.integer("SELECT count(*) FROM job WHERE ended IS NULL") ?? 0
         try database.close()
         return Int(count)
-    }
-
-    /// The jobs that a file of an earlier version has as open, without their reports and steps. Their owners resume them. Afterwards the file has
-    /// no log, so that it alone is the history.
-    static func openJobs(inOlder path: String) throws -> [Job] {
-        let database = try SQLite(path, mustExist: true)
-        try database.execute("PRAGMA journal_mode = DELETE")
-        let jobs = try database.rows(
-            """
-            SELECT id, type, name, level, subject, client, priority, created, status FROM job WHERE ended IS NULL
-            ORDER BY id
-            """
-        ) { row in
-            var job = Job(
-                id: JobID(column: row.integer(0) ?? 0), type: JobType(rawValue: row.text(1) ?? ""),
-                name: row.text(2) ?? "", level: row.text(3) ?? "", subject: JobSubject(row.text(4) ?? ""),
-                client: row.text(5) ?? "", priority: Int(row.integer(6) ?? 10),
-                created: Timestamp(microsecondsSince1970: row.integer(7) ?? 0))
-            job.status = row.text(8).flatMap { JobStatus(rawValue: $0) } ?? .created
-            job.attempts = try database.rows(
-                "SELECT number, began, ended, fate FROM attempt WHERE job = ? ORDER BY id", [.integer(job.id.column)]
-            ) { row in
-                Job.Attempt(
-                    number: Int(row.integer(0) ?? 1), began: Timestamp(microsecondsSince1970: row.integer(1) ?? 0),
-                    ended: row.integer(2).map { Timestamp(microsecondsSince1970: $0) },
-                    fate: row.text(3).flatMap(Job.Attempt.Fate.init) ?? .lost)
-            }
-            (job.attempt, job.started) = (job.attempts.last?.number ?? 0, job.attempts.first?.began)
-            return job
-        }
-        try database.close()
-        return jobs
     }
 }
 

@@ -365,9 +365,9 @@ actor HistoryWriter {
                 opened(store, lost: lost, newest: newest)
                 return store
             } catch HistoryStore.Finding.older {
-                guard takeOver() else { return nil }
+                guard setAside(as: "old", madeBy: "an earlier version", for: "sqlite3") else { return nil }
             } catch HistoryStore.Finding.newer {
-                guard setAsideNewer() else { return nil }
+                guard setAside(as: "newer", madeBy: "a later version", for: "that version") else { return nil }
             } catch HistoryStore.Finding.foreign(let objection) {
                 guard replace(because: objection) else { return nil }
             } catch {
@@ -391,56 +391,27 @@ actor HistoryWriter {
         )
     }
 
-    /// Sets aside the file of an earlier version, for one with its open jobs.
-    /// - Returns: whether there is another file now; if not, this is tried again later.
-    private func takeOver() -> Bool {
-        do {
-            let (aside, remark) = try closing.withLock { _ in try replaceOlder() }
-            notice(
-                CoreNotice(
-                    .warning,
-                    "\(file.path.printable): an earlier version made this history; it was set aside as \(aside.printable), where sqlite3 can read it, and a new one is created; \(remark)"
-                ))
-            return true
-        } catch {
-            _ = failed(error)
-            triedAt = .now
-            return false
-        }
-    }
-
+    /// Sets aside a file of another version.
+    /// - Parameters:
+    ///   - kind: part of its new name.
+    ///   - maker: the version that made it.
+    ///   - use: who can still use it.
     /// - Returns: whether there is a new file now.
-    private func setAsideNewer() -> Bool {
+    private func setAside(as kind: String, madeBy maker: String, for use: String) -> Bool {
         let remark: String
         do {
-            let count = try HistoryStore.openCount(inNewer: file.path.string)
+            let count = try HistoryStore.openCount(inOther: file.path.string)
             remark = "\(count) jobs that it has as open are not taken over"
         } catch {
             remark = "jobs that it has as open are not taken over, and cannot be counted: \(error)"
         }
-        guard let aside = moveAway(as: "newer") else { return false }
+        guard let aside = moveAway(as: kind) else { return false }
         notice(
             CoreNotice(
                 .warning,
-                "\(file.path.printable): a later version of this program made this history; it was set aside as \(aside.printable), for that version, and a new one is created; \(remark)"
+                "\(file.path.printable): \(maker) of this program made this history; it was set aside as \(aside.printable), for \(use), and a new one is created; \(remark)"
             ))
         return true
-    }
-
-    /// - Throws: ``HistoryError``, or an error that has a ``text(of:)``: the file is as it was.
-    private func replaceOlder() throws -> (aside: FilePath, remark: String) {
-        let jobs: [Job]
-        do { jobs = try HistoryStore.openJobs(inOlder: file.path.string) } catch {
-            guard text(of: error) == nil else { throw error }
-            let aside = try file.setAside(as: "old", at: clock.now)
-            return (aside, "jobs that it has as open are not taken over: \(error)")
-        }
-        do {
-            let aside = try file.replace(keepingAs: "old", at: clock.now) { try HistoryStore.make($0, with: jobs) }
-            return (aside, "its open jobs are taken over")
-        } catch let error as SQLite.Failure where text(of: error) == nil {
-            throw HistoryError("\(file.path.printable): no new history can be made (\(error)); check the disk: dmesg")
-        }
     }
 }
 

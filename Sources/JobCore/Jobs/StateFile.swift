@@ -71,21 +71,6 @@ enum StateFile {
         return aside
     }
 
-    /// Puts a draft in the place of a file at once, so that it is never missing, and keeps the old one under a new name.
-    /// - Returns: the new name of the old file, as of ``setAside(_:as:at:)``.
-    static func replace(
-        _ file: FilePath, by draft: FilePath, keepingAs kind: String, at seconds: Int
-    ) throws(StateFileError) -> FilePath {
-        let aside = try giveNewName(to: file, as: kind, at: seconds) { aside in link(file.string, aside.string) }
-        guard clinux_renameat2(AT_FDCWD, draft.string, AT_FDCWD, file.string, 0) == 0 else {
-            let reason = Errno(rawValue: errno)
-            // The next attempt finds it again.
-            unlink(aside.string)
-            throw StateFileError("write", file, reason)
-        }
-        return aside
-    }
-
     /// - Parameter give: the system call, which fails with EEXIST when the name is taken.
     private static func giveNewName(
         to file: FilePath, as kind: String, at seconds: Int, _ give: (FilePath) -> Int32
