@@ -8,8 +8,7 @@ extension SnapshotState.End {
     /// - Throws: the failed outcome of a copy that must not become a snapshot.
     init(_ result: ScriptResult, _ reports: CopyReports, _ output: RsyncOutput, command: String) throws(JobOutcome) {
         func failed(_ reason: String, _ hint: String) -> JobOutcome {
-            JobOutcome(
-                .failed, failureClass: .permanent, message: "\(reason); \(hint)", termination: result.termination)
+            JobOutcome(.failed, failureClass: .permanent, message: "\(reason); \(hint)")
         }
         if result.cause == .timeLimit {
             throw failed(

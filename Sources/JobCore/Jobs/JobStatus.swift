@@ -1,5 +1,3 @@
-public import EventLoop
-
 /// The status of a job, as one of Bacula's letters (specification: rows.md B9); ``title`` is the status in words. A
 /// waiting job has the status of what it waits for.
 public enum JobStatus: String, CaseIterable, Hashable, Sendable, Codable {
@@ -163,24 +161,17 @@ public struct JobOutcome: Error, Hashable, Sendable {
     public var failureClass: FailureClass?
     /// The error and its hint in one line; empty after a plain success.
     public var message: String
-    /// How the program ended that decided the result.
-    public var termination: TerminationStatus?
 
     /// A success has no failure class; the default of a failure is permanent.
-    public init(
-        _ result: JobResult, failureClass: FailureClass? = nil, message: String = "",
-        termination: TerminationStatus? = nil
-    ) {
+    public init(_ result: JobResult, failureClass: FailureClass? = nil, message: String = "") {
         self.result = result
         self.failureClass = result.isSuccess ? nil : failureClass ?? .permanent
         self.message = message
-        self.termination = termination
     }
 
     /// The outcome of a job that ran one program.
     public init(_ reading: ExitReading, message: String = "") {
-        self.init(
-            reading.result, failureClass: reading.failureClass, message: message, termination: reading.termination)
+        self.init(reading.result, failureClass: reading.failureClass, message: message)
     }
 
     /// A success without a message.

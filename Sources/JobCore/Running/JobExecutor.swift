@@ -245,8 +245,7 @@
         let message = "the script itself reported: \(reported.result.rawValue)"
         return JobOutcome(
             reported.result, failureClass: reported.failureClass,
-            message: outcome.message.isEmpty ? message : "\(message); \(outcome.message)",
-            termination: outcome.termination)
+            message: outcome.message.isEmpty ? message : "\(message); \(outcome.message)")
     }
 
     private func outcome(
@@ -256,8 +255,7 @@
         case .aborted?:
             guard let canceled = registry.cancellation(of: job.id) else { return body ?? .canceled }
             guard let body, body.result == .aborted, body.canceler == nil else { return canceled }
-            return JobOutcome(
-                .aborted, message: "\(canceled.message): \(body.message)", termination: body.termination)
+            return JobOutcome(.aborted, message: "\(canceled.message): \(body.message)")
         case .missed? where !state.hasRun, .wrongConfiguration? where !state.hasRun:
             return JobOutcome(
                 state.job ?? .missed, failureClass: pre.failureClass,
