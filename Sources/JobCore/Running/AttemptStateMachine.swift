@@ -7,13 +7,15 @@
 struct AttemptStateMachine: Hashable, Sendable {
     enum Event: Hashable, Sendable {
         case begin
-        case preEnded(ScriptStatus)
-        case bodyEnded(JobResult)
-        case postEnded(ScriptStatus)
+        case preEnded(HookEnd)
+        case bodyEnded(JobOutcome)
+        case postEnded(HookEnd)
         /// The job is cancelled (specification: rows.md D9).
         case cancel
         /// The job's window has closed (specification: rows.md D10).
         case windowClosed
+        /// The daemon stops.
+        case stop
     }
 
     enum Action: Hashable, Sendable {
@@ -26,6 +28,8 @@ struct AttemptStateMachine: Hashable, Sendable {
         /// With the numbers for its arguments.
         case runPost(pre: Int32, job: Int32)
         case finish
+        /// Leave the attempt without an outcome.
+        case interrupt
     }
 
     enum State: Hashable, Sendable { case idle, pre, body, post, ended }
@@ -36,12 +40,14 @@ struct AttemptStateMachine: Hashable, Sendable {
     let skipsJob: Bool
 
     private(set) var state = State.idle
-    private(set) var pre = ScriptStatus.notAvailable
+    private(set) var pre = HookEnd(status: .notAvailable)
     private(set) var post = ScriptStatus.notAvailable
     /// nil until the work has ended or is left out.
     private(set) var job: JobResult?
     /// Whether the work has begun.
     private(set) var hasRun = false
+    /// How the work has ended.
+    private(set) var body: JobOutcome?
     private var isCanceled = false
     private var isWindowOver = false
 
@@ -54,12 +60,15 @@ struct AttemptStateMachine: Hashable, Sendable {
         switch (state, event) {
         case (.idle, .begin):
             return hasHooks ? enter(.pre, .runPre) : runBody()
-        case (.pre, .preEnded(let status)):
-            return preEnded(isWindowOver ? .failed : status)
-        case (.body, .bodyEnded(let result)):
-            return end(with: result)
-        case (.post, .postEnded(let status)):
-            post = status
+        case (_, .stop):
+            return .interrupt
+        case (.pre, .preEnded(let ended)):
+            return preEnded(ended)
+        case (.body, .bodyEnded(let outcome)):
+            body = outcome
+            return end(with: outcome.result)
+        case (.post, .postEnded(let ended)):
+            post = ended.status
             if isCanceled { job = .aborted }
             return enter(.ended, .finish)
         case (.pre, .windowClosed):
@@ -76,11 +85,14 @@ struct AttemptStateMachine: Hashable, Sendable {
         }
     }
 
-    private mutating func preEnded(_ status: ScriptStatus) -> Action {
-        pre = status
-        if isWindowOver { return end(with: .missed) }
+    private mutating func preEnded(_ ended: HookEnd) -> Action {
+        pre = ended
+        if isWindowOver {
+            pre.status = .failed
+            return end(with: .missed)
+        }
         if isCanceled { return end(with: .aborted) }
-        switch status {
+        switch pre.status {
         case .failed where skipsJob: return end(with: .missed)
         case .skipped where skipsJob: return end(with: .wrongConfiguration)
         default: return runBody()
@@ -96,14 +108,14 @@ struct AttemptStateMachine: Hashable, Sendable {
     private mutating func end(with result: JobResult) -> Action {
         let result = isCanceled ? .aborted : result
         job = result
-        switch pre {
+        switch pre.status {
         case .notAvailable:
             return enter(.ended, .finish)
         case .skipped:
             post = .skipped
             return enter(.ended, .finish)
         case .successful, .failed:
-            return enter(.post, .runPost(pre: pre.integer, job: result.integer))
+            return enter(.post, .runPost(pre: pre.status.integer, job: result.integer))
         }
     }
 

@@ -121,10 +121,10 @@
             registry.endAttempt(job.id, canceled, pre: .notAvailable, post: .notAvailable)
             return canceled
         }
-        let (signals, source) = AsyncStream<Signal>.makeStream()
+        let (events, source) = Events.makeStream()
         registry.whenCanceled(job.id) { source.yield(.cancel) }
-        // A task of its own, since a cancelled task receives no signals, and the stop is one of them.
-        let task = Task { try await drive(attempt, signals, source, work) }
+        // A task of its own, since a cancelled task receives no events, and the stop is one of them.
+        let task = Task { try await drive(attempt, events, source, work) }
         do {
             return try await withTaskCancellationHandler {
                 try await task.value
@@ -139,57 +139,40 @@
 
     // MARK: - The driver
 
-    /// An event of an attempt: one action runs at a time, and all events arrive in one stream.
-    private enum Signal: Sendable {
-        case preEnded(HookEnd)
-        case bodyEnded(JobOutcome)
-        case postEnded(HookEnd)
-        case cancel
-        case windowClosed
-        /// The daemon stops.
-        case stop
-    }
+    /// All events of an attempt arrive in one stream, and one action runs at a time.
+    private typealias Events = AsyncStream<AttemptStateMachine.Event>
 
     private func drive(
-        _ attempt: RunningAttempt, _ signals: AsyncStream<Signal>, _ source: AsyncStream<Signal>.Continuation,
+        _ attempt: RunningAttempt, _ events: Events, _ source: Events.Continuation,
         _ work: @escaping JobRequest.Work
     ) async throws -> JobOutcome {
         let job = attempt.job
         let hooks = policies[job.type]?.hooks
         var state = AttemptStateMachine(hasHooks: hooks != nil, skipsJob: policies[job.type]?.skipsJob ?? false)
-        var pre = HookEnd(status: .notAvailable)
-        var body: JobOutcome?
         let window = windowTimer(job, source)
         defer { window?.cancel() }
         var stage = start(state.handle(.begin), of: attempt, source, work)
-        for await signal in signals {
-            let action: AttemptStateMachine.Action
-            switch signal {
-            case .stop:
-                stage.cancel()
-                await stage.value
-                throw CancellationError()
-            case .cancel: action = state.handle(.cancel)
-            case .windowClosed: action = state.handle(.windowClosed)
-            case .preEnded(let ended):
-                pre = ended
+        for await event in events {
+            var event = event
+            switch event {
+            case .preEnded(let ended), .postEnded(let ended):
                 if ended.status == .failed { registry.scriptFailed(job.id, ended.message) }
-                action = state.handle(.preEnded(ended.status))
             case .bodyEnded(let outcome):
-                let counted = counting(reports: outcome, of: job)
-                body = counted
-                action = state.handle(.bodyEnded(counted.result))
-            case .postEnded(let ended):
-                if ended.status == .failed { registry.scriptFailed(job.id, ended.message) }
-                action = state.handle(.postEnded(ended.status))
+                event = .bodyEnded(counting(reports: outcome, of: job))
+            default: break
             }
+            let action = state.handle(event)
             switch action {
             case .nothing: break
             case .endPre, .cancelBody: stage.cancel()
             case .runPre, .runBody, .runPost: stage = start(action, of: attempt, source, work)
+            case .interrupt:
+                stage.cancel()
+                await stage.value
+                throw CancellationError()
             case .finish:
-                let outcome = outcome(of: state, pre, body, job)
-                registry.endAttempt(job.id, outcome, pre: state.pre, post: state.post)
+                let outcome = outcome(of: state, job)
+                registry.endAttempt(job.id, outcome, pre: state.pre.status, post: state.post)
                 return outcome
             }
         }
@@ -197,7 +180,7 @@
     }
 
     private func start(
-        _ action: AttemptStateMachine.Action, of attempt: RunningAttempt, _ source: AsyncStream<Signal>.Continuation,
+        _ action: AttemptStateMachine.Action, of attempt: RunningAttempt, _ source: Events.Continuation,
         _ work: @escaping JobRequest.Work
     ) -> Task<Void, Never> {
         let job = attempt.job
@@ -230,7 +213,7 @@
     }
 
     /// Only the pre script is ended when the window closes (specification: rows.md D10); a job that has begun continues.
-    private func windowTimer(_ job: Job, _ source: AsyncStream<Signal>.Continuation) -> Task<Void, any Error>? {
+    private func windowTimer(_ job: Job, _ source: Events.Continuation) -> Task<Void, any Error>? {
         guard let policy = policies[job.type], policy.hooks != nil, let window = policy.window else { return nil }
         return Task {
             try await clock.sleep(until: window.closing(after: clock.now))
@@ -248,21 +231,19 @@
             message: outcome.message.isEmpty ? message : "\(message); \(outcome.message)")
     }
 
-    private func outcome(
-        of state: AttemptStateMachine, _ pre: HookEnd, _ body: JobOutcome?, _ job: Job
-    ) -> JobOutcome {
+    private func outcome(of state: AttemptStateMachine, _ job: Job) -> JobOutcome {
         switch state.job {
         case .aborted?:
-            guard let canceled = registry.cancellation(of: job.id) else { return body ?? .canceled }
-            guard let body, body.result == .aborted, body.canceler == nil else { return canceled }
+            guard let canceled = registry.cancellation(of: job.id) else { return state.body ?? .canceled }
+            guard let body = state.body, body.result == .aborted, body.canceler == nil else { return canceled }
             return JobOutcome(.aborted, message: "\(canceled.message): \(body.message)")
         case .missed? where !state.hasRun, .wrongConfiguration? where !state.hasRun:
             return JobOutcome(
-                state.job ?? .missed, failureClass: pre.failureClass,
+                state.job ?? .missed, failureClass: state.pre.failureClass,
                 message: "the job was not run: "
-                    + (pre.message.isEmpty ? "its window closed during the pre script" : pre.message))
+                    + (state.pre.message.isEmpty ? "its window closed during the pre script" : state.pre.message))
         default:
-            return body ?? JobOutcome(.unknown, message: "the job told of no outcome")
+            return state.body ?? JobOutcome(.unknown, message: "the job told of no outcome")
         }
     }
 }

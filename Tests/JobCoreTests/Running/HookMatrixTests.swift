@@ -18,20 +18,20 @@ import Testing
                 case .runPre:
                     if row.interruption == .cancelInPre { #expect(state.handle(.cancel) == .nothing) }
                     if row.interruption == .windowEndsInPre { #expect(state.handle(.windowClosed) == .endPre) }
-                    action = state.handle(.preEnded(row.pre.status))
+                    action = state.handle(.preEnded(HookEnd(status: row.pre.status)))
                 case .runBody:
                     if row.interruption == .cancelInJob { #expect(state.handle(.cancel) == .cancelBody) }
-                    action = state.handle(.bodyEnded(row.job))
+                    action = state.handle(.bodyEnded(JobOutcome(row.job)))
                 case .runPost(let pre, let job):
                     given = [pre, job]
                     if row.interruption == .cancelInPost { #expect(state.handle(.cancel) == .nothing) }
-                    action = state.handle(.postEnded(row.post.status))
+                    action = state.handle(.postEnded(HookEnd(status: row.post.status)))
                 default:
                     Issue.record("\(action) is not expected in \(state)")
                     return
                 }
             }
-            #expect(state.pre == row.preStatus)
+            #expect(state.pre.status == row.preStatus)
             #expect(state.hasRun == row.jobRuns)
             #expect(state.job == row.result)
             #expect(state.post == row.postStatus)
