@@ -5,8 +5,8 @@ public import EventLoop
 ///
 /// A code that the profile does not list, and a signal, mean failure. Both are kept in the ``ExitReading``.
 ///
-/// Only the program itself can ask for a retry, by one of the `retryable` codes. Signals and time limits are not
-/// retried, because a retry delays the report to the operator.
+/// Only the program itself can ask for a retry, by a code. Signals and time limits are not retried, because a retry
+/// delays the report to the operator.
 public struct ExitProfile: Hashable, Sendable {
     /// The meaning of one code.
     public struct Meaning: Hashable, Sendable {
@@ -29,31 +29,18 @@ public struct ExitProfile: Hashable, Sendable {
         }
     }
 
-    /// The code that asks for a retry unless a profile says otherwise: EX_TEMPFAIL of sysexits.h.
-    public static let temporaryFailure: Int32 = 75
+    /// The code that asks for a retry unless a profile lists it: EX_TEMPFAIL of sysexits.h.
+    private static let temporaryFailure: Int32 = 75
 
     /// The name that settings use.
     public var name: String
     /// By exit code (0…255).
     public var meanings: [Int32: Meaning]
-    /// Codes that ask for a retry, whether or not they have a meaning.
-    public var retryable: Set<Int32>
 
     /// A custom profile.
-    public init(name: String, meanings: [Int32: Meaning], retryable: Set<Int32> = [temporaryFailure]) {
+    public init(name: String, meanings: [Int32: Meaning]) {
         self.name = name
         self.meanings = meanings
-        self.retryable = retryable
-    }
-
-    /// A profile of an enumeration of codes: `meaning` is called for each case.
-    public init<Codes: Collection>(
-        name: String, codes: Codes, retryable: Set<Int32> = [temporaryFailure], meaning: (Codes.Element) -> Meaning
-    ) where Codes.Element: RawRepresentable<Int32> {
-        self.init(
-            name: name,
-            meanings: Dictionary(codes.map { ($0.rawValue, meaning($0)) }, uniquingKeysWith: { first, _ in first }),
-            retryable: retryable)
     }
 
     /// Interprets the end of a script.
@@ -77,9 +64,9 @@ public struct ExitProfile: Hashable, Sendable {
         case .signaled, .unknown:
             return ExitReading(.failed, .permanent, termination, title: JobResult.failed.rawValue, profile: name)
         case .exited(let code):
-            let meaning = meanings[code] ?? Meaning(.failed)
-            let failureClass = !meaning.result.isSuccess && retryable.contains(code) ? .retryable : meaning.failureClass
-            return ExitReading(meaning.result, failureClass, termination, title: meaning.title, profile: name)
+            let isTemporary = code == Self.temporaryFailure
+            let meaning = meanings[code] ?? Meaning(.failed, failureClass: isTemporary ? .retryable : .permanent)
+            return ExitReading(meaning.result, meaning.failureClass, termination, title: meaning.title, profile: name)
         }
     }
 }

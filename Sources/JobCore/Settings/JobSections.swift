@@ -96,24 +96,14 @@ extension UserScript: SettingsSection {
 
 /// `[Exit NAME]`.
 package struct ExitSettings: SettingsSection {
-    /// The meaning of a code: a result, or a failure that is retried.
-    package enum Meaning: String, CaseIterable, Hashable, Sendable {
-        case success, failed, aborted, warnings, missed
-        case wrongConfiguration = "wrong configuration"
-        case undefined, unknown, retry
-
-        /// `retry` is a failure.
-        package var result: JobResult { JobResult(rawValue: rawValue) ?? .failed }
-    }
-
-    /// The listed codes.
-    private var meanings: [Int32: Meaning] = [:]
+    /// Of the listed codes.
+    private var meanings: [Int32: ExitProfile.Meaning] = [:]
 
     package init() {}
 
     /// The meaning of a code; unlisted codes mean failed.
-    package subscript(code: Int32) -> Meaning {
-        get { meanings[code] ?? .failed }
+    package subscript(code: Int32) -> ExitProfile.Meaning {
+        get { meanings[code] ?? ExitProfile.Meaning(.failed) }
         set { meanings[code] = newValue }
     }
 
@@ -124,7 +114,7 @@ package struct ExitSettings: SettingsSection {
         """
     package static let keys: [Setting<Self>] = (0...255).map { code in
         Setting(
-            "\(code)", row: code == 0 ? "a number from 0 to 255" : "", \.[code], .choice,
+            "\(code)", row: code == 0 ? "a number from 0 to 255" : "", \.[code], .meaning,
             example: code == 0 ? "success" : nil,
             meaning: """
                 What the exit code means. A code that is not listed means failed; retry is failed and worth another try.
@@ -136,13 +126,7 @@ package struct ExitSettings: SettingsSection {
         "this is no exit code", hint: "write a number from 0 to 255, without leading zeros")
 
     /// The profile of this section.
-    package func profile(named name: String) -> ExitProfile {
-        let passing = meanings.filter { $0.value == .retry }.keys
-        return ExitProfile(
-            name: name, meanings: meanings.mapValues { ExitProfile.Meaning($0.result) },
-            retryable: Set(passing).union(
-                meanings[ExitProfile.temporaryFailure] == nil ? [ExitProfile.temporaryFailure] : []))
-    }
+    package func profile(named name: String) -> ExitProfile { ExitProfile(name: name, meanings: meanings) }
 }
 
 /// `[History]`.
@@ -184,6 +168,14 @@ extension SettingKind where Value == CronSchedule {
         Self(form: "cron notation") { text throws(SettingValueError) in
             try CronSchedule(parsing: text)
         }
+    }
+}
+
+extension SettingKind where Value == ExitProfile.Meaning {
+    /// A result, or `retry` for a failure that is retried.
+    fileprivate static var meaning: Self {
+        named(
+            JobResult.allCases.map { ($0.rawValue, Value($0)) } + [("retry", Value(.failed, failureClass: .retryable))])
     }
 }
 

@@ -64,7 +64,7 @@ package struct SettingKind<Value: Hashable & Sendable>: Sendable {
     /// One of several names, case-insensitive.
     package static func choice(_ choices: KeyValuePairs<String, Value>) -> Self { named(Array(choices)) }
 
-    fileprivate static func named(_ choices: [(key: String, value: Value)]) -> Self {
+    static func named(_ choices: [(key: String, value: Value)]) -> Self {
         let names = choices.map(\.key)
         return Self(form: names.count == 1 ? names[0] : "one of \(names.joined(separator: ", "))") {
             text throws(SettingValueError) in

@@ -78,9 +78,12 @@ public enum ProvisioningExitCode: Int32, CaseIterable, Hashable, Sendable {
 
 extension ExitProfile {
     /// The meaning of a home script's exit codes; 75 asks for another attempt.
-    public static let provisioning = ExitProfile(name: "provisioning", codes: ProvisioningExitCode.allCases) { code in
-        Meaning(code == .success ? .success : .failed, title: code.name)
-    }
+    public static let provisioning = ExitProfile(
+        name: "provisioning",
+        meanings: Dictionary(
+            uniqueKeysWithValues: ProvisioningExitCode.allCases.map { code in
+                (code.rawValue, Meaning(code == .success ? .success : .failed, title: code.name))
+            }))
 }
 
 extension FileTrust {

@@ -109,7 +109,7 @@ extension ExitProfile {
                         hint: "write a line for each, such as 0 = success")
                 }
                 let codes = settings[ExitSettings.self, label: label]
-                if codes[0] == .retry {
+                if codes[0].failureClass == .retryable {
                     settings.refuse(
                         \ExitSettings.[0], label: label, "0 means success for every program",
                         hint: "write 0 = success, and let the script end with another code")

@@ -39,15 +39,20 @@ import Testing
         #expect(ExitProfile.builtIn.map(\.name) == ["posix", "lightsout-server", "lightsout-client", "rsnapshot"])
     }
 
-    @Test("a wrong configuration has that failure class, and retryable codes can be listed")
+    @Test("a wrong configuration has that failure class, and a profile can list codes that ask for a retry")
     func classes() {
         #expect(ExitProfile.lightsOutClient.reading(of: .exited(code: 5)).failureClass == .configuration)
         let profile = ExitProfile(
-            name: "own", meanings: [0: .init(.success), 4: .init(.failed)], retryable: [0, 4, 9])
+            name: "own",
+            meanings: [
+                0: .init(.success, failureClass: .retryable), 4: .init(.failed, failureClass: .retryable),
+                5: .init(.failed, failureClass: .configuration, title: "LACKING"), 75: .init(.failed),
+            ])
         #expect(profile.reading(of: .exited(code: 4)).failureClass == .retryable)
-        #expect(profile.reading(of: .exited(code: 9)).failureClass == .retryable)
+        #expect(profile.reading(of: .exited(code: 9)).failureClass == .permanent)
         #expect(profile.reading(of: .exited(code: 75)).failureClass == .permanent)
         #expect(profile.reading(of: .exited(code: 0)).failureClass == nil)
+        #expect(profile.reading(of: .exited(code: 5)).description == "LACKING (exit code 5, profile own)")
     }
 
     @Test(
@@ -61,24 +66,5 @@ import Testing
         let cancelled = ExitProfile.posix.reading(
             of: ScriptResult(termination: .exited(code: code), cause: .cancellation))
         #expect(cancelled.result == .aborted)
-    }
-
-    private enum Code: Int32, CaseIterable {
-        case fine = 0
-        case lacking = 3
-    }
-
-    @Test("a profile can be made from an enumeration")
-    func enumeration() {
-        let profile = ExitProfile(name: "enumerated", codes: Code.allCases) { code in
-            switch code {
-            case .fine: .init(.success)
-            case .lacking: .init(.failed, failureClass: .configuration, title: "LACKING")
-            }
-        }
-        let reading = profile.reading(of: .exited(code: 3))
-        #expect(reading.title == "LACKING")
-        #expect(reading.failureClass == .configuration)
-        #expect(reading.description == "LACKING (exit code 3, profile enumerated)")
     }
 }

@@ -103,7 +103,11 @@ import Testing
         "L8 a reported code that asks for another attempt gets one",
         arguments: [
             (75, ExitProfile.posix),
-            (30, ExitProfile(name: "own", meanings: [0: ExitProfile.Meaning(.success)], retryable: [30])),
+            (
+                30,
+                ExitProfile(
+                    name: "own", meanings: [0: .init(.success), 30: .init(.failed, failureClass: .retryable)])
+            ),
         ] as [(Int32, ExitProfile)])
     func reportedRetry(_ number: Int32, _ profile: ExitProfile) async throws {
         let bench = try JobBench()
