@@ -127,18 +127,7 @@ import DequeModule
     // MARK: - Questions
 
     /// The status of a waiting item; nil if it does not wait.
-    package func status(of key: Scheduler.Key) -> JobStatus? {
-        scheduler.obstacle(of: key).map(Self.status)
-    }
-
-    private static func status(_ obstacle: Scheduler.Obstacle) -> JobStatus {
-        switch obstacle {
-        case .time: .waitingForStartTime
-        case .exclusion: .waitingForClientResource
-        case .priority: .waitingForPriority
-        case .limit: .waitingForMaximumJobs
-        }
-    }
+    package func status(of key: Scheduler.Key) -> JobStatus? { scheduler.status(of: key) }
 
     /// Whether an item waits, due or not.
     package func isWaiting(_ key: Scheduler.Key) -> Bool { scheduler.isWaiting(key) }
@@ -171,9 +160,9 @@ import DequeModule
         while let key = scheduler.next(now: now), let jobClass = scheduler.jobClass(of: key) {
             calls.append { [begin = owners[jobClass].begin] in begin(key, now) }
         }
-        for (key, obstacle) in scheduler.takeMoved() {
+        for (key, status) in scheduler.takeMoved() {
             guard let jobClass = scheduler.jobClass(of: key) else { continue }
-            calls.append { [waits = owners[jobClass].waits] in waits(key, Self.status(obstacle)) }
+            calls.append { [waits = owners[jobClass].waits] in waits(key, status) }
         }
         alarm.set(to: scheduler.nextDue(), by: clock) { [weak self] time in await self?.reach(time) }
         guard !isCalling else { return }

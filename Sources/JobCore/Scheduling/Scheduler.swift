@@ -59,18 +59,6 @@ package struct Scheduler: Sendable {
         }
     }
 
-    /// The obstacle of a waiting item.
-    package enum Obstacle: Hashable, Sendable {
-        /// Its due time, or the opening of its class's window.
-        case time(Timestamp)
-        /// Another item that runs on one of its exclusion keys, or begins there before it.
-        case exclusion(Key)
-        /// A more urgent item of its class.
-        case priority
-        /// The concurrency limit of its class or of all classes.
-        case limit
-    }
-
     private enum State: UInt8 {
         /// Not due, in `later`.
         case later
@@ -239,15 +227,18 @@ package struct Scheduler: Sendable {
     /// Whether the item waits, due or not.
     package func isWaiting(_ key: Key) -> Bool { entries[key].map { !$0.isRunning } ?? false }
 
-    /// The obstacle of an item; nil if it does not wait.
-    package mutating func obstacle(of key: Key) -> Obstacle? {
+    /// The status of a waiting item, which says what it waits for; nil if it does not wait.
+    package mutating func status(of key: Key) -> JobStatus? {
         guard let entry = entries[key], !entry.isRunning else { return nil }
-        guard let name = line(of: key, entry) else { return .time(entry.due) }
+        // Its due time, or the opening of its class's window.
+        guard let name = line(of: key, entry) else { return .waitingForStartTime }
+        // Another item runs on one of its exclusion keys, or begins there before it.
         let line = lines[name] ?? unkeptLine(name)
-        if let blocking = line.holder ?? line.waiting.first, blocking != key { return .exclusion(blocking) }
-        if let holder = exclusions(of: key, entry).compactMap({ lines[$0]?.holder }).first { return .exclusion(holder) }
+        if let blocking = line.holder ?? line.waiting.first, blocking != key { return .waitingForClientResource }
+        if exclusions(of: key, entry).contains(where: { lines[$0]?.holder != nil }) { return .waitingForClientResource }
         let first = candidate(in: Int(entry.jobClass))
-        return first.map { $0.order.priority < entry.place.priority } ?? false ? .priority : .limit
+        return first.map { $0.order.priority < entry.place.priority } ?? false
+            ? .waitingForPriority : .waitingForMaximumJobs
     }
 
     /// The item that runs on an exclusion key; nil: none.
@@ -283,10 +274,10 @@ package struct Scheduler: Sendable {
     }
 
     /// The items that became due or found their window closed since the last call and still wait, with their
-    /// obstacles.
-    package mutating func takeMoved() -> [(key: Key, obstacle: Obstacle)] {
+    /// statuses.
+    package mutating func takeMoved() -> [(key: Key, status: JobStatus)] {
         defer { moved = [] }
-        return moved.compactMap { key in obstacle(of: key).map { (key, $0) } }
+        return moved.compactMap { key in status(of: key).map { (key, $0) } }
     }
 
     /// Forgets the offers since an item began, because its work has not read anything yet.

@@ -16,7 +16,7 @@ import Testing
 
         func offer(_ item: Scheduler.Item) { value.offer(item) }
         @discardableResult func withdraw(_ key: String) -> Bool { value.withdraw(.job(id(key))) }
-        func obstacle(of key: String) -> Scheduler.Obstacle? { value.obstacle(of: .job(id(key))) }
+        func status(of key: String) -> JobStatus? { value.status(of: .job(id(key))) }
         func nextDue() -> Timestamp? { value.nextDue() }
         func acquire(_ exclusions: [String], for key: String) -> Bool {
             value.acquire(exclusions.map { JobSubject($0) }, for: .job(id(key)))
@@ -91,7 +91,7 @@ import Testing
         jobs.offer(item("late", on: "late", due: after(10)))
         jobs.offer(item("soon", on: "soon", due: after(5)))
         jobs.offer(item("late", on: "late", due: after(20)))
-        #expect(jobs.obstacle(of: "late") == .time(after(10)))
+        #expect(jobs.status(of: "late") == .waitingForStartTime)
         #expect(jobs.nextDue() == after(5))
         #expect(jobs.begin(at: after(4)) == [])
         jobs.offer(item("late", on: "late", priority: 1, due: after(30)))
@@ -150,10 +150,10 @@ import Testing
         for number in 1...4 { jobs.offer(item("a\(number)", on: "a\(number)")) }
         for number in 1...4 { jobs.offer(item("b\(number)", on: "b\(number)", class: 1)) }
         #expect(jobs.begin(at: now) == ["a1", "a2", "b1", "b2"])
-        #expect(jobs.obstacle(of: "a3") == .limit && jobs.obstacle(of: "b3") == .limit)
+        #expect(jobs.status(of: "a3") == .waitingForMaximumJobs && jobs.status(of: "b3") == .waitingForMaximumJobs)
         jobs.finish("a1")
         jobs.offer(item("a4", on: "a4", priority: 1))
-        #expect(jobs.obstacle(of: "a3") == .priority)
+        #expect(jobs.status(of: "a3") == .waitingForPriority)
         #expect(jobs.begin(at: now) == ["a4"])
         jobs.value.limit = nil
         #expect(jobs.begin(at: now) == ["b3"])
@@ -187,7 +187,7 @@ import Testing
         jobs.offer(item("night", on: "same"))
         jobs.offer(item("day", on: "same", class: 1))
         #expect(jobs.begin(at: noon) == ["day"])
-        #expect(jobs.obstacle(of: "night") == .time(opening) && jobs.nextDue() == opening)
+        #expect(jobs.status(of: "night") == .waitingForStartTime && jobs.nextDue() == opening)
         jobs.finish("day")
         #expect(jobs.begin(at: opening) == ["night"])
     }
@@ -201,10 +201,10 @@ import Testing
         #expect(jobs.begin(at: noon) == [])
         jobs.value.setClass(0, JobClass(limit: 4, window: try TimeWindow(parsing: "13:00-14:00")), now: noon)
         #expect(jobs.begin(at: noon) == [])
-        #expect(jobs.obstacle(of: "night") == .time(noon + .seconds(3_600)))
+        #expect(jobs.status(of: "night") == .waitingForStartTime && jobs.nextDue() == noon + .seconds(3_600))
         jobs.value.setClass(0, JobClass(limit: 4), now: noon)
         #expect(jobs.begin(at: noon) == ["night"])
-        #expect(jobs.obstacle(of: "later") == .time(noon + .seconds(7_200)))
+        #expect(jobs.status(of: "later") == .waitingForStartTime && jobs.nextDue() == noon + .seconds(7_200))
     }
 
     // MARK: - Exclusion
@@ -216,10 +216,10 @@ import Testing
         jobs.offer(item("other", on: "y"))
         #expect(jobs.begin(at: now) == ["a", "other"])
         #expect(
-            jobs.obstacle(of: "c") == .exclusion(.job(id("a")))
+            jobs.status(of: "c") == .waitingForClientResource
                 && jobs.value.holder(of: JobSubject("x")) == .job(id("a")))
         jobs.finish("a")
-        #expect(jobs.obstacle(of: "c") == .exclusion(.job(id("b"))))
+        #expect(jobs.status(of: "c") == .waitingForClientResource && jobs.value.holder(of: JobSubject("x")) == nil)
         jobs.withdraw("b")
         #expect(jobs.begin(at: now) == ["c"])
     }
@@ -246,7 +246,7 @@ import Testing
         jobs.offer(item("backup", on: "x", class: 1, rank: 1))
         jobs.offer(item("request", on: "x"))
         #expect(jobs.begin(at: now) == [])
-        #expect(jobs.obstacle(of: "backup") == .exclusion(.job(id("request"))))
+        #expect(jobs.status(of: "backup") == .waitingForClientResource)
         jobs.finish("a")
         #expect(jobs.begin(at: now) == ["request"])
         jobs.finish("request")
@@ -264,11 +264,11 @@ import Testing
         #expect(!jobs.acquire(["free", "home"], for: "b"))
         #expect(jobs.value.holder(of: JobSubject("free")) == nil)
         jobs.value.finish(.job(id("b")), waitingFor: [JobSubject("free"), JobSubject("home")])
-        #expect(jobs.begin(at: now) == [] && jobs.obstacle(of: "b") == .exclusion(.job(id("a"))))
+        #expect(jobs.begin(at: now) == [] && jobs.status(of: "b") == .waitingForClientResource)
         jobs.offer(item("c", on: "entry 2"))
         #expect(jobs.begin(at: now) == ["c"])
         jobs.finish("a")
-        #expect(jobs.begin(at: now) == [] && jobs.obstacle(of: "b") == .exclusion(.job(id("c"))))
+        #expect(jobs.begin(at: now) == [] && jobs.status(of: "b") == .waitingForClientResource)
         jobs.finish("c")
         #expect(jobs.begin(at: now) == ["b"])
         #expect(
