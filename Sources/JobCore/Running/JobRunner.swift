@@ -5,12 +5,6 @@ import EventLoop
     private struct Place {
         var job: Job
         var request: JobRequest
-        /// Attempts that were begun.
-        var attempts = 0
-        /// Attempts that were interrupted.
-        var interruptions = 0
-        /// Attempts that failed.
-        var failures = 0
         /// Runs an attempt, or closes the job.
         var task: Task<Void, Never>?
         /// The task runs an attempt.
@@ -88,10 +82,7 @@ import EventLoop
             submitted.end(nil)
             return submitted
         }
-        let (attempts, interruptions) = (job.attempt, job.interruptions)
-        places[job.id] = Place(
-            job: job, request: request, attempts: attempts, interruptions: interruptions,
-            failures: max(0, attempts - interruptions), submitted: submitted)
+        places[job.id] = Place(job: job, request: request, submitted: submitted)
         if let outcome = interrupted?.outcomeBeforeClosing {
             startClosing(job.id, outcome)
         } else if let fate = job.attempts.last?.fate, fate == .cutOff || fate == .lost {
@@ -153,16 +144,18 @@ import EventLoop
             scheduler.finish(.job(id))
             return
         }
-        places[id]?.attempts += 1
         places[id]?.isInAttempt = true
         places[id]?.task = Task { await self.attempt(id) }
     }
+
+    /// The job with its attempts so far.
+    private func now(_ place: Place) -> Job { registry.live(place.job.id) ?? place.job }
 
     private func attempt(_ id: JobID) async {
         guard let place = places[id] else { return }
         let ended: JobOutcome?
         do {
-            ended = try await executor().attempt(place.job, number: place.attempts, place.request.work)
+            ended = try await executor().attempt(place.job, number: now(place).attempt + 1, place.request.work)
         } catch {
             ended = nil
         }
@@ -172,7 +165,6 @@ import EventLoop
         places[id]?.task = nil
         // A job that a stop interrupted continues at the next start.
         guard !isStopping else { return }
-        places[id]?.interruptions += 1
         interrupted(id)
     }
 
@@ -180,16 +172,17 @@ import EventLoop
     private func interrupted(_ id: JobID) {
         guard let place = places[id] else { return }
         if let canceled = registry.cancellation(of: id) { return startClosing(id, canceled) }
+        let job = now(place)
         guard place.request.interruption == .repeats else {
             return startClosing(
                 id,
                 JobOutcome(
-                    .failed, message: "attempt \(place.attempts) was interrupted, and the job is not to be repeated"))
+                    .failed, message: "attempt \(job.attempt) was interrupted, and the job is not to be repeated"))
         }
         var generator = SystemRandomNumberGenerator()
-        let delay = place.request.retry.endlessDelay(afterAttempt: place.interruptions, using: &generator)
+        let delay = place.request.retry.endlessDelay(afterAttempt: job.interruptions, using: &generator)
         registry.write(
-            "attempt \(place.attempts) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
+            "attempt \(job.attempt) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
         wait(id, until: clock.now + delay)
     }
 
@@ -198,19 +191,18 @@ import EventLoop
     }
 
     private func ended(_ id: JobID, _ outcome: JobOutcome) async {
-        guard var place = places[id] else { return }
+        guard let place = places[id] else { return }
         if outcome.failureClass?.isTriedAgain == true {
             // Cancelled after its attempt had ended.
             if let canceled = registry.cancellation(of: id) { return await close(id, canceled) }
-            place.failures += 1
+            let job = now(place)
+            let failures = job.attempt - job.interruptions
             var generator = SystemRandomNumberGenerator()
-            if let delay = place.request.retry.delay(afterAttempt: place.failures, using: &generator) {
-                place.task = nil
-                places[id] = place
+            if let delay = place.request.retry.delay(afterAttempt: failures, using: &generator) {
+                places[id]?.task = nil
                 registry.write(
-                    "attempt \(place.attempts) failed and is tried again in \(delay.inTenths): \(outcome.message)",
-                    to: id,
-                    source: .daemon)
+                    "attempt \(job.attempt) failed and is tried again in \(delay.inTenths): \(outcome.message)",
+                    to: id, source: .daemon)
                 return wait(id, until: clock.now + delay)
             }
         }
