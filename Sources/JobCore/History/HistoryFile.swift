@@ -1,8 +1,9 @@
 import CLinux
+import CSQLite
 import Glibc
 import SystemPackage
 
-/// The file of the history: checks whether it can be used, and sets it aside.
+/// The file of the history: checks whether it can be used, says why not, and sets it aside.
 struct HistoryFile {
     let path: FilePath
 
@@ -89,8 +90,32 @@ struct HistoryFile {
         var inode: ino_t
     }
 
+    /// Why the file cannot be used until an operator acts, with the file and the hint; nil for damage, which is fixed by setting it aside. What
+    /// SQLite cannot tell from damage the disk may.
+    func trouble(behind error: any Error) -> String? {
+        if let error = error as? HistoryError { return "\(error)" }
+        return reason(of: error).map { "\(path.printable): \($0)" }
+    }
+
+    private func reason(of error: any Error) -> String? {
+        if let shortage = error as? Errno {
+            return "it cannot be made; \(shortage.shortageHint(at: path.removingLastComponent()))"
+        }
+        guard let error = error as? SQLite.Failure else { return "report this as a bug, with the log" }
+        switch error.code {
+        case SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_PROTOCOL:
+            return
+                "another program keeps the history locked; find it among those that fuser -v \(path.printable) lists besides the daemon"
+        case SQLITE_FULL, SQLITE_NOMEM:
+            return "there is no room for the history; make room on its file system"
+        default:
+            let cause = error.cause.flatMap { Self.isShortage($0) ? $0 : nil } ?? shortage
+            return cause.map { "\($0); \($0.shortageHint(at: path.removingLastComponent()))" }
+        }
+    }
+
     /// What the file system lacks, if that explains a failed write.
-    var shortage: Errno? {
+    private var shortage: Errno? {
         var status = statvfs()
         let directory = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()
         guard statvfs(directory.string, &status) == 0 else { return nil }

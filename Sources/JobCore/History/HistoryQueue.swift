@@ -42,7 +42,7 @@ struct HistoryQueue {
         var opened: [JobID] = []
     }
 
-    private let bound: Bound
+    var bound = Bound()
     /// Open jobs, and those whose newest value is not in the file yet.
     private var jobs: [JobID: Job] = [:]
     private var changed: [JobID] = []
@@ -60,8 +60,6 @@ struct HistoryQueue {
     private(set) var dropped = 0
     /// Why nothing can be written at the moment, with the hint; callers must not wait for it then.
     var hindrance: String?
-
-    init(bound: Bound = Bound()) { self.bound = bound }
 
     /// - Parameter open: the jobs that the file has as open.
     /// - Returns: those of previous runs.

@@ -37,10 +37,11 @@ final class HistoryBench: Sendable {
         file: FilePath? = nil, retention: HistoryRetention = HistoryRetention(), ids: JobIDSource? = nil,
         isTimeTrusted: @escaping @Sendable () -> Bool = { true }, bound: HistoryQueue.Bound = .init()
     ) -> JobHistory {
-        JobHistory(
-            file: file ?? self.file, retention: retention, ids: ids, isTimeTrusted: isTimeTrusted, clock: clock,
-            bound: bound
+        let history = JobHistory(
+            file: file ?? self.file, retention: retention, ids: ids, isTimeTrusted: isTimeTrusted, clock: clock
         ) { notice in self.told.withLock { $0.append(notice) } }
+        history.queue.withLock { $0.bound = bound }
+        return history
     }
 
     /// The files in the directory whose names begin with the history's name.
@@ -119,12 +120,12 @@ struct Story {
 }
 
 extension JobHistory {
-    func record(_ story: Story) { record(story.job) }
+    nonisolated func record(_ story: Story) { record(story.job) }
 
-    func record(_ text: String, of story: Story) { record(story.line(text), of: story.job.id) }
+    nonisolated func record(_ text: String, of story: Story) { record(story.line(text), of: story.job.id) }
 
     /// A job from its beginning to its end, with a step and a line.
-    func record(whole story: Story, _ result: JobResult = .success, _ message: String = "") {
+    nonisolated func record(whole story: Story, _ result: JobResult = .success, _ message: String = "") {
         record(story)
         let begun = story.began()
         record(begun)

@@ -30,8 +30,8 @@ import Testing
         let history = bench.history()
         await history.flush()
         // Without checkpoints all that is written goes to the end of the log, so a copy is what a crash leaves at that moment.
-        await history.writer.stopCheckpoints()
-        _ = try await history.writer.withDatabase { try $0.execute("PRAGMA wal_checkpoint(TRUNCATE)") }
+        await history.stopCheckpoints()
+        _ = try await history.withDatabase { try $0.execute("PRAGMA wal_checkpoint(TRUNCATE)") }
         var most = 0
         for round in 0..<10 {
             // A few in each round: with ever more of them, the retention would remove the first.

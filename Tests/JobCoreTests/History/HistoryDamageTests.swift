@@ -106,12 +106,12 @@ import Testing
         let bench = try HistoryBench()
         let history = bench.history()
         // One that runs would keep the log from being emptied, which hides the damage.
-        await history.writer.stopCheckpoints()
+        await history.stopCheckpoints()
         let open = Story(9_000)
         history.record(open.began(2))
         for number in 1...500 { history.record(whole: Story(number)) }
         await history.flush()
-        _ = try await history.writer.withDatabase { try $0.execute("PRAGMA wal_checkpoint(TRUNCATE)") }
+        _ = try await history.withDatabase { try $0.execute("PRAGMA wal_checkpoint(TRUNCATE)") }
         let handle = try FileHandle(forUpdating: URL(filePath: bench.file.string))
         let size = try handle.seekToEnd()
         try handle.seek(toOffset: 4_096)
@@ -161,7 +161,7 @@ import Testing
         let early = Story(1).began()
         history.record(early)
         await history.flush()
-        _ = try await history.writer.withDatabase { database in
+        _ = try await history.withDatabase { database in
             let pages = try database.integer("PRAGMA page_count") ?? 0
             try database.execute("PRAGMA max_page_count = \(pages + 5)")
         }
@@ -174,7 +174,7 @@ import Testing
         #expect(bench.complaints.first?.text.contains("make room") == true)
         #expect(try await history.job(early.job.id)?.ended == nil)
 
-        _ = try await history.writer.withDatabase { try $0.execute("PRAGMA max_page_count = 1000000") }
+        _ = try await history.withDatabase { try $0.execute("PRAGMA max_page_count = 1000000") }
         history.record(whole: Story(502))
         let jobs = try await history.jobs(matching: JobFilter(limit: .max))
         #expect(jobs.map(\.id.number) == (1...502).reversed())
@@ -194,7 +194,7 @@ import Testing
         let jobs = (1...100).map { Story($0).began() }
         for job in jobs { history.record(job) }
         await history.flush()
-        _ = try await history.writer.withDatabase { database in
+        _ = try await history.withDatabase { database in
             let pages = try database.integer("PRAGMA page_count") ?? 0
             try database.execute("PRAGMA max_page_count = \(pages)")
         }
@@ -202,7 +202,7 @@ import Testing
         await history.flush()
         #expect(bench.complaints.contains { $0.text.contains("make room") }, "\(bench.complaints)")
 
-        _ = try await history.writer.withDatabase { try $0.execute("PRAGMA max_page_count = 1000000") }
+        _ = try await history.withDatabase { try $0.execute("PRAGMA max_page_count = 1000000") }
         let reader = try HistoryReader(file: bench.file)
         try await eventually("every end is in the file") { try reader.open().isEmpty }
         #expect(try reader.jobs(matching: JobFilter(limit: .max)).count { $0.result == .success } == 100)
@@ -236,7 +236,7 @@ import Testing
             let error = await #expect(throws: HistoryError.self) { try await history.job(JobID(UInt64(job))) }
             #expect(error?.description.contains(command) == true)
             #expect(problems.contains { $0.text.contains(command) }, "\(problems)")
-            _ = try await history.writer.withDatabase { try $0.execute(command) }
+            _ = try await history.withDatabase { try $0.execute(command) }
             #expect(try await history.job(JobID(UInt64(job))) == nil)
         }
         #expect(try bench.aside().isEmpty)

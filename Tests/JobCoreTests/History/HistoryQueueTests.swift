@@ -4,7 +4,9 @@ import Testing
 
 @Suite struct HistoryQueueTests {
     private func queue(ended: Int = 10, pieces: Int = 10, bytes: Int = 1 << 20) -> HistoryQueue {
-        HistoryQueue(bound: HistoryQueue.Bound(ended: ended, pieces: pieces, bytes: bytes))
+        var queue = HistoryQueue()
+        queue.bound = HistoryQueue.Bound(ended: ended, pieces: pieces, bytes: bytes)
+        return queue
     }
 
     private let story = Story(1)

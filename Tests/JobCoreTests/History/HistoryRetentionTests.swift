@@ -14,7 +14,7 @@ import Testing
         for number in 1...5 { history.record(Story(number)) }
         for number in 6...1_505 { history.record(whole: Story(number)) }
         await history.flush()
-        let before = try await history.writer.withDatabase { try $0.integer("PRAGMA page_count") }
+        let before = try await history.withDatabase { try $0.integer("PRAGMA page_count") }
         await history.close()
 
         let second = bench.history(retention: HistoryRetention(age: nil, jobs: 300))
@@ -24,12 +24,12 @@ import Testing
         let numbers = try await second.jobs(matching: JobFilter(limit: .max)).map(\.id.number)
         #expect(numbers == (1_206...1_505).reversed() + (1...5).reversed())
         try await eventually("the space is given back") {
-            try await second.writer.withDatabase { try $0.integer("PRAGMA freelist_count") } == 0
+            try await second.withDatabase { try $0.integer("PRAGMA freelist_count") } == 0
         }
-        let after = try await second.writer.withDatabase { try $0.integer("PRAGMA page_count") }
+        let after = try await second.withDatabase { try $0.integer("PRAGMA page_count") }
         let (pagesBefore, pagesAfter) = (try #require(before ?? nil), try #require(after ?? nil))
         #expect(pagesAfter * 3 < pagesBefore)
-        let pieces = try await second.writer.withDatabase {
+        let pieces = try await second.withDatabase {
             try $0.integer("SELECT count(*) FROM piece")
         }
         #expect(pieces == 300)

@@ -230,9 +230,8 @@ import Testing
         #expect(try await history.jobs().isEmpty)
         let before = try size(bench.file)
         let (isHeld, release) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
-        let writer = history.writer
         Thread.detachNewThread {
-            writer.closing.withLock { _ in
+            history.closing.withLock { _ in
                 isHeld.signal()
                 release.wait()
             }
