@@ -61,7 +61,7 @@ extension EventHandlers {
                 case .failure(.hung): "Exit did not return within \(configuration.timeLimit)"
                 case .failure(.late): "Exit was not called: another handler is still running"
                 case .failure(.died(let how)): "the interpreter \(how) while Exit ran"
-                case .failure(.gone), .failure(.failed): "Exit was not called: the interpreter had been lost"
+                case .failure(.gone): "Exit was not called: the interpreter had been lost"
                 }
             if let fault { note(.error, fault) }
         }
@@ -132,15 +132,10 @@ extension EventHandlers {
             try Interpreter.writeModules(into: directory)
         }
         let interpreter = Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
-        do throws(Interpreter.Loss) {
-            try await interpreter.load()
-            return interpreter
-        } catch {
-            await interpreter.end()
-            guard case .failed(let why) = error else { throw .fault("\(script.printable): \(error)") }
-            let lines = why.split(separator: "\n").map { OneLine.escaping(String($0)) }
-            throw .fault(Self.summary(script, lines), details: lines.count > 1 ? lines : [])
-        }
+        guard let reason = await interpreter.load() else { return interpreter }
+        await interpreter.end()
+        let lines = reason.split(separator: "\n").map { OneLine.escaping(String($0)) }
+        throw .fault(Self.summary(script, lines), details: lines.count > 1 ? lines : [])
     }
 
     /// The last line of a traceback and the last place in it.

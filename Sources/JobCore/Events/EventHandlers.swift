@@ -224,7 +224,7 @@ import SystemPackage
         case .failure(.late):
             // The attempt was interrupted before its turn.
             break
-        case .failure(.gone), .failure(.failed):
+        case .failure(.gone):
             lose(job.id, event, "the interpreter was lost before \(name)")
         }
         return .none

@@ -3,7 +3,7 @@ import FoundationEssentials
 /// A message from the daemon to the interpreter: one JSON object per line.
 enum HandlerRequest: Sendable {
     /// The first message: run the script. `word` marks the daemon's lines in the report stream.
-    case load(EventConfiguration, word: String)
+    case load(EventConfiguration, number: Int, word: String)
     /// Call a handler.
     case event(EventName, number: Int, EventJob?)
     /// The answer to a ``HandlerMessage/Call``, and an error for the report.
@@ -23,7 +23,8 @@ extension HandlerRequest: Encodable {
     func encode(to encoder: any Encoder) throws {
         var fields = encoder.container(keyedBy: Key.self)
         switch self {
-        case .load(let configuration, let word):
+        case .load(let configuration, let number, let word):
+            try fields.encode(number, forKey: .number)
             try fields.encode(word, forKey: .word)
             try fields.encode(configuration.script.string, forKey: .script)
             let daemon = configuration.daemon
@@ -98,10 +99,10 @@ enum HandlerMessage: Hashable, Sendable {
         case volumeExists(name: String)
     }
 
-    /// The result of an event.
+    /// The result of an event, or of loading the script.
     struct Reply: Hashable, Sendable {
         var effect: EventEffect
-        /// The last line of the traceback if the handler failed.
+        /// If the handler failed, the last line of the traceback; if the script could not be loaded, all of it.
         var error: String?
         /// The events of this job that have a handler.
         var jobEvents: Set<EventName>
@@ -109,10 +110,6 @@ enum HandlerMessage: Hashable, Sendable {
         var daemonEvents: Set<EventName>
     }
 
-    /// The script was loaded.
-    case loaded(daemonEvents: Set<EventName>)
-    /// The script could not be loaded: Python's traceback.
-    case failed(String)
     case call(Call)
     case done(number: Int, Reply)
 
@@ -124,14 +121,14 @@ enum HandlerMessage: Hashable, Sendable {
 
 extension HandlerMessage: Decodable {
     private enum Key: String, CodingKey {
-        case loaded, failed, call, argument, done, priority, level, volume, error, handlers, events
+        case call, argument, done, priority, level, volume, error, handlers, events
     }
 
     init(from decoder: any Decoder) throws {
         let fields = try decoder.container(keyedBy: Key.self)
-        if let number = try fields.decodeIfPresent(Int.self, forKey: .done) {
+        guard let name = try fields.decodeIfPresent(String.self, forKey: .call) else {
             self = .done(
-                number: number,
+                number: try fields.decode(Int.self, forKey: .done),
                 Reply(
                     effect: EventEffect(
                         priority: try fields.decodeIfPresent(Int.self, forKey: .priority),
@@ -140,18 +137,14 @@ extension HandlerMessage: Decodable {
                     error: try fields.decodeIfPresent(String.self, forKey: .error),
                     jobEvents: try fields.decodeIfPresent(Set<EventName>.self, forKey: .handlers) ?? [],
                     daemonEvents: try fields.decode(Set<EventName>.self, forKey: .events)))
-        } else if let name = try fields.decodeIfPresent(String.self, forKey: .call) {
-            switch name {
-            case "run": self = .call(.run(command: try fields.decode(String.self, forKey: .argument)))
-            case "cancel": self = .call(.cancel(JobID(try fields.decode(UInt64.self, forKey: .argument))))
-            case "volume": self = .call(.volumeExists(name: try fields.decode(String.self, forKey: .argument)))
-            default:
-                throw DecodingError.dataCorruptedError(forKey: .call, in: fields, debugDescription: "unknown call")
-            }
-        } else if let traceback = try fields.decodeIfPresent(String.self, forKey: .failed) {
-            self = .failed(traceback)
-        } else {
-            self = .loaded(daemonEvents: try fields.decode(Set<EventName>.self, forKey: .loaded))
+            return
+        }
+        switch name {
+        case "run": self = .call(.run(command: try fields.decode(String.self, forKey: .argument)))
+        case "cancel": self = .call(.cancel(JobID(try fields.decode(UInt64.self, forKey: .argument))))
+        case "volume": self = .call(.volumeExists(name: try fields.decode(String.self, forKey: .argument)))
+        default:
+            throw DecodingError.dataCorruptedError(forKey: .call, in: fields, debugDescription: "unknown call")
         }
     }
 }

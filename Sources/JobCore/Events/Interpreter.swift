@@ -20,8 +20,6 @@ import SystemPackage
         case hung
         /// The process ended while the handler ran; contains how.
         case died(String)
-        /// The script could not be loaded; contains the reason.
-        case failed(String)
     }
 
     private enum State { case loading, serving, leaving, gone }
@@ -84,28 +82,25 @@ import SystemPackage
     var isGone: Bool { state == .leaving || state == .gone }
 
     /// Starts the process and loads the script. Called once.
-    /// - Throws: ``Loss/failed(_:)`` with the error of Python or of the system.
-    func load() async throws(Loss) {
+    /// - Returns: why it could not be loaded: one line, or Python's traceback; nil: it was.
+    func load() async -> String? {
         let child: ChildProcess
         do throws(ScriptError) {
             child = try await start()
         } catch {
             state = .gone
-            throw .failed("the interpreter could not be started: \(error)")
+            return "the interpreter could not be started: \(error)"
         }
         life = Task { await stay(with: child) }
-        let result = await exchange(nil, job: nil)
-        switch result {
+        switch await exchange(nil, job: nil) {
         case .success(let reply):
-            guard let error = reply.error else { return }
-            leave(atOnce: false)
-            throw .failed(error)
+            return reply.error
         case .failure(.hung):
-            throw .failed("it was not loaded within \(configuration.timeLimit)")
+            return "it was not loaded within \(configuration.timeLimit)"
         case .failure(.died(let how)):
-            throw .failed("the interpreter \(how) while it was loaded")
-        case .failure(let loss):
-            throw loss
+            return "the interpreter \(how) while it was loaded"
+        case .failure(.gone), .failure(.late):
+            return "the interpreter was ended while it was loaded"
         }
     }
 
@@ -248,7 +243,7 @@ import SystemPackage
         return await withCheckedContinuation { continuation in
             current = Exchange(
                 number: number, event: event, continuation: continuation, isReportComplete: event == nil)
-            guard let event else { return send(.load(configuration, word: word)) }
+            guard let event else { return send(.load(configuration, number: number, word: word)) }
             send(.event(event, number: number, job))
         }
     }
@@ -296,14 +291,7 @@ import SystemPackage
     private func handle(_ message: HandlerMessage) {
         guard let exchange = current else { return }
         switch message {
-        case .loaded(let events) where exchange.event == nil:
-            current?.reply = HandlerMessage.Reply(effect: .none, jobEvents: [], daemonEvents: events)
-            completeIfFinished()
-        case .failed(let traceback) where exchange.event == nil:
-            current?.reply = HandlerMessage.Reply(
-                effect: .none, error: traceback, jobEvents: [], daemonEvents: [])
-            completeIfFinished()
-        case .done(let number, let reply) where exchange.event != nil && number == exchange.number:
+        case .done(let number, let reply) where number == exchange.number:
             current?.reply = reply
             completeIfFinished()
         case .call(let call) where exchange.event != nil:

@@ -172,7 +172,10 @@ extension Processes {
                 ("os.closerange(3, 100)", "ended with exit code"), ("os.abort()", "was ended by signal 6"),
                 ("[os.write(fd, b'garbage\\n') for fd in range(3, 6) if fd != 3]", "an invalid message"),
                 // Well-formed, and not meant for this moment.
-                (#"[os.write(fd, b'{"loaded": []}\n') for fd in range(3, 6) if fd != 3]"#, "an invalid message"),
+                (
+                    #"[os.write(fd, b'{"done": 0, "events": []}\n') for fd in range(3, 6) if fd != 3]"#,
+                    "an invalid message"
+                ),
             ])
         func dies(statement: String, words: String) async throws {
             try harness.install(

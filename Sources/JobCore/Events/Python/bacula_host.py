@@ -24,13 +24,14 @@ def _load(request):
     module = types.ModuleType("DirStartUp")
     module.__file__ = path
     sys.modules["DirStartUp"] = module
+    message = {"done": request["number"], "events": []}
     try:
         with open(path, "rb") as file:
             source = file.read()
         exec(compile(source, path, "exec"), module.__dict__)
-        message = {"loaded": bacula._registered()}
+        message["events"] = bacula._registered()
     except BaseException as error:
-        message = {"failed": _words(error, frames=1)}
+        message["error"] = _words(error, frames=1)
     link.restore_streams()
     return _only_original(message)
 
