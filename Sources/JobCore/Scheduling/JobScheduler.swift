@@ -9,7 +9,7 @@ import DequeModule
     package struct Owner {
         /// The settings of the class; see ``JobScheduler/readLimits()``.
         package var settings: @MainActor () -> JobClass
-        /// An item begins. ``JobScheduler/finish(_:again:ignoringOffers:)`` must be called for it in every case. The
+        /// An item begins. ``JobScheduler/finish(_:again:)`` must be called for it in every case. The
         /// time is the one at which it was due; the clock may have been set back since.
         package var begin: @MainActor (Scheduler.Key, Timestamp) -> Void
         /// An item is due and waits for something else, or its window has closed before it began.
@@ -102,11 +102,11 @@ import DequeModule
         change { $0.finish(key, waitingFor: subjects) }
     }
 
-    /// Ends an item; see ``Scheduler/finish(_:again:ignoringOffers:)``.
+    /// Ends an item; see ``Scheduler/finish(_:again:)``.
     /// - Returns: when it is due again; nil if it does not wait.
     @discardableResult
-    package func finish(_ key: Scheduler.Key, again: Timestamp? = nil, ignoringOffers: Bool = false) -> Timestamp? {
-        change { $0.finish(key, again: again, ignoringOffers: ignoringOffers) }
+    package func finish(_ key: Scheduler.Key, again: Timestamp? = nil) -> Timestamp? {
+        change { $0.finish(key, again: again) }
     }
 
     /// Asks the owner of the item that runs on a subject, if it is of another class, to interrupt it.

@@ -280,7 +280,7 @@ package struct Scheduler: Sendable {
         return moved.compactMap { key in status(of: key).map { (key, $0) } }
     }
 
-    /// Forgets the offers since an item began, because its work has not read anything yet.
+    /// Forgets the offers since an item began, because its work has not read anything yet, or knows what they are about.
     package mutating func forgetOffers(of key: Key) {
         if entries[key]?.state == .runningAndOffered { entries[key]?.state = .running }
     }
@@ -300,14 +300,12 @@ package struct Scheduler: Sendable {
     }
 
     /// Ends an item.
-    /// - Parameters:
-    ///   - again: when it must run again; nil: it need not.
-    ///   - ignoringOffers: whether offers since its start are ignored.
+    /// - Parameter again: when it must run again; nil: it need not, unless it was offered.
     /// - Returns: when it is due again; nil if it does not wait.
     @discardableResult
-    package mutating func finish(_ key: Key, again: Timestamp? = nil, ignoringOffers: Bool = false) -> Timestamp? {
+    package mutating func finish(_ key: Key, again: Timestamp? = nil) -> Timestamp? {
         guard var entry = end(key) else { return nil }
-        let due = entry.state == .runningAndOffered && !ignoringOffers ? .distantPast : again
+        let due = entry.state == .runningAndOffered ? .distantPast : again
         guard let due else {
             forget(key)
             return nil

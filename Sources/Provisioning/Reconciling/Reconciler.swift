@@ -366,7 +366,8 @@ import Logging
             // Such as the backup of an entry that was removed and added again.
             if interrupts, !isStopping { for subject in subjects { scheduler.interrupt(subject, for: jobClass) } }
         } else {
-            due = scheduler.finish(key, again: again, ignoringOffers: onlyOwnWrites)
+            if onlyOwnWrites { scheduler.forgetOffers(of: key) }
+            due = scheduler.finish(key, again: again)
         }
         if let status = scheduler.status(of: key) { showObstacle(of: key, status) }
         if case .retry(let record) = result { reconcileWhenCanceled(record.job, uuid) }

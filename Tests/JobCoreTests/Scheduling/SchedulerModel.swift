@@ -236,7 +236,8 @@ struct SchedulerWalk {
         while true {
             try beginAll(0)
             guard let key = running.first else { break }
-            scheduler.finish(Self.name(key), ignoringOffers: true)
+            scheduler.forgetOffers(of: Self.name(key))
+            scheduler.finish(Self.name(key))
             model.items[key] = nil
         }
         #expect(model.items.isEmpty && Self.limits.indices.allSatisfy { scheduler.waitingCount(of: $0) == 0 })

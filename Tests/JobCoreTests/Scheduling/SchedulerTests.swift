@@ -22,8 +22,8 @@ import Testing
             value.acquire(exclusions.map { JobSubject($0) }, for: .job(id(key)))
         }
         @discardableResult
-        func finish(_ key: String, again: Timestamp? = nil, ignoringOffers: Bool = false) -> Timestamp? {
-            value.finish(.job(id(key)), again: again, ignoringOffers: ignoringOffers)
+        func finish(_ key: String, again: Timestamp? = nil) -> Timestamp? {
+            value.finish(.job(id(key)), again: again)
         }
 
         /// All that may begin, in their order.
@@ -77,7 +77,8 @@ import Testing
         #expect(jobs.finish("a") == .distantPast)
         #expect(jobs.begin(at: now) == ["a"])
         jobs.offer(item("a", on: "a"))
-        #expect(jobs.finish("a", again: after(5), ignoringOffers: true) == after(5))
+        jobs.value.forgetOffers(of: .job(id("a")))
+        #expect(jobs.finish("a", again: after(5)) == after(5))
         #expect(jobs.begin(at: after(5)) == ["a"])
         jobs.offer(item("a", on: "a"))
         jobs.value.forgetOffers(of: .job(id("a")))
