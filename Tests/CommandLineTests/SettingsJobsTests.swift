@@ -49,7 +49,7 @@ struct SettingsJobsTests {
         let settings = try load(
             "[Backup Jobs]\n" + ["HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"].map { "\($0) = @daily\n" }.joined())
         #expect(
-            settings.timetable.lines.map(\.name)
+            settings.timetable.lines.map(\.work.description)
                 == ["backup yearly", "backup monthly", "backup weekly", "backup daily", "backup hourly"])
     }
 
@@ -99,7 +99,7 @@ struct SettingsJobsTests {
         #expect(try settings.policies[.backup]?.window == TimeWindow(parsing: "22:00-06:00"))
         #expect(try settings.policies[.provisioning]?.window == TimeWindow(parsing: "08:00-17:00"))
         let job = try #require(settings.userScripts["nightly.1"])
-        let line = settings.timetable.lines.first { $0.name == "run nightly.1" }
+        let line = settings.timetable.lines.first { $0.work == .run("nightly.1") }
         #expect(try line?.schedule == CronSchedule(parsing: "30 2 * * mon-fri"))
         #expect(job.priority == 1 && job.user == "backup" && job.timeLimit == .seconds(7_200))
         #expect(job.profile.name == "mine")

@@ -1,15 +1,15 @@
-/// Names of jobs with a schedule each; ``run(clock:in:after:reached:ask:)`` follows them.
-public struct JobTimetable: Hashable, Sendable {
+/// Recurring work, each with a schedule; ``run(clock:in:after:reached:ask:)`` follows them.
+public struct JobTimetable<Work: Hashable & Sendable>: Hashable, Sendable {
     /// One recurring job.
     public struct Line: Hashable, Sendable {
-        /// The name of the job.
-        public var name: String
+        /// What to do.
+        public var work: Work
         /// When.
         public var schedule: CronSchedule
 
         /// A line.
-        public init(name: String, schedule: CronSchedule) {
-            self.name = name
+        public init(_ work: Work, schedule: CronSchedule) {
+            self.work = work
             self.schedule = schedule
         }
     }
@@ -19,11 +19,6 @@ public struct JobTimetable: Hashable, Sendable {
 
     /// An empty table asks for nothing.
     public init(_ lines: [Line] = []) { self.lines = lines }
-
-    /// The next time after a time at which a job is due; nil: never.
-    public func next(after time: Timestamp, in calendar: DayCalendar = .system) -> Timestamp? {
-        lines.compactMap { $0.schedule.next(after: time, in: calendar) }.min()
-    }
 
     /// Calls `ask` for each job when it is due, until the task is cancelled.
     ///
@@ -37,10 +32,9 @@ public struct JobTimetable: Hashable, Sendable {
     /// - Throws: `CancellationError`; it does not return.
     @MainActor public func run(
         clock: any WallClock, in calendar: DayCalendar = .system, after former: [Line: Timestamp] = [:],
-        reached: ([Line: Timestamp]) -> Void = { _ in }, ask: (String) async -> Void
+        reached: ([Line: Timestamp]) -> Void = { _ in }, ask: (Work) async -> Void
     ) async throws {
-        enum Event { case reached(Timestamp), set(by: Duration) }
-        let (events, source) = AsyncStream<Event>.makeStream()
+        let (events, source) = AsyncStream<TimetableEvent>.makeStream()
         let steps = await clock.steps()
         let listening = Task { for await step in steps { source.yield(.set(by: step)) } }
         var alarm = Alarm()
@@ -61,7 +55,7 @@ public struct JobTimetable: Hashable, Sendable {
                 // Due, even if the clock was set back meanwhile.
                 let due = progress.reach(max(time, clock.now))
                 reached(progress.reachedOfLines)
-                for name in due { await ask(name) }
+                for work in due { await ask(work) }
             case .set(let step):
                 progress.clockWasSet(by: step, now: clock.now)
                 reached(progress.reachedOfLines)
@@ -96,10 +90,10 @@ public struct JobTimetable: Hashable, Sendable {
         var next: Timestamp? { lines.indices.compactMap(next(of:)).min() }
 
         /// The jobs that are due up to a time, in the order of the lines, each once.
-        mutating func reach(_ time: Timestamp) -> [String] {
+        mutating func reach(_ time: Timestamp) -> [Work] {
             let due = lines.indices.filter { index in next(of: index).map { $0 <= time } ?? false }
             for index in lines.indices { reached[index] = max(reached[index], time) }
-            return due.map { lines[$0].name }
+            return due.map { lines[$0].work }
         }
 
         /// The clock was set. Forward: jobs whose time has passed are due now. Back: a line follows the new time, unless that repeats a time
@@ -121,4 +115,11 @@ public struct JobTimetable: Hashable, Sendable {
             lines[index].schedule.next(after: reached[index], in: calendar)
         }
     }
+}
+
+/// What a timetable waits for.
+private enum TimetableEvent {
+    case reached(Timestamp)
+    /// The clock was set.
+    case set(by: Duration)
 }

@@ -31,12 +31,8 @@ extension DaemonJobs {
                 do {
                     try await timetable.run(clock: clock, after: reached) {
                         self.reached = $0
-                    } ask: { name in
-                        do throws(RefusedCommand) {
-                            self.scheduled(try JobCommand(parsing: name))
-                        } catch {
-                            self.logger.error("schedule: \(error)")
-                        }
+                    } ask: { command in
+                        self.scheduled(command)
                     }
                 } catch {
                     // Replaced by another timetable, or the daemon stops.

@@ -31,7 +31,7 @@ final class DaemonConfiguration: Sendable {
     /// From `[Job NAME]`, by name.
     let userScripts: [String: UserScript]
     /// All scheduled jobs and levels.
-    let timetable: JobTimetable
+    let timetable: JobTimetable<JobCommand>
     let engine: Engine.Configuration
 
     /// Reads the files and the environment.
@@ -96,13 +96,11 @@ final class DaemonConfiguration: Sendable {
         self.userScripts = Dictionary(userScripts.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
         timetable = JobTimetable(
             userScripts.compactMap { (script: UserScript) in
-                script.schedule.map { .init(name: JobCommand.run(script.name).description, schedule: $0) }
+                script.schedule.map { .init(.run(script.name), schedule: $0) }
             }
                 // If several levels are due, the larger level is first: it takes over the snapshot that the smaller one would remove.
                 + SnapshotLevel.allCases.reversed().compactMap { level in
-                    backupJobs.schedules[level].map {
-                        .init(name: JobCommand.backup(level.rawValue, accounts: []).description, schedule: $0)
-                    }
+                    backupJobs.schedules[level].map { .init(.backup(level.rawValue, accounts: []), schedule: $0) }
                 })
         history = settings[HistorySettings.self]
         var script = settings[ScriptServiceConfiguration.self]

@@ -25,7 +25,7 @@ import SystemPackage
     /// Runs the timetable.
     var schedule: Task<Void, Never>?
     /// Of each line of the timetable, the time up to which it is done.
-    var reached: [JobTimetable.Line: Timestamp] = [:]
+    var reached: [JobTimetable<JobCommand>.Line: Timestamp] = [:]
     /// The levels without a schedule of which the log has warned, and when.
     var warnedLevels: (levels: Set<SnapshotLevel>, time: Timestamp) = ([], .distantPast)
     /// Checks all accounts once a day.

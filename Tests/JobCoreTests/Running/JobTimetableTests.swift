@@ -5,8 +5,8 @@ import Testing
 @testable import JobCore
 
 @Suite struct JobTimetableTests {
-    private static func table(_ lines: (String, String)...) throws -> JobTimetable {
-        JobTimetable(try lines.map { .init(name: $0.0, schedule: try CronSchedule(parsing: $0.1)) })
+    private static func table(_ lines: (String, String)...) throws -> JobTimetable<String> {
+        JobTimetable<String>(try lines.map { .init($0.0, schedule: try CronSchedule(parsing: $0.1)) })
     }
 
     @Test("the next time is the earliest of all lines, strictly later, and an empty table has none")
@@ -14,20 +14,20 @@ import Testing
         let table = try Self.table(("night", "30 2 * * *"), ("hour", "0 * * * *"), ("new year", "0 0 1 1 *"))
         let calendar = DayCalendar.utc
         func next(_ text: String) throws -> String? {
-            table.next(after: try Timestamp(text), in: calendar)?.text(in: calendar)
+            JobTimetable<String>.Progress(table, from: try Timestamp(text), in: calendar).next?.text(in: calendar)
         }
         #expect(try next("2026-03-10 01:59 +00:00") == "2026-03-10 02:00 +00:00")
         #expect(try next("2026-03-10 02:00 +00:00") == "2026-03-10 02:30 +00:00")
         #expect(try next("2026-03-10 02:30 +00:00") == "2026-03-10 03:00 +00:00")
-        #expect(JobTimetable().next(after: .distantPast, in: calendar) == nil)
-        #expect(table.next(after: .distantFuture, in: calendar) == nil)
+        #expect(JobTimetable<String>.Progress(JobTimetable(), from: .distantPast, in: calendar).next == nil)
+        #expect(JobTimetable<String>.Progress(table, from: .distantFuture, in: calendar).next == nil)
     }
 
     @Test("jobs that became due in an interval come in the order of the lines, each once")
     func due() throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"), ("noon", "0 12 * * *"))
         func due(_ from: String, _ to: String) throws -> [String] {
-            var progress = JobTimetable.Progress(table, from: try Timestamp(from), in: .utc)
+            var progress = JobTimetable<String>.Progress(table, from: try Timestamp(from), in: .utc)
             return progress.reach(try Timestamp(to))
         }
         #expect(try due("2026-03-10 00:30 +00:00", "2026-03-10 04:30 +00:00") == ["hour", "night"])
@@ -41,15 +41,15 @@ import Testing
         "a timetable that replaces another one goes on where that has stopped, and a line that was changed begins now")
     func replaced() throws {
         let before = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"))
-        var progress = JobTimetable.Progress(before, from: try Timestamp("2026-03-10 01:30 +00:00"), in: .utc)
+        var progress = JobTimetable<String>.Progress(before, from: try Timestamp("2026-03-10 01:30 +00:00"), in: .utc)
         #expect(progress.reach(try Timestamp("2026-03-10 02:00 +00:00")) == ["hour"])
         let after = try Self.table(("hour", "0 * * * *"), ("night", "15 2 * * *"))
         let reload = try Timestamp("2026-03-10 03:00 +00:00")
-        var next = JobTimetable.Progress(after, from: reload, in: .utc, after: progress.reachedOfLines)
+        var next = JobTimetable<String>.Progress(after, from: reload, in: .utc, after: progress.reachedOfLines)
         #expect(next.reach(reload) == ["hour"])
         // After the clock was set back, what has run is still known.
         let corrected = try Timestamp("2026-03-10 01:59 +00:00")
-        next = JobTimetable.Progress(before, from: corrected, in: .utc, after: progress.reachedOfLines)
+        next = JobTimetable<String>.Progress(before, from: corrected, in: .utc, after: progress.reachedOfLines)
         #expect(next.reach(try Timestamp("2026-03-10 02:00 +00:00")) == [])
     }
 
@@ -62,9 +62,9 @@ import Testing
         func course(_ from: String, _ count: Int) throws -> [String] {
             var time = try Timestamp(from)
             return try (0..<count).map { _ in
-                let next = try #require(table.next(after: time, in: zurich))
+                var progress = JobTimetable<String>.Progress(table, from: time, in: zurich)
+                let next = try #require(progress.next)
                 defer { time = next }
-                var progress = JobTimetable.Progress(table, from: time, in: zurich)
                 let names = progress.reach(next)
                 return "\(next.text(in: zurich)) \(names.joined(separator: " "))"
             }
@@ -88,7 +88,7 @@ import Testing
 
         var asked: [String] { names.withLock { $0 } }
 
-        init(_ table: JobTimetable, at start: Timestamp) {
+        init(_ table: JobTimetable<String>, at start: Timestamp) {
             clock = ManualClock(start)
             let running = Task { [clock] in
                 try await table.run(clock: clock, in: .utc) { name in self.names.withLock { $0.append(name) } }
@@ -114,7 +114,7 @@ import Testing
         let clock = ManualClock(try Timestamp("2026-03-10 02:00 +00:00"))
         let line = try #require(table.lines.first)
         let asked = Mutex<[String]>([])
-        let reached = Mutex<[JobTimetable.Line: Timestamp]>([:])
+        let reached = Mutex<[JobTimetable<String>.Line: Timestamp]>([:])
         let running = Task {
             try await table.run(clock: clock, in: .utc, after: [line: clock.now + .seconds(-60)]) { times in
                 reached.withLock { $0 = times }
@@ -234,7 +234,7 @@ import Testing
 
     @Test("a table without future lines asks for nothing and ends when it is cancelled")
     func nothing() async throws {
-        let follower = Follower(JobTimetable(), at: Timestamp(secondsSince1970: 1_000))
+        let follower = Follower(JobTimetable<String>(), at: Timestamp(secondsSince1970: 1_000))
         try await follower.sleeps(until: .distantFuture)
         await follower.end()
         #expect(follower.asked == [])

@@ -120,7 +120,7 @@ extension WallTimerTests {
         let steps = await clock.steps()
         let listening = Task { @Sendable in for await step in steps { told.withLock { $0.append(step) } } }
         let asked = Mutex<[Timestamp]>([])
-        let minutely = JobTimetable([.init(name: "minute", schedule: try CronSchedule(parsing: "* * * * *"))])
+        let minutely = JobTimetable([.init("minute", schedule: try CronSchedule(parsing: "* * * * *"))])
         let schedule = Task { @Sendable in
             try await minutely.run(clock: clock, in: .utc) { _ in asked.withLock { $0.append(clock.now) } }
         }
