@@ -75,14 +75,14 @@ import SystemPackage
     /// - Returns: the job with the priority and level that the handlers set.
     func opened(_ job: Job) async -> Job {
         guard isActive else { return job }
-        let started = job.applying(await jobStart(await host.describe(job, .created, volume: nil)))
-        return started.applying(await jobInit(await host.describe(started, .created, volume: nil)))
+        let started = job.applying(await performForDaemon(.jobStart, host.describe(job, .created, volume: nil)))
+        return started.applying(await perform(.jobInit, host.describe(started, .created, volume: nil)))
     }
 
     /// An attempt is about to start. Its priority no longer affects the order of jobs.
     func aboutToRun(_ job: Job) async -> Job {
         guard isActive else { return job }
-        return job.applying(await jobRun(await host.describe(job, .created, volume: nil)))
+        return job.applying(await perform(.jobRun, host.describe(job, .created, volume: nil)))
     }
 
     /// The job has ended.
@@ -102,7 +102,15 @@ import SystemPackage
         var needing = await host.describe(job, .waitingForNewMedia, volume: volumes.first)
         needing.pool = pool
         needing.volumes = volumes.count
-        return await newVolume(needing, volumes: volumes).volumeName
+        guard let name = await perform(.newVolume, needing).volumeName else { return nil }
+        guard volumes.contains(name) else {
+            let known = volumes.isEmpty ? "it has none" : volumes.joined(separator: ", ")
+            host.write(
+                "error: NewVolume: \"\(OneLine.escaping(name))\" is not a volume of the pool \"\(pool)\" (\(known)): the daemon chooses",
+                to: job.id, source: .daemon)
+            return nil
+        }
+        return name
     }
 
     /// An archived home has been purged from a volume.
@@ -110,40 +118,13 @@ import SystemPackage
         guard isActive else { return }
         var purged = await host.describe(job, .running, volume: volume)
         purged.volumeName = volume
-        await volumePurged(purged)
+        _ = await perform(.volumePurged, purged)
     }
 
     // MARK: - Events
 
-    /// A job was created. Its handlers are registered here.
-    package func jobStart(_ job: EventJob) async -> EventEffect { await performForDaemon(.jobStart, job) }
-
-    /// The job was scheduled.
-    package func jobInit(_ job: EventJob) async -> EventEffect { await perform(.jobInit, job) }
-
-    /// The job is about to run: the last event in which its parameters can be changed.
-    package func jobRun(_ job: EventJob) async -> EventEffect { await perform(.jobRun, job) }
-
-    /// Chooses a volume.
-    /// - Parameter volumes: the possible names.
-    /// - Returns: ``EventEffect/volumeName`` is one of them, or nil: the daemon chooses.
-    package func newVolume(_ job: EventJob, volumes: [String]) async -> EventEffect {
-        var effect = await perform(.newVolume, job)
-        if let name = effect.volumeName, !volumes.contains(name) {
-            let known = volumes.isEmpty ? "it has none" : volumes.joined(separator: ", ")
-            host.write(
-                "error: NewVolume: \"\(OneLine.escaping(name))\" is not a volume of the pool \"\(job.pool)\" (\(known)): the daemon chooses",
-                to: job.id, source: .daemon)
-            effect.volumeName = nil
-        }
-        return effect
-    }
-
-    /// The archived home on ``EventJob/volumeName`` was purged.
-    package func volumePurged(_ job: EventJob) async { _ = await perform(.volumePurged, job) }
-
     /// The job has ended and its handlers are released.
-    package func jobEnd(_ job: EventJob) async {
+    func jobEnd(_ job: EventJob) async {
         guard bindings[job.id] != nil else { return }
         _ = await performForDaemon(.jobEnd, job)
         unbind(job.id)
@@ -151,7 +132,7 @@ import SystemPackage
 
     /// An event for the daemon's handlers: those of the job's interpreter; if it was lost before it received the event,
     /// those of the next one.
-    private func performForDaemon(_ event: EventName, _ job: EventJob) async -> EventEffect {
+    func performForDaemon(_ event: EventName, _ job: EventJob) async -> EventEffect {
         while let interpreter = await interpreter(of: job.id) {
             let isKnown = bindings[job.id]?.isKnown ?? false
             guard isKnown || interpreter.daemonEvents.contains(event) else { return .none }
@@ -180,7 +161,8 @@ import SystemPackage
         return interpreter
     }
 
-    private func perform(_ event: EventName, _ job: EventJob) async -> EventEffect {
+    /// An event for the handlers that the job has registered.
+    func perform(_ event: EventName, _ job: EventJob) async -> EventEffect {
         guard let binding = bindings[job.id], binding.events.contains(event), !binding.hasLost else { return .none }
         return conclude(await perform(event, job, by: binding.interpreter), event, job)
     }

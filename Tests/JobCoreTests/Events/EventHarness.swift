@@ -1,11 +1,12 @@
 import EventLoop
 import Foundation
 import Glibc
-import JobCore
 import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
+
+@testable import JobCore
 
 /// What the daemon does for handlers, and a note of all that was asked of it.
 nonisolated final class RecordingHost: EventHandlerHost {
@@ -151,4 +152,19 @@ final class EventHarness: Sendable {
                 vendor: "OpenLDAP"),
             volumeName: volumeName)
     }
+}
+
+/// The events one by one: the daemon sends some of them together.
+extension EventHandlers {
+    func jobStart(_ job: EventJob) async -> EventEffect { await performForDaemon(.jobStart, job) }
+
+    func jobInit(_ job: EventJob) async -> EventEffect { await perform(.jobInit, job) }
+
+    func jobRun(_ job: EventJob) async -> EventEffect { await perform(.jobRun, job) }
+
+    func newVolume(_ job: EventJob, volumes: [String]) async -> EventEffect {
+        EventEffect(volumeName: await newVolume(for: job.job, of: job.pool, among: volumes))
+    }
+
+    func volumePurged(_ job: EventJob) async { _ = await perform(.volumePurged, job) }
 }
