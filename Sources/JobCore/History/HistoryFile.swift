@@ -51,12 +51,7 @@ struct HistoryFile {
 
     /// Whether an error says nothing about the file, and may pass. Errors of the disk, which `Errno.isShortage` has too, may be damage of the file.
     static func isShortage(_ error: Errno) -> Bool {
-        switch error {
-        case .noSpace, .diskQuotaExceeded, .noMemory, .tooManyOpenFiles, .tooManyOpenFilesInSystem,
-            .readOnlyFileSystem:
-            true
-        default: false
-        }
+        error == .diskQuotaExceeded || error.isShortage && error != .ioError
     }
 
     /// Renames it to `FILE.KIND-TIME`, and SQLite's files with it, so that they can still be opened together. Nothing is deleted.
