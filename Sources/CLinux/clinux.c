@@ -72,13 +72,6 @@ int clinux_pidfd_send_signal(int process, int signal) {
 
 void clinux_forbid_core_dumps(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
-int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }
-
-int clinux_output_pipe(int *ends) {
-    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
-    return fcntl(ends[0], F_SETFL, O_NONBLOCK);
-}
-
 int clinux_holds(int file, const void *wanted, size_t size) {
     char buffer[64 * 1024];
     // Bytes of the previous read that may be the beginning of the wanted bytes.

@@ -43,10 +43,10 @@ package enum BlockingWork {
     /// Work that is soon done.
     /// - Throws: what the body throws.
     package static func run<Value: Sendable, Failure: Error>(
-        _ body: @escaping @Sendable () throws(Failure) -> Value
+        on kind: Kind = .steps, _ body: @escaping @Sendable () throws(Failure) -> Value
     ) async throws(Failure) -> Value {
         try await withCheckedContinuation { continuation in
-            steps.begin { continuation.resume(returning: Result(catching: body)) }
+            pool(kind).begin { continuation.resume(returning: Result(catching: body)) }
         }.get()
     }
 

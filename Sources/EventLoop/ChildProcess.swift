@@ -1,4 +1,4 @@
-import CLinux
+package import CLinux
 import Glibc
 package import SystemPackage
 
@@ -31,20 +31,19 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
 ///
 /// A process that traces another one (ptrace(2)), which any process of the same user may, learns of its end first and can hold it back for as long as
 /// it likes. So nothing here blocks, and a process that is held back is asked for again until it is reaped.
-@MainActor package enum Reaper {
+@MainActor private enum Reaper {
     private static let longestWait = Duration.seconds(5)
     private static let longestPause = Duration.seconds(10)
 
-    /// - Returns: nil if the end is held back.
-    /// - Throws: `noChildProcess` if something else has reaped it.
-    package static func reap(_ process: Int32) async throws(Errno) -> TerminationStatus? {
+    /// - Returns: `unknown` if the end is held back, or if something else has reaped it.
+    static func reap(_ process: Int32) async -> TerminationStatus {
         let end = ContinuousClock.now + longestWait
         var pause = Duration.milliseconds(1)
         while true {
-            if let status = try ended(process) { return status }
+            if let status = ended(process) { return status }
             guard .now < end else {
                 askAgain(process)
-                return nil
+                return .unknown
             }
             // Also in a task that is cancelled.
             await withCheckedContinuation { continuation in
@@ -55,32 +54,31 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
     }
 
     private static func askAgain(_ process: Int32) {
-        EventLoop.shared.call(at: .now + longestPause) {
-            do throws(Errno) { if try ended(process) == nil { askAgain(process) } } catch {
-                // Something else has reaped it.
-            }
-        }
+        EventLoop.shared.call(at: .now + longestPause) { if ended(process) == nil { askAgain(process) } }
     }
 
-    private static func ended(_ process: Int32) throws(Errno) -> TerminationStatus? {
+    private static func ended(_ process: Int32) -> TerminationStatus? {
         var status: Int32 = 0
         while true {
             let found = waitpid(process, &status, WNOHANG)
             if found >= 0 { return found == 0 ? nil : TerminationStatus(waitStatus: status) }
-            guard errno == EINTR else { throw Errno(rawValue: errno) }
+            guard errno == EINTR else { return .unknown }
         }
     }
 }
 
-/// A program that this process starts and that is no script of a job. Its end and its output are reported on the event loop.
+/// A program that this process starts. Its end and its output are reported on the event loop.
 ///
-/// It leads a session of its own, has no descriptor but the three standard ones, and every signal at its default. What it has started itself may
-/// outlive it. Its number is no other's until ``reap()``, which has to be called once ``exited()`` has returned.
+/// It leads a session of its own, has no descriptor but the three standard ones and those of its reports, and every signal at its default. What it
+/// has started itself may outlive it. Its number is no other's until ``reap()``, which has to be called once ``exited()`` has returned.
 @MainActor package final class ChildProcess {
     /// A program with its arguments and environment.
     package struct Program: Sendable {
         /// Absolute.
         package var path: FilePath
+        /// Argument 0; nil: the path.
+        package var name: String?
+        /// The arguments after argument 0.
         package var arguments: [String]
         /// Nothing is inherited.
         package var environment: [String: String]
@@ -112,30 +110,37 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         case open
     }
 
-    /// Its standard output or error.
+    /// Its standard output or error, or its reports.
     package enum Output: Sendable {
         case discarded
         /// A descriptor that stays the caller's.
         case file(FileDescriptor)
-        /// Each piece is reported as it comes.
+        /// Each piece is reported as it comes, until the program has ended.
         case pipe(@MainActor ([UInt8]) -> Void)
     }
 
+    /// By what the processes are known that it starts, so that the caller can end them.
+    package enum Enclosure: Sendable {
+        /// Nothing: they may outlive it.
+        case none
+        /// A cgroup, by a descriptor of its directory that stays the caller's.
+        case cgroup(Int32)
+        /// A process of its own between this one and the program (`init.c` of CLinux).
+        /// - isTied: whether the program is killed when this process ends.
+        case initProcess(isTied: Bool)
+    }
+
     /// Its number.
-    package let id: Int32
-    private let handle: Int32
+    package nonisolated let id: Int32
+    /// A pidfd(2).
+    package nonisolated let handle: Int32
+    /// Its init process; with the number 0 if it has none.
+    package nonisolated let initProcess: clinux_init
     private let input: InputPipe?
     private let outputs: [OutputPipe]
     private var hasExited = false
     private var isReaped = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
-
-    private init(id: Int32, handle: Int32, input: InputPipe?, outputs: [OutputPipe]) {
-        self.id = id
-        self.handle = handle
-        self.input = input
-        self.outputs = outputs
-    }
 
     // MARK: - Start
 
@@ -145,45 +150,9 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
     package static func start(
         _ program: Program, input: Input = .empty, output: Output = .discarded, error: Output? = nil
     ) async throws(Errno) -> ChildProcess {
-        var inputPipe: InputPipe?
-        var outputPipes: [OutputPipe] = []
-        func feed(_ next: (@MainActor () -> [UInt8]?)?) throws(Errno) -> Descriptor {
-            let pipe = try Descriptor.pipe(nonBlocking: \.writer)
-            inputPipe = InputPipe(pipe, next)
-            return pipe.reader
+        let child = try await BlockingWork.run(on: .starts) { () throws(Errno) in
+            try ChildProcess(starting: program, input: input, output: output, error: error)
         }
-        let standardInput: Descriptor
-        switch input {
-        case .empty: standardInput = .none
-        case .file(let file): standardInput = Descriptor(file.rawValue, isOurs: false)
-        case .bytes(let bytes):
-            var unread: [UInt8]? = bytes
-            standardInput = try feed {
-                defer { unread = nil }
-                return unread
-            }
-        case .pieces(let next): standardInput = try feed(next)
-        case .open: standardInput = try feed(nil)
-        }
-        func descriptor(_ output: Output) throws(Errno) -> Descriptor {
-            switch output {
-            case .discarded: return .none
-            case .file(let file): return Descriptor(file.rawValue, isOurs: false)
-            case .pipe(let take):
-                let pipe = try Descriptor.pipe(nonBlocking: \.reader)
-                outputPipes.append(OutputPipe(pipe.reader, take))
-                return pipe.writer
-            }
-        }
-        let standardOutput = try descriptor(output)
-        let standardError = try error.map(descriptor) ?? standardOutput
-        let (id, handle) = try await withCheckedContinuation { continuation in
-            BlockingWork.begin(on: .starts) {
-                continuation.resume(
-                    returning: spawn(program, input: standardInput, output: standardOutput, error: standardError))
-            }
-        }.get()
-        let child = ChildProcess(id: id, handle: handle, input: inputPipe, outputs: outputPipes)
         do throws(Errno) {
             try child.watch()
         } catch {
@@ -194,34 +163,64 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         return child
     }
 
-    /// It blocks until the kernel has loaded the program.
-    private nonisolated static func spawn(
-        _ program: Program, input: Descriptor, output: Descriptor, error: Descriptor
-    ) -> Result<(id: Int32, handle: Int32), Errno> {
-        let null = Descriptor(open("/dev/null", O_WRONLY | O_CLOEXEC), isOurs: true)
-        let directory = Descriptor(
-            program.workingDirectory.withPlatformString { open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC) },
-            isOurs: true)
-        guard null.number >= 0, directory.number >= 0 else { return .failure(Errno(rawValue: errno)) }
+    /// Starts a program. It blocks until the kernel has loaded it. ``watch()`` has to be called next.
+    /// - Parameters:
+    ///   - error: nil: the same as the output.
+    ///   - reports: where its descriptors 3 and 4 lead; nil: it has none.
+    /// - Throws: why it did not begin; `noChildProcess`: its init process was killed immediately.
+    package nonisolated init(
+        starting program: Program, input: Input = .empty, output: Output = .discarded, error: Output? = nil,
+        reports: Output? = nil, in enclosure: Enclosure = .none
+    ) throws(Errno) {
+        let directory = try Descriptor(opening: program.workingDirectory, CLINUX_O_PATH | O_DIRECTORY)
+        let (itsInput, inputPipe) = try InputPipe.open(input)
+        var outputPipes: [OutputPipe] = []
+        func descriptor(_ output: Output) throws(Errno) -> Descriptor {
+            switch output {
+            case .discarded: return try Descriptor(opening: "/dev/null", O_WRONLY)
+            case .file(let file): return Descriptor(file.rawValue, isOurs: false)
+            case .pipe(let take):
+                let pipe = try Descriptor.pipe(nonBlocking: \.reader)
+                outputPipes.append(OutputPipe(pipe.reader, take))
+                return pipe.writer
+            }
+        }
+        let itsOutput = try descriptor(output)
+        let itsError = try error.map(descriptor) ?? itsOutput
+        let itsReports = try reports.map(descriptor) ?? .none
         var (id, handle): (Int32, Int32) = (0, -1)
-        let fault = withExtendedLifetime((null, directory, input, output, error)) {
+        var initProcess = clinux_init(process: 0, control: -1)
+        let fault = withExtendedLifetime((directory, itsInput, itsOutput, itsError, itsReports)) {
             program.path.withPlatformString { path in
-                withCStrings([program.path.string] + program.arguments) { arguments in
+                withCStrings([program.name ?? program.path.string] + program.arguments) { arguments in
                     withCStrings(program.environment.map { "\($0.key)=\($0.value)" }) { environment in
                         var start = clinux_program(
                             path: path, arguments: arguments, environment: environment, directory: directory.number,
-                            input: input.number, output: output.number < 0 ? null.number : output.number,
-                            error: error.number < 0 ? null.number : error.number, reports: -1, cgroup: -1,
-                            dies_with_parent: 0)
-                        return clinux_spawn(&id, &handle, &start)
+                            input: itsInput.number, output: itsOutput.number, error: itsError.number,
+                            reports: itsReports.number, cgroup: -1, dies_with_parent: 0)
+                        switch enclosure {
+                        case .none: return clinux_spawn(&id, &handle, &start)
+                        case .cgroup(let cgroup):
+                            start.cgroup = cgroup
+                            return clinux_spawn(&id, &handle, &start)
+                        case .initProcess(let isTied):
+                            start.dies_with_parent = 1
+                            return clinux_spawn_with_init(&initProcess, &id, &handle, &start, isTied ? 1 : 0)
+                        }
                     }
                 }
             }
         }
-        return fault == 0 ? .success((id, handle)) : .failure(Errno(rawValue: fault))
+        guard fault == 0 else { throw Errno(rawValue: fault) }
+        self.id = id
+        self.handle = handle
+        self.initProcess = initProcess
+        self.input = inputPipe
+        self.outputs = outputPipes
     }
 
-    private func watch() throws(Errno) {
+    /// Begins to report. If it fails, the program has to be killed and reaped.
+    package func watch() throws(Errno) {
         try EventLoop.shared.watch(handle, for: .readable) { _ in self.noteExit() }
         for output in outputs { try output.watch() }
         try input?.watch()
@@ -238,18 +237,26 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         hasExited = true
         EventLoop.shared.forget(handle)
         input?.close()
+        outputs.forEach { $0.finish() }
         waiting.forEach { $0.resume() }
         waiting = []
     }
 
-    /// Reports the rest in the pipes, and reaps the process, so that the kernel may reuse its number. To be called once.
+    /// Reaps the process, so that the kernel may reuse its number. To be called once.
+    /// - Returns: also `unknown` if its init process was killed, or another process holds its end back (``Reaper``).
     @discardableResult
     package func reap() async -> TerminationStatus {
-        outputs.forEach { $0.finish() }
+        outputs.forEach { $0.stop() }
         EventLoop.shared.forget(handle)
         isReaped = true
         defer { close(handle) }
-        do throws(Errno) { return try await Reaper.reap(id) ?? .unknown } catch { return .unknown }
+        guard initProcess.process > 0 else { return await Reaper.reap(id) }
+        // It may have to wait for a CPU.
+        return await BlockingWork.run { [initProcess] in
+            var status: Int32 = 0
+            let fault = withUnsafePointer(to: initProcess) { clinux_end_init($0, &status) }
+            return fault == 0 ? TerminationStatus(waitStatus: status) : .unknown
+        }
     }
 
     /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL. Without effect after the process was reaped.
@@ -313,7 +320,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// As argument vectors are: pointers to the strings, and a null pointer at the end.
-package func withCStrings<Value>(
+private func withCStrings<Value>(
     _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Value
 ) -> Value {
     var pointers = strings.map { strdup($0) }
@@ -341,6 +348,13 @@ private final class Descriptor: Sendable {
         self.isOurs = isOurs
     }
 
+    /// - Parameter flags: as of open(2); O_CLOEXEC is implied.
+    init(opening path: FilePath, _ flags: Int32) throws(Errno) {
+        number = path.withPlatformString { open($0, flags | O_CLOEXEC) }
+        isOurs = true
+        guard number >= 0 else { throw Errno(rawValue: errno) }
+    }
+
     deinit { if isOurs, number >= 0 { close(number) } }
 
     /// Both ends are closed by execve(2); a program expects its own one to block.
@@ -364,9 +378,27 @@ private final class Descriptor: Sendable {
     private var unsent: ArraySlice<UInt8> = []
 
     /// - Parameter next: nil: only ``write(_:)`` gives it something.
-    init(_ pipe: Descriptor.Pipe, _ next: (@MainActor () -> [UInt8]?)?) {
+    private nonisolated init(_ pipe: Descriptor.Pipe, _ unsent: [UInt8], _ next: (@MainActor () -> [UInt8]?)?) {
         (reader, writer) = pipe
+        self.unsent = unsent[...]
         self.next = next
+    }
+
+    /// - Returns: the program's descriptor, and the pipe if it is the end of one.
+    nonisolated static func open(_ input: ChildProcess.Input) throws(Errno) -> (Descriptor, InputPipe?) {
+        func pipe(
+            _ unsent: [UInt8], then next: (@MainActor () -> [UInt8]?)?
+        ) throws(Errno) -> (Descriptor, InputPipe?) {
+            let pipe = try Descriptor.pipe(nonBlocking: \.writer)
+            return (pipe.reader, InputPipe(pipe, unsent, next))
+        }
+        return switch input {
+        case .empty: (.none, nil)
+        case .file(let file): (Descriptor(file.rawValue, isOurs: false), nil)
+        case .bytes(let bytes): try pipe(bytes, then: { nil })
+        case .pieces(let next): try pipe([], then: next)
+        case .open: try pipe([], then: nil)
+        }
     }
 
     func watch() throws(Errno) {
@@ -401,28 +433,28 @@ private final class Descriptor: Sendable {
 
 /// Reads the output of a program.
 @MainActor private final class OutputPipe {
-    private var reader: Descriptor?
+    /// Open as long as this value exists: what has outlived the program may still write.
+    private let reader: Descriptor
+    /// nil: nothing is read any more.
     private var take: (@MainActor ([UInt8]) -> Void)?
     private static let pieceSize = 64 * 1024
     /// Without privileges no pipe holds more.
     private static let largestPipe = 1 << 20
 
-    init(_ reader: Descriptor, _ take: @escaping @MainActor ([UInt8]) -> Void) {
+    nonisolated init(_ reader: Descriptor, _ take: @escaping @MainActor ([UInt8]) -> Void) {
         self.reader = reader
         self.take = take
     }
 
     func watch() throws(Errno) {
-        guard let reader else { return }
         try EventLoop.shared.watch(reader.number, for: .readable) { _ in _ = self.read() }
     }
 
     /// - Returns: how many bytes there were; 0: no more for now, or ever.
     private func read() -> Int {
-        guard let reader else { return 0 }
         let piece = [UInt8](unsafeUninitializedCapacity: Self.pieceSize) { buffer, count in
             let number = Glibc.read(reader.number, buffer.baseAddress, buffer.count)
-            if number == 0 { close() }
+            if number == 0 { stop() }
             count = max(0, number)
         }
         if !piece.isEmpty { take?(piece) }
@@ -432,14 +464,13 @@ private final class Descriptor: Sendable {
     /// Reads the available bytes: a process that has outlived the program may hold the other end for ever.
     func finish() {
         var left = Self.largestPipe
-        while left > 0, case let count = read(), count > 0 { left -= count }
-        close()
+        while take != nil, left > 0, case let count = read(), count > 0 { left -= count }
+        stop()
     }
 
-    private func close() {
-        guard let reader else { return }
+    func stop() {
         EventLoop.shared.forget(reader.number)
         // The function may hold the owner of this process.
-        (self.reader, take) = (nil, nil)
+        take = nil
     }
 }

@@ -59,9 +59,6 @@ int clinux_pidfd_send_signal(int process, int signal);
 /// PR_SET_DUMPABLE of prctl(2): no core dump of this process is written. execve(2) resets it.
 void clinux_forbid_core_dumps(void);
 
-/// pipe2(2), both ends close-on-exec and non-blocking: ends[0] to read from, ends[1] to write to. Returns 0, or -1 with errno.
-int clinux_pipe(int *_Nonnull ends);
-
 /// A program and its initial state.
 struct clinux_program {
     /// Absolute.
@@ -129,10 +126,6 @@ void clinux_raise_open_files(void);
 
 // A program's descriptors for reports: the first, and the number after the last.
 enum : int { CLINUX_REPORTS = 3, CLINUX_REPORTS_END = 5 };
-
-/// pipe2(2), both ends close-on-exec: only the read end is non-blocking, since a program gets the write end.
-/// Returns 0, or -1 with errno.
-int clinux_output_pipe(int *_Nonnull ends);
 
 /// O_PATH of open(2).
 enum : int { CLINUX_O_PATH = 010000000 };

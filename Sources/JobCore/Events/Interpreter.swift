@@ -51,7 +51,7 @@ import SystemPackage
     private(set) var daemonEvents: Set<EventName> = []
     private var state = State.loading
     private var child: ChildProcess?
-    /// Until the process is about to be reaped.
+    /// What handlers start as well; until the process is about to be reaped.
     private var tree: ProcessTree?
     private var life: Task<Void, Never>?
     private var pressure: Task<Void, Never>?
@@ -84,14 +84,14 @@ import SystemPackage
     /// Starts the process and loads the script. Called once.
     /// - Returns: why it could not be loaded: one line, or Python's traceback; nil: it was.
     func load() async -> String? {
-        let child: ChildProcess
+        let process: ScriptProcess
         do throws(ScriptError) {
-            child = try await start()
+            process = try await start()
         } catch {
             state = .gone
             return "the interpreter could not be started: \(error)"
         }
-        life = Task { await stay(with: child) }
+        life = Task { await stay(with: process) }
         switch await exchange(nil, job: nil) {
         case .success(let reply):
             return reply.error
@@ -142,32 +142,29 @@ import SystemPackage
     /// - It is isolated from the user's Python configuration (`-I`), writes no compiled files (`-B`), and uses UTF-8.
     /// - Standard input is our pipe, standard output is for messages and standard error for reports; the module
     ///   rearranges them before any handler runs.
-    private func start() async throws(ScriptError) -> ChildProcess {
+    private func start() async throws(ScriptError) -> ScriptProcess {
         let host = configuration.moduleDirectory.appending(Self.hostScript)
-        let marker = ScriptMarker()
-        var environment = Self.environment.merging(configuration.environment) { $1 }
-        environment[ScriptMarker.variable] = marker.text
-        do throws(Errno) {
-            let child = try await ChildProcess.start(
-                ChildProcess.Program(
-                    configuration.interpreter, ["-I", "-B", "-X", "utf8", host.string], environment: environment),
-                input: .open, output: .pipe { self.received(message: $0) }, error: .pipe { self.received(report: $0) })
-            self.child = child
-            tree = await processTree(of: child.id, carrying: marker)
-            return child
-        } catch {
-            let invocation = ScriptInvocation(
-                executable: configuration.interpreter, timeLimit: configuration.timeLimit, grace: configuration.grace)
-            throw .start(of: invocation, errno: error)
+        let invocation = ScriptInvocation(
+            executable: configuration.interpreter, arguments: ["-I", "-B", "-X", "utf8", host.string],
+            environment: Self.environment.merging(configuration.environment) { $1 },
+            timeLimit: configuration.timeLimit, grace: configuration.grace)
+        let process = try await BlockingWork.run(on: .starts) { () throws(ScriptError) in
+            try ScriptProcess(
+                starting: invocation, input: .open, output: .pipe { self.received(message: $0) },
+                error: .pipe { self.received(report: $0) })
         }
+        child = process.child
+        tree = process.tree
+        try await process.watch(invocation)
+        return process
     }
 
     /// Waits for the end of the process and ends its leftover processes.
-    private func stay(with child: ChildProcess) async {
-        guard let tree else { return }
+    private func stay(with process: ScriptProcess) async {
+        let child = process.child
         await child.exited()
-        let leftovers = await tree.sweep(grace: configuration.grace.boundedForSleep, by: clock)
-        if case .cgroup(let cgroup) = tree.extent { await BlockingWork.run { CgroupParent.remove(cgroup) } }
+        let leftovers = await process.tree.sweep(grace: configuration.grace.boundedForSleep, by: clock)
+        await BlockingWork.run { process.removeCgroup() }
         // No signal may be on its way when the process is reaped.
         self.tree = nil
         pressure?.cancel()
@@ -177,20 +174,6 @@ import SystemPackage
         case .signaled(let signal): ended("was ended by signal \(signal)", leftovers: leftovers)
         case .unknown: ended("ended with an unknown status", leftovers: leftovers)
         }
-    }
-
-    /// The processes that handlers will start: no handler has run yet, because the interpreter waits for the request
-    /// to load the script.
-    private func processTree(of process: Int32, carrying marker: ScriptMarker) async -> ProcessTree {
-        let instance = configuration.environment[RunningAttempt.reportSocketVariable]
-        let cgroup = await BlockingWork.run { () -> ScriptCgroup? in
-            guard let cgroup = try? CgroupParent.own.get().make(for: instance) else { return nil }
-            if cgroup.take(process) { return cgroup }
-            CgroupParent.remove(cgroup)
-            return nil
-        }
-        return cgroup.map { ProcessTree(leader: process, extent: .cgroup($0)) }
-            ?? ProcessTree(leader: process, carrying: marker)
     }
 
     // MARK: - Turns

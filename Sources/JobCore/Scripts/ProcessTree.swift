@@ -3,13 +3,12 @@ import EventLoop
 import Glibc
 import SystemPackage
 
-/// The processes that a program has started and that are still there.
+/// The processes that a script has started and that are still there: those in its cgroup (``ScriptCgroup``), or the
+/// descendants of its init process (``ScriptInit``).
 ///
-/// For a script these are the processes in its cgroup (``ScriptCgroup``), or the descendants of its init process
-/// (``ScriptInit``). For a program with neither, these are the session that it leads, and the processes in other
-/// sessions (setsid, a double fork) whose environment contains the program's marker: 128 random bits in the variable
-/// `PROV_SESSION`, which every descendant inherits. Processes that overwrote their environment are not found, nor are
-/// those that changed to a user other than root, this process's and the given ones: reading another user's
+/// For the scripts of an earlier daemon that had no cgroups, these are the processes whose environment contains the
+/// instance's marker, which every descendant inherits. Processes that overwrote their environment are not found, nor
+/// are those that changed to a user other than root, this process's and the given ones: reading another user's
 /// environment is not safe, because that user can block the reader forever.
 ///
 /// Searching for processes may block, so it is done on threads for blocking work.
@@ -28,7 +27,7 @@ struct ProcessTree: Sendable {
     enum Extent: Sendable {
         case cgroup(ScriptCgroup)
         case descendants(of: ScriptInit)
-        /// In addition to the leader's session. Environments of other users' processes are not read.
+        /// Environments of other users' processes are not read.
         case carriers(of: ScriptMarker, users: Set<UInt32>)
     }
 
@@ -41,13 +40,11 @@ struct ProcessTree: Sendable {
         self.extent = extent
     }
 
-    /// The leader's session, and every process that carries a marker.
-    /// - Parameters:
-    ///   - leader: nil: no session.
-    ///   - users: the users of the processes besides root and this process's user.
-    init(leader: pid_t? = nil, carrying marker: ScriptMarker, users: Set<UInt32> = []) {
+    /// Every process that carries a marker.
+    /// - Parameter users: the users of the processes besides root and this process's user.
+    init(carrying marker: ScriptMarker, users: Set<UInt32>) {
         // A process that may not be traced appears as root's.
-        self.init(leader: leader, extent: .carriers(of: marker, users: users.union([0, geteuid()])))
+        self.init(leader: nil, extent: .carriers(of: marker, users: users.union([0, geteuid()])))
     }
 
     /// Sends the signals in their order to all processes.
@@ -189,7 +186,6 @@ struct ProcessTree: Sendable {
         // In the order of cost.
         let session = getsid(process)
         if session < 0 { return errno == ESRCH ? .gone : .absent }
-        if session == leader { return ProcessStat(of: process)?.isAlive == true ? .present : .gone }
         var status = stat()
         guard stat("/proc/\(process)", &status) == 0 else { return .gone }
         // Only kernel threads and processes from outside this container have no session.
@@ -278,28 +274,12 @@ extension ProcessTree {
     }
 }
 
-/// A variable in the environment that marks the processes of a script.
+/// A variable in the environment that marks the processes of an instance's scripts.
 struct ScriptMarker: Hashable, Sendable {
-    /// The variable's name.
-    static let variable = "PROV_SESSION"
-
-    /// The variable's value.
-    let text: String
     private let assignment: [UInt8]
-
-    /// A new marker for a script and its descendants: 128 random bits as 32 hexadecimal digits.
-    init() {
-        var generator = SystemRandomNumberGenerator()
-        let digits = [generator.next(), generator.next()].map { half in
-            let text = String(half, radix: 16)
-            return String(repeating: "0", count: 16 - text.count) + text
-        }
-        self.init(variable: Self.variable, text: digits.joined())
-    }
 
     /// The marker of processes whose environment contains exactly this variable.
     init(variable: String, text: String) {
-        self.text = text
         // With the NUL at its end, because another value may begin with this one.
         assignment = Array("\(variable)=\(text)".utf8) + [0]
     }

@@ -44,16 +44,6 @@ final class ScriptCgroup: Sendable {
         return found
     }
 
-    /// Moves a process into it; processes that it starts later are in it too. It blocks.
-    /// - Returns: false if the kernel refused.
-    func take(_ process: pid_t) -> Bool {
-        let file = openat(directory, "cgroup.procs", O_WRONLY | O_CLOEXEC)
-        guard file >= 0 else { return false }
-        defer { close(file) }
-        let text = "\(process)"
-        return write(file, text, text.utf8.count) == text.utf8.count
-    }
-
     /// Whether a process is in it, or in a cgroup that the script has created in it.
     func holds(_ process: pid_t) -> Bool {
         guard let text = try? Self.text("/proc/\(process)/cgroup", in: AT_FDCWD) else { return false }

@@ -91,8 +91,8 @@ extension ScriptError {
     ///
     /// The error number is ambiguous: a missing interpreter and a missing script are both ENOENT. So the files are
     /// examined now; if they were changed meanwhile, the message describes the present state.
-    /// - Parameter errno: of the start, if known.
-    static func start(of invocation: ScriptInvocation, errno number: Errno?) -> ScriptError {
+    /// - Parameter errno: of the start; `noChildProcess`: its init process was killed.
+    static func start(of invocation: ScriptInvocation, errno number: Errno) -> ScriptError {
         let path = invocation.executable
         switch number {
         case Errno.argListTooLong:
@@ -112,27 +112,27 @@ extension ScriptError {
             return ScriptError(
                 .resources, path: path, errno: number, reason: "was not started: its cgroup has been removed",
                 hint: "find out which program removes cgroups below that of the daemon (systemd-cgls)")
-        case let number? where number.isShortage || number == .resourceTemporarilyUnavailable:
+        case _ where number.isShortage || number == .resourceTemporarilyUnavailable:
             return ScriptError(
                 .resources, path: path, errno: number,
                 reason: "cannot be started: out of descriptors, memory or processes",
                 hint: number.shortageHint(at: path.removingLastComponent()))
-        default:
-            return atPath(path, errno: number)
+        case Errno.noChildProcess: return lostBelowInit(of: invocation)
+        default: return faultOfWorkingDirectory(of: invocation) ?? atPath(path, errno: number)
         }
     }
 
-    /// - Parameter errno: of wait(2).
-    static func lostEnd(of invocation: ScriptInvocation, _ tree: ProcessTree, errno number: Errno) -> ScriptError {
+    /// The script's process has ended, and its status is unknown.
+    static func lostEnd(of invocation: ScriptInvocation, _ tree: ProcessTree, _ process: Int32) -> ScriptError {
         if case .descendants = tree.extent { return lostBelowInit(of: invocation) }
+        guard kill(process, 0) == 0 else {
+            return ScriptError(
+                .lost, path: invocation.executable, errno: .noChildProcess,
+                reason: "has ended, and its exit status is unknown",
+                hint: "make sure that nothing else in this program waits for all children (waitpid(-1))")
+        }
+        // Another process traces the script and does not let go of it.
         return ScriptError(
-            .lost, path: invocation.executable, errno: number, reason: "has ended, and its exit status is unknown",
-            hint: "make sure that nothing else in this program waits for all children (waitpid(-1))")
-    }
-
-    /// Another process traces the script and does not let go of it.
-    static func hiddenEnd(of invocation: ScriptInvocation, _ process: Int32) -> ScriptError {
-        ScriptError(
             .lost, path: invocation.executable,
             reason:
                 "has ended, and the process that traces it (a debugger, or one of the script's user) hides its exit status",
@@ -140,7 +140,7 @@ extension ScriptError {
     }
 
     /// The script's init process was killed, and the script with it.
-    static func lostBelowInit(of invocation: ScriptInvocation) -> ScriptError {
+    private static func lostBelowInit(of invocation: ScriptInvocation) -> ScriptError {
         ScriptError(
             .lost, path: invocation.executable, errno: .noChildProcess,
             reason: "was killed, since its parent process (\(ScriptInit.name)) was",
@@ -149,19 +149,17 @@ extension ScriptError {
         )
     }
 
-    /// - Parameter errno: of opening or entering the working directory.
-    static func workingDirectory(of invocation: ScriptInvocation, errno number: Errno) -> ScriptError {
+    /// - Returns: nil if it can be entered.
+    private static func faultOfWorkingDirectory(of invocation: ScriptInvocation) -> ScriptError? {
         let path = invocation.workingDirectory
-        switch number {
-        case _ where number.isShortage: return start(of: invocation, errno: number)
-        default:
-            return ScriptError(
-                .workingDirectory, path: path, errno: number, reason: "cannot be used as working directory",
-                hint: "make sure that it exists, is a directory and can be entered (ls -ld \(path.shellWord))")
-        }
+        guard path.appending(".").withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) != 0 else { return nil }
+        return ScriptError(
+            .workingDirectory, path: path, errno: Errno(rawValue: Glibc.errno),
+            reason: "cannot be used as working directory",
+            hint: "make sure that it exists, is a directory and can be entered (ls -ld \(path.shellWord))")
     }
 
-    private static func atPath(_ path: FilePath, errno number: Errno?) -> ScriptError {
+    private static func atPath(_ path: FilePath, errno number: Errno) -> ScriptError {
         var status = stat()
         guard path.withPlatformString({ stat($0, &status) }) == 0 else {
             let found = Errno(rawValue: Glibc.errno)

@@ -8,11 +8,11 @@ import SystemPackage
 /// escapes, and a script with this process's user can kill the init process.
 final class ScriptInit: Sendable {
     private let process: clinux_init
-    /// The script's own process, a child of the init process until ``end()``.
+    /// The script's own process, a child of the init process until it is reaped.
     private let script: pid_t
     private let handle: Int32
 
-    /// - Parameter handle: the script's pidfd, which must stay open for the lifetime of this value.
+    /// - Parameter handle: the script's pidfd, which must stay open while this value is used.
     init(_ process: clinux_init, of script: pid_t, handle: Int32) {
         self.process = process
         self.script = script
@@ -117,16 +117,6 @@ final class ScriptInit: Sendable {
     /// Makes it kill all its descendants until none is left, including those that fork faster than they can be
     /// listed.
     func killAll() { withUnsafePointer(to: process) { clinux_kill_all_of_init($0) } }
-
-    /// Ends it after the script's own process has ended. It blocks until the process has run.
-    /// - Returns: the script's status as from wait(2).
-    /// - Throws: `noChildProcess` if the init process was killed and the status is unknown.
-    func end() throws(Errno) -> Int32 {
-        var status: Int32 = 0
-        let fault = withUnsafePointer(to: process) { clinux_end_init($0, &status) }
-        guard fault == 0 else { throw Errno(rawValue: fault) }
-        return status
-    }
 }
 
 /// The contents of `/proc/PID/stat` (proc(5)).

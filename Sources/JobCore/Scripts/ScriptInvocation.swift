@@ -19,9 +19,7 @@ public struct ScriptInvocation: Hashable, Sendable {
     /// The user of the program; nil: the user of this process. With a user, the environment must not contain
     /// variables of the dynamic loader (`LD_…`).
     public var user: ScriptUser?
-    /// Whether descriptors 3 and 4 are the writing end of a pipe whose contents become ``ScriptResult/reports``.
-    ///
-    /// The pipe is read when the program has ended, so the program must not write more than the pipe holds (64 KiB).
+    /// Whether descriptors 3 and 4 are the writing end of a pipe whose first 64 KiB become ``ScriptResult/reports``.
     public var hasReports: Bool
     /// Whether the program is killed when this process ends, if it has an init process. Otherwise it can request that
     /// itself (PR_SET_PDEATHSIG): the thread that starts it lives as long as this process.
@@ -49,6 +47,10 @@ public struct ScriptInvocation: Hashable, Sendable {
 }
 
 extension ScriptInvocation {
+    var program: ChildProcess.Program {
+        ChildProcess.Program(executable, arguments, environment: environment, in: workingDirectory)
+    }
+
     /// Rejects values that the kernel would silently truncate or misinterpret.
     func validate() throws(ScriptError) {
         try validate(executable, as: "the program's path")

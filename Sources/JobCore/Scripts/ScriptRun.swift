@@ -9,11 +9,10 @@ import SystemPackage
     private nonisolated let usesCgroups: Bool
     private nonisolated let clock: any SteadyClock
     private let output: LiveOutput
+    private var reports: [UInt8] = []
     /// Read by the thread that starts the script.
     private nonisolated let isCancelled = Atomic(false)
 
-    private var process: ScriptProcess?
-    private var leftNothing = false
     private var timer: EventLoop.Timer?
     /// A queue, because handling an event may take a search of /proc.
     private var events: [ScriptSupervision.Event] = []
@@ -26,94 +25,85 @@ import SystemPackage
         self.usesCgroups = usesCgroups
     }
 
-    /// Stops the script at any point. May be called from any thread.
-    nonisolated func cancel() {
-        isCancelled.store(true, ordering: .sequentiallyConsistent)
-        EventLoop.shared.post { if self.process != nil { self.post(.cancelled) } }
-    }
-
     /// Starts the script, supervises it and waits for its end.
+    ///
+    /// If the task is cancelled, the script is told to end, and the result says so.
     /// - Parameter prepare: called just before the start, where it may block.
-    /// - Returns: how it ended, or why it was not started.
-    func run(after prepare: @escaping @Sendable () -> Void) async -> Result<ScriptResult, ScriptError> {
-        let started = await withCheckedContinuation { continuation in
-            BlockingWork.begin(on: .starts) { [self] in
-                prepare()
-                continuation.resume(returning: start())
-            }
+    /// - Throws: why it was not started, or its end is not known.
+    func run(after prepare: @escaping @Sendable () -> Void) async throws(ScriptError) -> ScriptResult {
+        let result = await withTaskCancellationHandler { () -> Result<ScriptResult, ScriptError> in
+            do throws(ScriptError) { return .success(try await runToEnd(after: prepare)) } catch { return .failure(error) }
+        } onCancel: {
+            isCancelled.store(true, ordering: .sequentiallyConsistent)
+            EventLoop.shared.post { self.post(.cancelled) }
         }
-        switch started {
-        case .failure(let error): return .failure(error)
-        case .success(let (process, end)):
-            do throws(Errno) { try watch(process) } catch {
-                return .failure(await process.lost(errno: error, of: invocation))
-            }
-            self.process = process
-            schedule(.timeLimitReached, at: end)
-            if isCancelled.load(ordering: .sequentiallyConsistent) { post(.cancelled) }
-            return await supervise(process)
-        }
+        return try result.get()
     }
 
-    /// It blocks.
-    /// - Returns: the process and the end of its time limit.
-    private nonisolated func start() -> Result<(ScriptProcess, ContinuousClock.Instant), ScriptError> {
-        guard !isCancelled.load(ordering: .sequentiallyConsistent) else {
-            return .failure(
-                ScriptError(
-                    .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled",
-                    hint: "nothing to fix"))
+    private func runToEnd(after prepare: @escaping @Sendable () -> Void) async throws(ScriptError) -> ScriptResult {
+        let (process, timeLimit) = try await BlockingWork.run(on: .starts) { () throws(ScriptError) in
+            prepare()
+            return try self.start()
         }
-        let end = clock.now + invocation.timeLimit.boundedForSleep
-        do throws(ScriptError) {
-            let parent = usesCgroups ? try? CgroupParent.own.get() : nil
-            return .success((try ScriptProcess(starting: invocation, in: parent), end))
-        } catch {
-            return .failure(error)
+        try await process.watch(invocation)
+        schedule(.timeLimitReached, at: timeLimit)
+        Task {
+            await process.child.exited()
+            post(.exited)
         }
-    }
-
-    private func supervise(_ process: ScriptProcess) async -> Result<ScriptResult, ScriptError> {
-        var supervision = ScriptSupervision()
-        while true {
-            switch supervision.handle(await nextEvent()) {
-            case .nothing: break
-            case .terminate:
-                await process.tree.signal([SIGTERM, SIGCONT])
-                schedule(.graceOver, at: clock.now + invocation.grace.boundedForSleep)
-            case .kill: await process.tree.signal([SIGKILL])
-            case .sweep: return await end(process, supervision)
-            }
-        }
-    }
-
-    private func end(
-        _ process: ScriptProcess, _ supervision: ScriptSupervision
-    ) async -> Result<ScriptResult, ScriptError> {
+        let supervision = await supervise(process.tree)
         // The script's process is a zombie until it is reaped, so its number cannot be reused.
         var leftovers: [String] = []
-        if !leftNothing {
+        if !process.tree.leavesNothing {
             // In a task of its own, which cannot be cancelled.
             leftovers = await Task { [invocation, clock] in
                 await process.tree.sweep(
                     after: supervision.lastSignal, grace: invocation.grace.boundedForSleep, by: clock)
             }.value
         }
-        defer { BlockingWork.begin(on: .steps) { process.removeCgroup() } }
-        let termination: TerminationStatus
-        do throws(Errno) {
-            guard let reaped = try await process.reap() else {
-                return .failure(.hiddenEnd(of: invocation, process.number))
-            }
-            termination = reaped
-        } catch {
-            return .failure(.lostEnd(of: invocation, process.tree, errno: error))
+        let termination = await process.child.reap()
+        BlockingWork.begin(on: .steps) { process.removeCgroup() }
+        guard termination != .unknown else { throw .lostEnd(of: invocation, process.tree, process.child.id) }
+        if let failure = process.starter?.failure() { throw failure }
+        return ScriptResult(
+            termination: termination, cause: supervision.cause, output: output.captured, reports: reports,
+            leftovers: leftovers)
+    }
+
+    /// It blocks.
+    /// - Returns: the process and the end of its time limit.
+    private nonisolated func start() throws(ScriptError) -> (ScriptProcess, ContinuousClock.Instant) {
+        guard !isCancelled.load(ordering: .sequentiallyConsistent) else {
+            throw ScriptError(
+                .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled",
+                hint: "nothing to fix")
         }
-        if let failure = process.starter?.failure() { return .failure(failure) }
-        return .success(
-            ScriptResult(
-                termination: termination, cause: supervision.cause, output: output.captured,
-                reports: process.reports(), leftovers: leftovers))
+        let end = clock.now + invocation.timeLimit.boundedForSleep
+        let process = try ScriptProcess(
+            starting: invocation, usesCgroups: usesCgroups,
+            output: .pipe { bytes in bytes.withUnsafeBytes { self.output.append($0) } },
+            reports: invocation.hasReports
+                ? .pipe { self.reports += $0.prefix(Self.longestReports - self.reports.count) } : nil)
+        return (process, end)
+    }
+
+    private static let longestReports = 64 * 1024
+
+    /// Waits for the end of the script's own process.
+    private func supervise(_ tree: ProcessTree) async -> ScriptSupervision {
+        var supervision = ScriptSupervision()
+        while true {
+            switch supervision.handle(await nextEvent()) {
+            case .nothing: break
+            case .terminate:
+                await tree.signal([SIGTERM, SIGCONT])
+                schedule(.graceOver, at: clock.now + invocation.grace.boundedForSleep)
+            case .kill: await tree.signal([SIGKILL])
+            case .sweep:
+                if let timer { EventLoop.shared.cancel(timer) }
+                return supervision
+            }
+        }
     }
 
     // MARK: - Events
@@ -137,52 +127,6 @@ import SystemPackage
             return
         }
         timer = EventLoop.shared.call(at: due) { self.post(event) }
-    }
-
-    // MARK: - The process
-
-    private func watch(_ process: ScriptProcess) throws(Errno) {
-        try EventLoop.shared.watch(process.output, for: .readable) { _ in _ = self.read(from: process) }
-        do throws(Errno) {
-            try EventLoop.shared.watch(process.handle, for: .readable) { _ in self.ended(process) }
-        } catch {
-            EventLoop.shared.forget(process.output)
-            throw error
-        }
-    }
-
-    /// The default capacity of a pipe.
-    private static let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 * 1024, alignment: 16)
-    /// The largest pipe of an unprivileged user (/proc/sys/fs/pipe-max-size): the unread output of a process that has
-    /// ended.
-    private static let largestPipe = 1 << 20
-
-    /// - Returns: the number of bytes; 0: none available.
-    private func read(from process: ScriptProcess) -> Int {
-        let count = Glibc.read(process.output, Self.buffer.baseAddress, Self.buffer.count)
-        if count > 0 {
-            output.append(UnsafeRawBufferPointer(rebasing: Self.buffer[..<count]))
-            return count
-        }
-        let error = Errno(rawValue: errno)
-        if count < 0, [.resourceTemporarilyUnavailable, .interrupted].contains(error) { return 0 }
-        EventLoop.shared.forget(process.output)
-        // The script's end matters more than its output; the output says what is missing.
-        if count < 0 {
-            Array("\n[the rest of the output could not be read: \(error)]\n".utf8).withUnsafeBytes(output.append)
-        }
-        return 0
-    }
-
-    private func ended(_ process: ScriptProcess) {
-        EventLoop.shared.forget(process.handle)
-        // The script's own output is in the pipe; a process that escaped may write for ever.
-        var count = 0
-        while count < Self.largestPipe, case let more = read(from: process), more > 0 { count += more }
-        EventLoop.shared.forget(process.output)
-        if let timer { EventLoop.shared.cancel(timer) }
-        leftNothing = process.tree.leavesNothing
-        post(.exited)
     }
 }
 

@@ -63,8 +63,8 @@ public struct ScriptRunner: Sendable {
         var pauses = Self.pauses[...]
         while true {
             do throws(ScriptError) {
-                var result = try await attempt(
-                    await ScriptRun(invocation, output: live, clock: clock, usesCgroups: usesCgroups), prepare)
+                let run = await ScriptRun(invocation, output: live, clock: clock, usesCgroups: usesCgroups)
+                var result = try await run.run(after: prepare)
                 result.duration = ContinuousClock.now - start
                 return result
             } catch {
@@ -79,17 +79,6 @@ public struct ScriptRunner: Sendable {
     private static let pauses: [Duration] = [
         .milliseconds(10), .milliseconds(50), .milliseconds(250), .milliseconds(1000),
     ]
-
-    private func attempt(
-        _ run: ScriptRun, _ prepare: @escaping @Sendable () -> Void
-    ) async throws(ScriptError) -> ScriptResult {
-        let result = await withTaskCancellationHandler {
-            await run.run(after: prepare)
-        } onCancel: {
-            run.cancel()
-        }
-        return try result.get()
-    }
 }
 
 extension Duration {

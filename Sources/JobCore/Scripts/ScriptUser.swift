@@ -143,41 +143,40 @@ extension ScriptUserError: CustomStringConvertible {
 /// The starter reports through a pipe that the script does not inherit. The pipe is read when the script has ended;
 /// the report is too short to block. A script without a user has no starter.
 final class ScriptStarter: Sendable {
-    /// This program.
-    let executable: FilePath = "/proc/self/exe"
     private let invocation: ScriptInvocation
     private let user: ScriptUser
-    private let pipe: (reading: Int32, writing: Int32)
+    private let pipe: (readEnd: FileDescriptor, writeEnd: FileDescriptor)
 
     /// - Returns: nil if the script has no user.
     init?(for invocation: ScriptInvocation) throws(Errno) {
         guard let user = invocation.user else { return nil }
         (self.invocation, self.user) = (invocation, user)
-        var ends: [Int32] = [-1, -1]
-        guard clinux_pipe(&ends) == 0 else { throw Errno(rawValue: errno) }
-        pipe = (ends[0], ends[1])
+        pipe = try FileDescriptor.pipe(options: [.closeOnExec, .nonBlocking])
     }
 
     deinit {
-        close(pipe.reading)
-        close(pipe.writing)
+        try? pipe.readEnd.close()
+        try? pipe.writeEnd.close()
     }
 
-    /// The argument vector, argument 0 first.
-    var arguments: [String] {
-        [String(cString: clinux_start_name()), user.starterInstructions, invocation.executable.string]
-            + invocation.arguments
+    /// This program in place of the script.
+    var program: ChildProcess.Program {
+        var program = invocation.program
+        program.path = "/proc/self/exe"
+        program.name = String(cString: clinux_start_name())
+        program.arguments = [user.starterInstructions, invocation.executable.string] + invocation.arguments
+        return program
     }
 
     /// The starter's standard input: the writing end of the pipe. Valid for the lifetime of this value.
-    var input: Int32 { pipe.writing }
+    var input: FileDescriptor { pipe.writeEnd }
 
     /// The starter's report. Called when the process has ended.
     /// - Returns: nil if the script was executed.
     func failure() -> ScriptError? {
         // READY, and a second report if exec failed.
         var reports = [clinux_start_report](repeating: clinux_start_report(), count: 2)
-        let count = reports.withUnsafeMutableBytes { read(pipe.reading, $0.baseAddress, $0.count) }
+        let count = reports.withUnsafeMutableBytes { read(pipe.readEnd.rawValue, $0.baseAddress, $0.count) }
         let received = reports.prefix(max(0, count) / MemoryLayout<clinux_start_report>.size)
         guard let last = received.last else {
             return ScriptError(

@@ -502,7 +502,7 @@ extension Processes {
                 _ = await handlers.jobStart(EventHarness.job())
                 #expect(
                     host.report() == [
-                        "'' ['HOME', 'LANG', 'PATH', 'PROV_SESSION'] 1 /", "['python', 'scripts']", "True", "refused",
+                        "'' ['HOME', 'LANG', 'PATH'] 1 /", "['python', 'scripts']", "True", "refused",
                     ])
                 #expect(host.commands == [])
             }

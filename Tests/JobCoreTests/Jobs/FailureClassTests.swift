@@ -24,8 +24,8 @@ import Testing
     func start(errno: Errno, failureClass: FailureClass) {
         let error = ScriptError.start(of: .test("/bin/true"), errno: errno)
         #expect(error.failureClass == failureClass)
-        let directory = ScriptError.workingDirectory(of: .test("/bin/true"), errno: errno)
-        #expect((directory.failureClass == .shortage) == errno.isShortage)
+        let directory = ScriptError.start(of: .test("/bin/true", workingDirectory: "/none"), errno: errno)
+        #expect((directory.failureClass == .shortage) == (failureClass == .shortage))
     }
 
     @Test("lost scripts, users and paths that could not be looked up are classified by the same error numbers")

@@ -55,13 +55,15 @@ extension Processes {
             try child.run()
             defer { kill(child.processIdentifier, SIGKILL) }
             try await eventually { ProcessStat(of: child.processIdentifier)?.hasEmptyEnvironment == true }
-            #expect(ScriptMarker().presence(in: child.processIdentifier) == .absent)
+            let marker = ScriptMarker(variable: "SIGN", text: "none")
+            #expect(marker.presence(in: child.processIdentifier) == .absent)
         }
 
         @Test("a marker is found at any place in an environment of any size, as a whole")
         func largeEnvironment() async throws {
-            let marker = ScriptMarker()
-            var environment = [ScriptMarker.variable: marker.text]
+            let (name, text) = ("SIGN", UUID().uuidString)
+            let marker = ScriptMarker(variable: name, text: text)
+            var environment = [name: text]
             for number in 0..<12 { environment["BIG\(number)"] = String(repeating: "x", count: 12_345) }
             let child = Process()
             child.executableURL = URL(fileURLWithPath: "/bin/sleep")
@@ -70,17 +72,18 @@ extension Processes {
             try child.run()
             defer { kill(child.processIdentifier, SIGKILL) }
             #expect(marker.presence(in: child.processIdentifier) == .present)
-            let part = ScriptMarker(variable: ScriptMarker.variable, text: String(marker.text.dropLast()))
+            let part = ScriptMarker(variable: name, text: String(text.dropLast()))
             #expect(part.presence(in: child.processIdentifier) == .absent)
         }
 
         @Test("D13: a process that executes one program after the other does not escape the search of environments")
         func execs() async throws {
-            let marker = ScriptMarker()
+            let (name, text) = ("SIGN", UUID().uuidString)
+            let marker = ScriptMarker(variable: name, text: text)
             let child = Process()
             child.executableURL = URL(fileURLWithPath: "/usr/bin/perl")
             child.arguments = ["-e", "exec $^X, '-e', $ENV{AGAIN}"]
-            child.environment = [ScriptMarker.variable: marker.text, "AGAIN": "exec $^X, '-e', $ENV{AGAIN}"]
+            child.environment = [name: text, "AGAIN": "exec $^X, '-e', $ENV{AGAIN}"]
             try child.run()
             defer { kill(child.processIdentifier, SIGKILL) }
             try await eventually { marker.presence(in: child.processIdentifier) == .present }
