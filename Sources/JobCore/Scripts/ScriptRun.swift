@@ -3,7 +3,7 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// One run of a script until its process tree has ended: the driver of ``ScriptSupervision``.
+/// One run of a script until its process tree has ended.
 @MainActor final class ScriptRun {
     private nonisolated let invocation: ScriptInvocation
     private nonisolated let usesCgroups: Bool
@@ -13,10 +13,20 @@ import SystemPackage
     /// Read by the thread that starts the script.
     private nonisolated let isCancelled = Atomic(false)
 
+    private enum Event {
+        /// The script's own process has ended.
+        case exited
+        case timeLimitReached
+        /// The task that runs the script was cancelled.
+        case cancelled
+        /// The grace period after SIGTERM is over.
+        case graceOver
+    }
+
     private var timer: EventLoop.Timer?
     /// A queue, because handling an event may take a search of /proc.
-    private var events: [ScriptSupervision.Event] = []
-    private var reader: CheckedContinuation<ScriptSupervision.Event, Never>?
+    private var events: [Event] = []
+    private var reader: CheckedContinuation<Event, Never>?
 
     init(_ invocation: ScriptInvocation, output: LiveOutput, clock: any SteadyClock, usesCgroups: Bool) {
         self.invocation = invocation
@@ -51,14 +61,13 @@ import SystemPackage
             await process.child.exited()
             post(.exited)
         }
-        let supervision = await supervise(process.tree)
+        let (cause, lastSignal) = await supervise(process.tree)
         // The script's process is a zombie until it is reaped, so its number cannot be reused.
         var leftovers: [String] = []
         if !process.tree.leavesNothing {
             // In a task of its own, which cannot be cancelled.
             leftovers = await Task { [invocation, clock] in
-                await process.tree.sweep(
-                    after: supervision.lastSignal, grace: invocation.grace.boundedForSleep, by: clock)
+                await process.tree.sweep(after: lastSignal, grace: invocation.grace.boundedForSleep, by: clock)
             }.value
         }
         let termination = await process.child.reap()
@@ -66,8 +75,7 @@ import SystemPackage
         guard termination != .unknown else { throw .lostEnd(of: invocation, process.tree, process.child.id) }
         if let failure = process.starter?.failure() { throw failure }
         return ScriptResult(
-            termination: termination, cause: supervision.cause, output: output.captured, reports: reports,
-            leftovers: leftovers)
+            termination: termination, cause: cause, output: output.captured, reports: reports, leftovers: leftovers)
     }
 
     /// It blocks.
@@ -89,108 +97,50 @@ import SystemPackage
 
     private static let longestReports = 64 * 1024
 
-    /// Waits for the end of the script's own process.
-    private func supervise(_ tree: ProcessTree) async -> ScriptSupervision {
-        var supervision = ScriptSupervision()
+    /// Waits for the end of the script's own process. It gets SIGTERM at its time limit or when the task is cancelled, whichever is first, and
+    /// SIGKILL after the grace period.
+    /// - Returns: why it ended, and the last signal that was sent; nil: none.
+    private func supervise(_ tree: ProcessTree) async -> (cause: ScriptResult.Cause, lastSignal: Int32?) {
+        var cause = ScriptResult.Cause.itself
+        var lastSignal: Int32?
         while true {
-            switch supervision.handle(await nextEvent()) {
-            case .nothing: break
-            case .terminate:
+            switch (await nextEvent(), lastSignal) {
+            case (.exited, _):
+                if let timer { EventLoop.shared.cancel(timer) }
+                return (cause, lastSignal)
+            case (let event, nil):
+                cause = event == .cancelled ? .cancellation : .timeLimit
+                lastSignal = SIGTERM
                 await tree.signal([SIGTERM, SIGCONT])
                 schedule(.graceOver, at: clock.now + invocation.grace.boundedForSleep)
-            case .kill: await tree.signal([SIGKILL])
-            case .sweep:
-                if let timer { EventLoop.shared.cancel(timer) }
-                return supervision
+            case (.graceOver, SIGTERM):
+                lastSignal = SIGKILL
+                await tree.signal([SIGKILL])
+            case (.timeLimitReached, _), (.cancelled, _), (.graceOver, _): break
             }
         }
     }
 
     // MARK: - Events
 
-    private func post(_ event: ScriptSupervision.Event) {
+    private func post(_ event: Event) {
         guard let reader else { return events.append(event) }
         self.reader = nil
         reader.resume(returning: event)
     }
 
-    private func nextEvent() async -> ScriptSupervision.Event {
+    private func nextEvent() async -> Event {
         guard events.isEmpty else { return events.removeFirst() }
         return await withCheckedContinuation { reader = $0 }
     }
 
     /// Schedules an event in place of the one that was scheduled before.
-    private func schedule(_ event: ScriptSupervision.Event, at due: ContinuousClock.Instant) {
+    private func schedule(_ event: Event, at due: ContinuousClock.Instant) {
         if let timer { EventLoop.shared.cancel(timer) }
         guard clock is ContinuousClock else {
             Task { if (try? await clock.sleep(until: due, tolerance: nil)) != nil { post(event) } }
             return
         }
         timer = EventLoop.shared.call(at: due) { self.post(event) }
-    }
-}
-
-/// The state machine that decides when a running script gets SIGTERM and SIGKILL; ``ScriptRun`` is its driver.
-///
-///     running ──timeLimitReached/cancelled──► leaving ──graceOver──► killed
-///        └──────────────exited──────────────────┴────────exited────────┴──► ended
-///
-/// The first reason to stop is the cause; later ones are ignored.
-struct ScriptSupervision: Hashable, Sendable {
-    enum Event: Hashable, Sendable, CaseIterable {
-        /// The script's own process has ended.
-        case exited
-        case timeLimitReached
-        /// The task that runs the script was cancelled.
-        case cancelled
-        /// The grace period after SIGTERM is over.
-        case graceOver
-    }
-
-    enum Action: Hashable, Sendable {
-        case nothing
-        /// SIGTERM to the process tree, and `graceOver` after the grace period.
-        case terminate
-        /// SIGKILL to the process tree.
-        case kill
-        /// Look for leftover processes. Nothing follows.
-        case sweep
-    }
-
-    enum State: Hashable, Sendable {
-        case running
-        case leaving
-        case killed
-        case ended
-    }
-
-    private(set) var state = State.running
-    /// The last signal that was sent; nil: none.
-    private(set) var lastSignal: Int32?
-    private(set) var cause = ScriptResult.Cause.itself
-
-    mutating func handle(_ event: Event) -> Action {
-        switch (state, event) {
-        case (.running, .timeLimitReached): stop(because: .timeLimit)
-        case (.running, .cancelled): stop(because: .cancellation)
-        case (.leaving, .graceOver): enter(.killed, doing: .kill)
-        case (.running, .exited), (.leaving, .exited), (.killed, .exited): enter(.ended, doing: .sweep)
-        case (.running, .graceOver), (.leaving, .timeLimitReached), (.leaving, .cancelled),
-            (.killed, .timeLimitReached),
-            (.killed, .cancelled), (.killed, .graceOver), (.ended, _):
-            .nothing
-        }
-    }
-
-    private mutating func stop(because cause: ScriptResult.Cause) -> Action {
-        self.cause = cause
-        return enter(.leaving, doing: .terminate)
-    }
-
-    private mutating func enter(_ state: State, doing action: Action) -> Action {
-        self.state = state
-        if action == .terminate { lastSignal = SIGTERM }
-        if action == .kill { lastSignal = SIGKILL }
-        return action
     }
 }

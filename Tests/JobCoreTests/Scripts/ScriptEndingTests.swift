@@ -110,6 +110,18 @@ extension Processes {
             #expect(result.output.text == "started\n")
         }
 
+        @Test("a script that is cancelled after its time limit gets no second SIGTERM, and the time limit is the cause")
+        func firstCause() async throws {
+            let running = try await runToLimit(
+                "trap 'echo told; note told $$' TERM; note ready $$; while :; do sleep 0.1; done")
+            _ = try await processNumber(in: directory.path.appending("told"))
+            running.cancel()
+            let result = try await clock.passes(until: running)
+            #expect(result.cause == .timeLimit)
+            #expect(result.termination == .signaled(number: SIGKILL))
+            #expect(result.output.text == "told\n")
+        }
+
         @Test("a stopped script receives SIGTERM")
         func stopped() async throws {
             let running = try await runToLimit(
