@@ -195,19 +195,23 @@ struct OutputCapture: Sendable {
 ///
 /// `head.count + dropped + tail.count` is the number of bytes so far, from which a follower computes what is new.
 @MainActor public final class LiveOutput {
-    private var capture = OutputCapture(headLimit: 0, tailLimit: 0)
+    private var capture: OutputCapture
     private let reader: (@MainActor (UnsafeRawBufferPointer) -> Void)?
 
-    /// - Parameter reader: receives every byte in order, including those that are not kept; it must be fast.
-    public nonisolated init(reader: (@MainActor (UnsafeRawBufferPointer) -> Void)? = nil) { self.reader = reader }
+    /// - Parameters:
+    ///   - headLimit: how many of the first bytes are kept.
+    ///   - tailLimit: how many of the last bytes are kept.
+    ///   - reader: receives every byte in order, including those that are not kept; it must be fast.
+    public nonisolated init(
+        headLimit: Int = 16 * 1024, tailLimit: Int = 48 * 1024,
+        reader: (@MainActor (UnsafeRawBufferPointer) -> Void)? = nil
+    ) {
+        capture = OutputCapture(headLimit: headLimit, tailLimit: tailLimit)
+        self.reader = reader
+    }
 
     /// What was kept so far.
     public var captured: CapturedOutput { capture.captured }
-
-    /// Sets the limits. Called before the first byte.
-    func begin(headLimit: Int, tailLimit: Int) {
-        capture = OutputCapture(headLimit: headLimit, tailLimit: tailLimit)
-    }
 
     func append(_ bytes: UnsafeRawBufferPointer) {
         capture.append(bytes)

@@ -23,26 +23,17 @@ package import EventLoop
 ///
 /// A running script occupies no thread. The beginning and the end of its output are kept in bounded memory.
 public struct ScriptRunner: Sendable {
-    private let headLimit: Int
-    private let tailLimit: Int
     private let clock: any SteadyClock
     private let usesCgroups: Bool
 
-    /// A runner that keeps the first 16 KiB and the last 48 KiB of a script's output.
+    /// A runner by the clock of the machine.
     public init() { self.init(clock: ContinuousClock()) }
 
     /// - Parameters:
-    ///   - headLimit: how many of the first bytes of output are kept.
-    ///   - tailLimit: how many of the last bytes of output are kept.
     ///   - clock: measures time limits and grace periods.
     ///   - usesCgroups: false: never, for tests of machines that have none.
-    package init(
-        headLimit: Int = 16 * 1024, tailLimit: Int = 48 * 1024, clock: any SteadyClock = ContinuousClock(),
-        usesCgroups: Bool = true
-    ) {
+    package init(clock: any SteadyClock = ContinuousClock(), usesCgroups: Bool = true) {
         self.usesCgroups = usesCgroups
-        self.headLimit = headLimit
-        self.tailLimit = tailLimit
         self.clock = clock
     }
 
@@ -50,7 +41,7 @@ public struct ScriptRunner: Sendable {
     ///
     /// If the task is cancelled, the script is told to end, and the result says so; nothing is thrown.
     /// - Parameters:
-    ///   - live: receives the output as it comes; one per run.
+    ///   - live: receives the output as it comes; one per run. nil: one with the usual limits.
     ///   - prepare: called just before each attempt to start the script; it may block.
     /// - Throws: ``ScriptError`` if the script could not be started.
     public func run(
@@ -58,7 +49,6 @@ public struct ScriptRunner: Sendable {
     ) async throws(ScriptError) -> ScriptResult {
         try invocation.validate()
         let live = live ?? LiveOutput()
-        await live.begin(headLimit: headLimit, tailLimit: tailLimit)
         let start = ContinuousClock.now
         var pauses = Self.pauses[...]
         while true {

@@ -32,8 +32,8 @@ extension Processes {
             let script = try directory.script(
                 "seq 1 5000; while [ ! -e \"$1\" ]; do sleep 0.02; done; seq 5001 9999")
             let go = directory.path.appending("go")
-            let live = LiveOutput()
-            async let running = ScriptRunner(headLimit: 100, tailLimit: 200).run(.test(script, [go.string]), live: live)
+            let live = LiveOutput(headLimit: 100, tailLimit: 200)
+            async let running = ScriptRunner().run(.test(script, [go.string]), live: live)
             let all = Array((1...9999).map { "\($0)\n" }.joined().utf8)
             let half = Array((1...5000).map { "\($0)\n" }.joined().utf8)
             try await eventually { await live.captured.dropped == half.count - 300 }

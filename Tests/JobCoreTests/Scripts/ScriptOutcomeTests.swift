@@ -65,7 +65,7 @@ extension Processes {
             let script = try directory.script("echo BEGIN; head -c 1073741824 /dev/zero; echo; echo END")
             try Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))
             let before = try memoryPeak()
-            let result = try await ScriptRunner(headLimit: 16384, tailLimit: 49152).run(.test(script))
+            let result = try await ScriptRunner().run(.test(script))
             let grown = try memoryPeak() - before
             #expect(result.termination == .exited(code: 0))
             #expect(result.output.head.count == 16384)
