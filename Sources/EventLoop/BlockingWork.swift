@@ -2,51 +2,13 @@ import Synchronization
 
 /// Runs calls that may block (a file of /proc, a disk, the system's user database) on worker threads, away from the event loop.
 package enum BlockingWork {
-    /// Each kind of work has threads of its own, so that a slow kind delays no other.
-    package enum Kind: CaseIterable, Sendable {
-        /// Short reads and changes: plans and steps of accounts, settings, the user database.
-        case steps
-        /// Walks through customers' trees: measuring, inspecting, removing. They take as long as the tree is large, so there are more threads than
-        /// jobs that usually run at once: a job makes one walk at a time, and the jobs' slots bound how many there are.
-        case walks
-        /// The start of a program, which stops its thread until the program runs. These threads live as long as this process.
-        case starts
-        /// Lines of a log whose reader does not keep up.
-        case log
-        /// Copying the log of the history's database into the database, which waits for the disk.
-        case history
-        /// The opening and closing of LDAP connections. If the server or the resolver does not answer, the thread is blocked until the time limit.
-        case ldap
-    }
-
-    private static let steps = WorkerPool("steps", limit: 16)
-    private static let walks = WorkerPool("walks", limit: 64)
-    private static let starts = WorkerPool("starts", limit: 4, isLasting: true)
-    private static let log = WorkerPool("log", limit: 2)
-    private static let history = WorkerPool("history log", limit: 1)
-    private static let ldap = WorkerPool("ldap", limit: 8)
-
-    private static func pool(_ kind: Kind) -> WorkerPool {
-        switch kind {
-        case .steps: steps
-        case .walks: walks
-        case .starts: starts
-        case .log: log
-        case .history: history
-        case .ldap: ldap
-        }
-    }
-
-    /// Starts work whose result is not awaited.
-    package static func begin(on kind: Kind, _ body: @escaping @Sendable () -> Void) { pool(kind).begin(body) }
-
     /// Work that is soon done.
     /// - Throws: what the body throws.
     package static func run<Value: Sendable, Failure: Error>(
-        on kind: Kind = .steps, _ body: @escaping @Sendable () throws(Failure) -> Value
+        on pool: WorkerPool = .steps, _ body: @escaping @Sendable () throws(Failure) -> Value
     ) async throws(Failure) -> Value {
         try await withCheckedContinuation { continuation in
-            pool(kind).begin { continuation.resume(returning: Result(catching: body)) }
+            pool.begin { continuation.resume(returning: Result(catching: body)) }
         }.get()
     }
 
@@ -56,7 +18,7 @@ package enum BlockingWork {
     ///   - body: gets a function that it calls now and then; when that returns true, it must throw `CancellationError`.
     /// - Throws: the error of the body; `Deadline.Passed` when the deadline has cancelled it, and not the task.
     package static func run<Value: Sendable>(
-        on kind: Kind = .steps, until deadline: Deadline? = nil,
+        on pool: WorkerPool = .steps, until deadline: Deadline? = nil,
         _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
         let place = Place()
@@ -70,7 +32,7 @@ package enum BlockingWork {
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
                 place.wait { continuation.resume(throwing: CancellationError()) }
-                let hasThread = pool(kind).begin {
+                let hasThread = pool.begin {
                     if place.begin() { continuation.resume(with: Result { try work() }) }
                 }
                 // A task that was cancelled before is not told of it again.
@@ -115,6 +77,23 @@ package enum BlockingWork {
             withdraw?()
         }
     }
+}
+
+/// Each kind of work has threads of its own, so that a slow kind delays no other.
+extension WorkerPool {
+    /// Short reads and changes: plans and steps of accounts, settings, the user database.
+    package static let steps = WorkerPool("steps", limit: 16)
+    /// Walks through customers' trees: measuring, inspecting, removing. They take as long as the tree is large, so there are more threads than
+    /// jobs that usually run at once: a job makes one walk at a time, and the jobs' slots bound how many there are.
+    package static let walks = WorkerPool("walks", limit: 64)
+    /// The start of a program, which stops its thread until the program runs. These threads live as long as this process.
+    package static let starts = WorkerPool("starts", limit: 4, isLasting: true)
+    /// Lines of a log whose reader does not keep up.
+    package static let log = WorkerPool("log", limit: 2)
+    /// Copying the log of the history's database into the database, which waits for the disk.
+    package static let history = WorkerPool("history log", limit: 1)
+    /// The opening and closing of LDAP connections. If the server or the resolver does not answer, the thread is blocked until the time limit.
+    package static let ldap = WorkerPool("ldap", limit: 8)
 }
 
 /// The clock for time limits: it cannot be set, and it continues while the machine sleeps. Tests replace it.

@@ -3,7 +3,7 @@ import DequeModule
 import Dispatch
 import Glibc
 import Synchronization
-package import SystemPackage
+import SystemPackage
 
 /// A bounded number of threads for calls that block. They are started when there is work and end after some idle time.
 ///
@@ -38,7 +38,7 @@ package final class WorkerPool: Sendable {
     ///     (PR_SET_PDEATHSIG) gets it when the thread that started it ends.
     package convenience init(_ name: String, limit: Int, isLasting: Bool = false) {
         self.init(limit: limit, idleTime: isLasting ? .never : .seconds(10)) { body throws(Errno) in
-            try DedicatedThread.start(name, body)
+            try startDetachedThread(name, body)
         }
     }
 
@@ -110,37 +110,32 @@ package final class ThreadExecutor: SerialExecutor {
     }
 }
 
-/// Starts threads for calls that block.
-package enum DedicatedThread {
-    private final class Body: Sendable {
+/// Starts the body on a new, detached thread.
+/// - Parameter name: at most 15 bytes are shown by the system.
+private func startDetachedThread(_ name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+    final class Body: Sendable {
         let run: @Sendable () -> Void
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
-
-    /// Starts the body on a new, detached thread.
-    ///
-    /// - Parameter name: at most 15 bytes are shown by the system.
-    package static func start(_ name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
-        let box = Unmanaged.passRetained(
-            Body {
-                clinux_name_thread(name)
-                body()
-            })
-        var thread = pthread_t()
-        var attributes = pthread_attr_t()
-        pthread_attr_init(&attributes)
-        defer { pthread_attr_destroy(&attributes) }
-        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-        let code = pthread_create(
-            &thread, &attributes,
-            { argument in
-                guard let argument else { return nil }
-                Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
-                return nil
-            }, box.toOpaque())
-        guard code == 0 else {
-            box.release()
-            throw Errno(rawValue: code)
-        }
+    let box = Unmanaged.passRetained(
+        Body {
+            clinux_name_thread(name)
+            body()
+        })
+    var thread = pthread_t()
+    var attributes = pthread_attr_t()
+    pthread_attr_init(&attributes)
+    defer { pthread_attr_destroy(&attributes) }
+    pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+    let code = pthread_create(
+        &thread, &attributes,
+        { argument in
+            guard let argument else { return nil }
+            Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
+            return nil
+        }, box.toOpaque())
+    guard code == 0 else {
+        box.release()
+        throw Errno(rawValue: code)
     }
 }

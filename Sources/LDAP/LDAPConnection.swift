@@ -136,7 +136,7 @@ import Synchronization
         hasEnded.store(true, ordering: .relaxed)
         EventLoop.shared.forget(handle.descriptor)
         let handle = handle
-        BlockingWork.begin(on: .ldap) { handle.close() }
+        WorkerPool.ldap.begin { handle.close() }
         for operation in sent.values { operation.fail(error) }
         for operation in waiting { operation.fail(error) }
         sent = [:]

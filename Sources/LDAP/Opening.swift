@@ -44,7 +44,7 @@ final class Opening: Sendable {
                     return state.answer
                 }
                 if let answer { return continuation.resume(returning: answer) }
-                BlockingWork.begin(on: .ldap) { self.work() }
+                WorkerPool.ldap.begin { self.work() }
             }
         } onCancel: {
             interrupt(.userCancelled)

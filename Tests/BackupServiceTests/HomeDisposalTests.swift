@@ -24,7 +24,7 @@ struct StandingClock: WallClock {
         let gate = DispatchSemaphore(value: 0)
         let walks = 20
         // More than there are threads.
-        for _ in 0..<walks { BlockingWork.begin(on: .walks) { gate.wait() } }
+        for _ in 0..<walks { WorkerPool.walks.begin { gate.wait() } }
         defer { for _ in 0..<walks { gate.signal() } }
         let service = BackupRsnapshotService(configuration: try directory.configuration())
         try await service.carryOut(.add, directory.entry())

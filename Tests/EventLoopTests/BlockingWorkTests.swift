@@ -43,7 +43,7 @@ import Testing
         let hanging = Counter()
         let threads = 64
         for _ in 0..<threads {
-            BlockingWork.begin(on: .walks) {
+            WorkerPool.walks.begin {
                 hanging.add()
                 gate.wait()
             }

@@ -88,7 +88,7 @@ private actor ThreadBound {
         let (hanging, ended, started) = (Counter(), Counter(), Counter())
         let count = 20
         for _ in 0..<count {
-            BlockingWork.begin(on: .walks) {
+            WorkerPool.walks.begin {
                 hanging.add()
                 gate.wait()
                 ended.add()
@@ -96,7 +96,7 @@ private actor ThreadBound {
         }
         try await eventually("walks hang") { hanging.value > 0 }
         for number in 0..<100 { #expect(await BlockingWork.run { number } == number) }
-        BlockingWork.begin(on: .starts) { started.add() }
+        WorkerPool.starts.begin { started.add() }
         try await eventually("a start is done") { started.value == 1 }
         for _ in 0..<count { gate.signal() }
         try await eventually("all walks have ended") { ended.value == count }

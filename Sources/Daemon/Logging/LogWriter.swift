@@ -66,7 +66,7 @@ package final class LogWriter: Sendable {
             defer { state.isBusy = true }
             return !state.isBusy
         }
-        if needsThread { BlockingWork.begin(on: .log) { self.writeAll() } }
+        if needsThread { WorkerPool.log.begin { self.writeAll() } }
     }
 
     private func writeAll() {

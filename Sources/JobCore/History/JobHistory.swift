@@ -378,7 +378,7 @@ public actor JobHistory: JobRecorder {
         guard untilCheckpoint <= 0 else { return }
         // Not again before the end of this one.
         untilCheckpoint = .max
-        BlockingWork.begin(on: .history) { [self, path = file.path.string] in
+        WorkerPool.history.begin { [self, path = file.path.string] in
             closing.withLock { _ in
                 guard !queue.withLock(\.isClosed) else { return }
                 do { try HistoryStore.checkpoint(path) } catch {

@@ -71,7 +71,7 @@ import SystemPackage
             }.value
         }
         let termination = await process.child.reap()
-        BlockingWork.begin(on: .steps) { process.removeCgroup() }
+        WorkerPool.steps.begin { process.removeCgroup() }
         guard termination != .unknown else { throw .lostEnd(of: invocation, process.tree, process.child.id) }
         if let failure = process.starter?.failure() { throw failure }
         return ScriptResult(
