@@ -152,7 +152,9 @@ extension ScriptError {
     /// - Returns: nil if it can be entered.
     private static func faultOfWorkingDirectory(of invocation: ScriptInvocation) -> ScriptError? {
         let path = invocation.workingDirectory
-        guard path.appending(".").withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) != 0 else { return nil }
+        guard path.appending(".").withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) != 0 else {
+            return nil
+        }
         return ScriptError(
             .workingDirectory, path: path, errno: Errno(rawValue: Glibc.errno),
             reason: "cannot be used as working directory",

@@ -42,7 +42,11 @@ import SystemPackage
     /// - Throws: why it was not started, or its end is not known.
     func run(after prepare: @escaping @Sendable () -> Void) async throws(ScriptError) -> ScriptResult {
         let result = await withTaskCancellationHandler { () -> Result<ScriptResult, ScriptError> in
-            do throws(ScriptError) { return .success(try await runToEnd(after: prepare)) } catch { return .failure(error) }
+            do throws(ScriptError) {
+                return .success(try await runToEnd(after: prepare))
+            } catch {
+                return .failure(error)
+            }
         } onCancel: {
             isCancelled.store(true, ordering: .sequentiallyConsistent)
             EventLoop.shared.post { self.post(.cancelled) }
