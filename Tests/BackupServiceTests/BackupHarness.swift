@@ -202,7 +202,8 @@ final class BackupHarness: Sendable {
     func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
         var jobs = Self.jobSettings
         change(&jobs)
-        return BackupJobs(engine: engine, configuration: changed.withLock(\.self), jobs: jobs)
+        return BackupJobs(
+            engine: engine, configuration: { self.changed.withLock(\.self) }, jobs: { [jobs] in jobs })
     }
 
     /// The job of a backup.
@@ -226,7 +227,7 @@ final class BackupHarness: Sendable {
         _ level: SnapshotLevel, _ uid: String, snapshots: SnapshotAccess, confinement: CopyConfinement = .on
     ) async throws -> JobOutcome {
         let jobs = BackupJobs(
-            engine: engine, configuration: changed(snapshots, confinement), jobs: Self.jobSettings)
+            engine: engine, configuration: { self.changed(snapshots, confinement) }, jobs: { Self.jobSettings })
         return try await attempt(request(level, uid, from: jobs))
     }
 

@@ -241,6 +241,29 @@ struct DaemonBackupTests {
         }
     }
 
+    @Test("a backup that waits begins with the settings of a reload")
+    func reloadOfWaitingBackup() async throws {
+        try await DaemonHarness.run { harness in
+            let uid = "3724300"
+            let (old, new) = (harness.path("rsnapshot.d"), harness.path("moved.d"))
+            try harness.settings(backup: "HOME_SCRIPT =\n[Hooks Backup]\nWINDOW = \(DaemonHarness.closedWindow)")
+            let daemon = try await harness.running()
+            try await harness.add(uid)
+            try await harness.reached("added", uid)
+            #expect(try await harness.command("backup", "daily", "--no-wait").status == 0)
+            try FileManager.default.moveItem(atPath: old, toPath: new)
+            try harness.settings(backup: "HOME_SCRIPT =")
+            let settings = try String(contentsOf: harness.settingsFile, encoding: .utf8)
+            try settings.replacing("= \(old)", with: "= \(new)")
+                .write(to: harness.settingsFile, atomically: true, encoding: .utf8)
+            #expect(try await harness.command("reload").status == 0)
+            let job = try #require(try await harness.newest("Backup"))
+            let ended = try await harness.ended(job.id)
+            #expect(ended.isGood, "\(ended)")
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("of the waiting levels of one account the larger one begins first, regardless of the order of submission")
     func levelOrder() async throws {
         try await DaemonHarness.run { harness in

@@ -63,6 +63,28 @@ import Testing
         }
     }
 
+    @Test("jobs that wait run as a reload has declared them; those whose [Job NAME] it has removed end as aborted")
+    func reloadOfWaitingJobs() async throws {
+        try await DaemonHarness.run { harness in
+            let old = try harness.script("old.sh", "touch \(harness.path("old"))")
+            let new = try harness.script("new.sh", "exit 0")
+            func settings(_ window: String, _ jobs: String) throws {
+                try harness.settings(backup: "HOME_SCRIPT =\n[Hooks Admin]\nWINDOW = \(window)\n\(jobs)")
+            }
+            try settings(DaemonHarness.closedWindow, "[Job kept]\nSCRIPT = \(old)\n[Job removed]\nSCRIPT = \(old)")
+            let daemon = try await harness.running()
+            let (kept, removed) = (try await harness.run("kept"), try await harness.run("removed"))
+            try settings("", "[Job kept]\nSCRIPT = \(new)")
+            #expect(try await harness.command("reload").status == 0)
+            let ended = try await harness.ended(kept)
+            #expect(ended.result == .success && ended.steps.first?.script?.path == new, "\(ended)")
+            #expect(try await harness.ended(removed).message == "the settings no longer contain it")
+            #expect(try await harness.details(removed).result == .aborted)
+            #expect(!harness.exists("old"))
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("commands that wait for a request leave room for others: the 49th ends at once with 75")
     func waitingClients() async throws {
         try await DaemonHarness.run { harness in

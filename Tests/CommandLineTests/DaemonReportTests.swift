@@ -96,8 +96,8 @@ struct DaemonReportTests {
         }
     }
 
-    @Test("a job that the next start can only close has its line and its mail, too")
-    func lost() async throws {
+    @Test("a job that the next start can only close, because its [Job NAME] is gone, has its line and its mail, too")
+    func removed() async throws {
         try await DaemonHarness.run { harness in
             let waiting = try harness.waiting("waiting.sh", for: "never")
             func settings(_ job: String) throws {
@@ -115,9 +115,10 @@ struct DaemonReportTests {
             try await harness.ended(id)
             try await eventually("a mail is sent") { try !harness.mails().isEmpty }
             await harness.stop(second)
-            #expect(try Self.line(second, "job waiting failed: lost: ").contains("job=\(id)"))
+            let line = try Self.line(second, "job waiting aborted: the settings no longer contain it")
+            #expect(line.contains("job=\(id)"))
             let mail = try harness.mails().joined()
-            #expect(mail.contains("job \(id), job waiting: failed"), "\(mail)")
+            #expect(mail.contains("job \(id), job waiting: aborted"), "\(mail)")
         }
     }
 

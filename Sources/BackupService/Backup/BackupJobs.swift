@@ -8,21 +8,26 @@ package import Provisioning
 /// The subject of a job is the account's entryUUID, as for provisioning, so that the two never run together.
 package struct BackupJobs: Sendable {
     let engine: Engine
-    let configuration: BackupConfiguration
-    let jobs: BackupJobsConfiguration
+    private let currentConfiguration: @Sendable () -> BackupConfiguration
+    private let currentJobs: @Sendable () -> BackupJobsConfiguration
     let clock: any WallClock
     /// For TIMEOUT.
     var steadyClock: any SteadyClock = ContinuousClock()
 
+    /// - Parameters:
+    ///   - configuration, jobs: called each time, so that an attempt begins with the current settings.
     package init(
-        engine: Engine, configuration: BackupConfiguration, jobs: BackupJobsConfiguration,
-        clock: any WallClock = SystemWallClock()
+        engine: Engine, configuration: @escaping @Sendable () -> BackupConfiguration,
+        jobs: @escaping @Sendable () -> BackupJobsConfiguration, clock: any WallClock = SystemWallClock()
     ) {
         self.engine = engine
-        self.configuration = configuration
-        self.jobs = jobs
+        currentConfiguration = configuration
+        currentJobs = jobs
         self.clock = clock
     }
+
+    private var configuration: BackupConfiguration { currentConfiguration() }
+    private var jobs: BackupJobsConfiguration { currentJobs() }
 
     // MARK: - All accounts
 
@@ -226,13 +231,15 @@ package struct BackupJobs: Sendable {
 
     /// - Parameter isForced: whether it makes a snapshot even if another job has made one since it was requested.
     private func request(_ level: SnapshotLevel, _ account: Account, isForced: Bool = false) -> JobRequest {
-        let backup = RsnapshotBackup(
-            engine: engine, configuration: configuration, jobs: jobs, key: account.key, isForced: isForced,
-            clock: clock, steadyClock: steadyClock)
-        return JobRequest(
+        JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
-            subject: JobSubject(account.key.uuid), client: Self.uid(of: account),
-            retry: jobs.retry, work: { try await backup.run($0) })
+            subject: JobSubject(account.key.uuid), client: Self.uid(of: account), retry: jobs.retry
+        ) { [key = account.key] attempt in
+            let backup = RsnapshotBackup(
+                engine: engine, configuration: configuration, jobs: jobs, key: key, isForced: isForced, clock: clock,
+                steadyClock: steadyClock)
+            return try await backup.run(attempt)
+        }
     }
 
     /// When the level last succeeded, if that is less than half a period ago.

@@ -22,8 +22,8 @@ public struct JobRequest: Sendable {
     public var priority: Int
     /// The earliest time; `.distantPast`: at once.
     public var due: Timestamp
-    /// The number of attempts and the delays between them, for retryable failures.
-    public var retry: RetryPolicy
+    /// The number of attempts and the delays between them, for retryable failures. Asked after each attempt.
+    public var retry: @MainActor () -> RetryPolicy
     /// What follows an interrupted attempt.
     public var interruption: InterruptionPolicy
     /// The work.
@@ -32,7 +32,8 @@ public struct JobRequest: Sendable {
     /// A request.
     public init(
         type: JobType, name: String, level: String = "", subject: JobSubject, client: String,
-        priority: Int = Job.usualPriority, due: Timestamp = .distantPast, retry: RetryPolicy,
+        priority: Int = Job.usualPriority, due: Timestamp = .distantPast,
+        retry: @autoclosure @escaping @MainActor () -> RetryPolicy,
         interruption: InterruptionPolicy = .repeats, work: @escaping Work
     ) {
         self.type = type

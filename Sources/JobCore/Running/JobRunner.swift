@@ -180,7 +180,7 @@ import EventLoop
                     .failed, message: "attempt \(job.attempt) was interrupted, and the job is not to be repeated"))
         }
         var generator = SystemRandomNumberGenerator()
-        let delay = place.request.retry.endlessDelay(afterAttempt: job.interruptions, using: &generator)
+        let delay = place.request.retry().endlessDelay(afterAttempt: job.interruptions, using: &generator)
         registry.write(
             "attempt \(job.attempt) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
         wait(id, until: clock.now + delay)
@@ -198,7 +198,7 @@ import EventLoop
             let job = now(place)
             let failures = job.attempt - job.interruptions
             var generator = SystemRandomNumberGenerator()
-            if let delay = place.request.retry.delay(afterAttempt: failures, using: &generator) {
+            if let delay = place.request.retry().delay(afterAttempt: failures, using: &generator) {
                 places[id]?.task = nil
                 registry.write(
                     "attempt \(job.attempt) failed and is tried again in \(delay.inTenths): \(outcome.message)",

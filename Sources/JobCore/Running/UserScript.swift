@@ -40,12 +40,22 @@ public struct UserScript: Hashable, Sendable {
     }
 
     /// A job that runs it.
-    public var request: JobRequest {
+    public var request: JobRequest { request { self } }
+
+    /// A job that runs it as the settings have it when an attempt begins.
+    /// - Parameter current: nil: they no longer contain it.
+    package func request(_ current: @escaping @MainActor () -> UserScript?) -> JobRequest {
         JobRequest(
             type: .admin, name: name, subject: JobSubject("job \(name)"), client: name, priority: priority,
-            retry: retry, interruption: interruption,
-            work: { try await run(in: $0) })
+            retry: (current() ?? self).retry, interruption: interruption
+        ) { attempt in
+            guard let script = current() else { return Self.removed }
+            return try await script.run(in: attempt)
+        }
     }
+
+    /// The end of a job whose script was removed from the settings.
+    package static let removed = JobOutcome(.aborted, message: "the settings no longer contain it")
 
     @MainActor private func run(in attempt: RunningAttempt) async throws -> JobOutcome {
         let user: ScriptUser?

@@ -62,7 +62,7 @@ extension DaemonJobs {
                 let mail = parts.reports.mail
                 let run = mail.open("\(command)")
                 do {
-                    let request = try script(name).request
+                    let request = request(try script(name))
                     if openJobs.admits(request) {
                         _ = try await submit(request, to: scripts) { mail.add($0, to: run) }
                     }

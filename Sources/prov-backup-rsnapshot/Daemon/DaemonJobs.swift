@@ -166,9 +166,11 @@ import SystemPackage
                 registry.closeInterrupted(
                     job,
                     JobOutcome(.warnings, message: "interrupted by the end of the daemon; the next purge continues"))
-            case .admin where configuration.userScripts[job.name] != nil:
-                guard let request = configuration.userScripts[job.name]?.request else { return }
-                try await scripts.submit(request, resuming: job)
+            case .admin:
+                guard let script = configuration.userScripts[job.name] else {
+                    return registry.closeInterrupted(job, UserScript.removed)
+                }
+                try await scripts.submit(request(script), resuming: job)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: job.level), configuration.script == nil else { fallthrough }
                 guard let uuid = job.subject.uuid else { fallthrough }
@@ -180,9 +182,7 @@ import SystemPackage
                 }
                 try await backups.submit(request, resuming: job)
             default:
-                fail(
-                    job,
-                    "nothing can resume it: the settings no longer contain it, or jobs of this kind are not resumed")
+                fail(job, "with these settings nothing can resume it")
             }
         } catch is CancellationError {
             // The daemon stops: the next start resumes the job.
@@ -197,7 +197,9 @@ import SystemPackage
     }
 
     var selection: BackupJobs {
-        BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.backupJobs)
+        BackupJobs(
+            engine: engine, configuration: { [current] in current.value.backup },
+            jobs: { [current] in current.value.backupJobs })
     }
 
     // MARK: - Submitting
@@ -210,7 +212,7 @@ import SystemPackage
     ) async -> (any Error)? {
         do {
             switch command {
-            case .run(let name): _ = try await submit(try script(name).request, to: scripts, opened: opened)
+            case .run(let name): _ = try await submit(request(try script(name)), to: scripts, opened: opened)
             case .backup(let level, let accounts):
                 try await refuseToWait(forAll: accounts.isEmpty)
                 _ = try await backup(level, accounts: accounts, opened: opened)
@@ -258,7 +260,11 @@ import SystemPackage
     }
 
     /// Submits a job of `[Job NAME]`.
-    func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts).id }
+    func run(_ name: String) async throws -> JobID { try await submit(request(script(name)), to: scripts).id }
+
+    func request(_ script: UserScript) -> JobRequest {
+        script.request { [current] in current.value.userScripts[script.name] }
+    }
 
     /// - Throws: `CommandFailure` with the known names.
     func script(_ name: String) throws -> UserScript {
@@ -359,13 +365,12 @@ import SystemPackage
     /// none.
     func purge() async throws {
         guard configuration.script == nil else { return }
-        let (handlers, backup) = (parts.handlers, configuration.backup)
         let job = try await submit(
             JobRequest(
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
                 retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
-            ) { [clock, logger] attempt in
-                let problems = try await ArchivePurge.run(backup, now: clock.now) { path, volume in
+            ) { [clock, logger, current, handlers = parts.handlers] attempt in
+                let problems = try await ArchivePurge.run(current.value.backup, now: clock.now) { path, volume in
                     attempt.write("the archived home \(path) has been removed")
                     logger.notice("the archived home \(path) has been removed")
                     await handlers.volumePurged("\(volume)", of: attempt.job)

@@ -78,8 +78,7 @@ import Testing
     ) -> JobRequest {
         var request = bench.request("job", subject: "account", attempts: attempts, work: work)
         request.interruption = interruption
-        request.retry.delay = delay
-        request.retry.maximumDelay = delay
+        request.retry = { RetryPolicy(maximumAttempts: attempts, delay: delay, maximumDelay: delay) }
         return request
     }
 

@@ -125,8 +125,7 @@ import Testing
         var request = bench.request("job", attempts: 2) { attempt in
             attempt.number == 1 ? JobOutcome(.failed, failureClass: .retryable) : .success
         }
-        request.retry.maximumDelay = .seconds(60)
-        request.retry.delay = .seconds(60)
+        request.retry = { RetryPolicy(maximumAttempts: 2, delay: .seconds(60), maximumDelay: .seconds(60)) }
         let job = try #require(try await runner.submit(request))
         try await eventually("it waits for its next attempt") { !clock.deadlines.isEmpty }
         let back = Duration.seconds(-2 * 86_400)

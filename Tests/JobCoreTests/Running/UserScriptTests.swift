@@ -43,6 +43,22 @@ import Testing
         #expect(bench.letters(of: job.id) == "RT")
     }
 
+    @Test(
+        "an attempt, and whether there is another one, follow the settings of that time; a removed script ends the job as aborted",
+        arguments: [false, true])
+    func changed(isRemoved: Bool) async throws {
+        let bench = try JobBench()
+        let old = try script(bench, "touch ran; exit 75", profile: .posix, attempts: isRemoved ? 2 : 1)
+        var new = old
+        (new.path, new.retry.maximumAttempts) = (bench.directory.appending("new.sh"), 2)
+        try bench.script("new.sh", "exit 0")
+        let runner = bench.runner()
+        let request = old.request { [new] in bench.exists("ran") ? isRemoved ? nil : new : old }
+        let job = try #require(try await runner.submit(request))
+        let outcome = try #require(await job.outcome())
+        #expect(outcome.result == (isRemoved ? .aborted : .success), "\(outcome)")
+    }
+
     @Test("L2 a script that others can write ends the job as wrong configuration, with the hint in its report")
     func untrusted() async throws {
         let bench = try JobBench()
