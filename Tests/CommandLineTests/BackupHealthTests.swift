@@ -89,7 +89,9 @@ import Testing
         #expect(health.summary.failed == 0)
     }
 
-    @Test("what a whole review does not come to is forgotten, unless its job ended meanwhile")
+    @Test(
+        "what a whole review does not come to counts no longer, unless its job ended meanwhile; a failure counts again when a review comes to it"
+    )
     func review() {
         end("gone", .failed)
         end("gone", .failed, level: "weekly")
@@ -99,6 +101,12 @@ import Testing
         end("new", .failed)
         health.finish(review)
         #expect(health.summary.problems.map(\.account) == ["new", "stays"])
+        let next = health.beginReview()
+        for account in ["gone", "stays"] {
+            health.noted(account: account, level: .daily, lastSuccess: nil, due: nil, now: now)
+        }
+        health.finish(next)
+        #expect(health.summary.problems.map { "\($0.account) \($0.level)" } == ["gone daily", "stays daily"])
     }
 
     @Test("jobs of an earlier run count as their newest did")

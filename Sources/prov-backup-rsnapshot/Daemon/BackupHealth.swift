@@ -64,6 +64,11 @@ final class BackupHealth: Sendable {
     fileprivate struct State {
         var entries: [Key: Entry] = [:]
         var review = 0
+        /// The number of the last complete review; 0: there was none.
+        var finished = 0
+
+        /// Whether that review, or something since, has come to an entry.
+        func isServed(_ entry: Entry) -> Bool { entry.review >= finished }
     }
 
     /// The number of problems in a summary.
@@ -136,15 +141,18 @@ final class BackupHealth: Sendable {
         }
     }
 
-    /// Ends a complete review: accounts that it did not include are no longer backed up here and are removed.
+    /// Ends a complete review: accounts that it did not include are no longer backed up here. Their failures do not count until they are again.
     func finish(_ review: Int) {
-        state.withLock { state in state.entries = state.entries.filter { $0.value.review >= review } }
+        state.withLock { state in
+            state.finished = review
+            state.entries = state.entries.filter { [state] in $1.failure != nil || state.isServed($1) }
+        }
     }
 
     // MARK: - Queries
 
     var summary: Summary {
-        let entries = state.withLock { $0.entries }
+        let entries = state.withLock { state in state.entries.filter { [state] in state.isServed($1) } }
         let keys = entries.keys.sorted { ($0.account, $0.level) < ($1.account, $1.level) }
         return Summary(
             failed: Set(entries.filter { $0.value.failure != nil }.map(\.key.account)).count,
