@@ -38,7 +38,11 @@ import Testing
                 Self.end(.backup, "daily", JobOutcome(.wrongConfiguration, message: "x")), "error",
                 "backup failed: daily: wrong configuration: x"
             ),
-            (Self.end(.backup, "daily", .canceled), "error", "backup aborted: daily: canceled by an operator"),
+            (Self.end(.admin, "nightly", .canceled), "error", "job nightly aborted: canceled by an operator"),
+            (
+                Self.end(.backup, "daily", JobOutcome(.aborted, message: "it is gone")), "notice",
+                "backup aborted: daily: it is gone"
+            ),
             (Self.end(.backup, "daily", JobOutcome(.missed, message: "x")), "error", "backup missed: daily: x"),
             (Self.end(.backup, "daily", JobOutcome(.unknown)), "error", "backup failed: daily: unknown"),
             (Self.end(.backup, "daily", .success, level: "monthly"), "notice", "backup done: monthly"),
@@ -78,7 +82,9 @@ import Testing
         ).message
     }
 
-    @Test("a job that had failed when it was cancelled is mailed; one that an operator ended is not")
+    @Test(
+        "a job that had failed when it was cancelled is mailed; one that an operator ended is not, nor the backup of an account that gets none"
+    )
     func canceled() {
         var failed = Self.end(.admin, "nightly", JobOutcome(.failed, message: "exit code 3"))
         var aborted = Self.end(.admin, "nightly", .canceled)
@@ -86,6 +92,10 @@ import Testing
         (failed.canceler, aborted.canceler) = (.operator, .operator)
         #expect(JobMail.text(of: failed, []) != nil && JobMail.text(of: aborted, []) == nil)
         #expect(JobMail.text(of: Self.end(.admin, "nightly", .success), []) == nil)
+        var unserved = Self.end(.backup, "daily", JobOutcome(.aborted))
+        #expect(JobMail.text(of: unserved, []) == nil && JobMail.text(of: unserved, ["pre_script.sh"]) != nil)
+        unserved.canceler = .handler
+        #expect(JobMail.text(of: unserved, []) != nil)
     }
 
     @Test("with ALERT = no a failed pre or post script alone makes no mail, and is not in the mail of a failed job")

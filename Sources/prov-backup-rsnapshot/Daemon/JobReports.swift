@@ -52,10 +52,11 @@ extension CurrentConfiguration {
 
 /// The end of a job in the log and in mails.
 extension Job {
-    /// Notice for success, warning for warnings, otherwise error.
+    /// Notice for success and where nothing was to be done, warning for warnings, otherwise error.
     var logLevel: Logger.Level {
         switch endResult {
         case .success: .notice
+        case .aborted where isObsolete: .notice
         case .warnings: .warning
         case .failed, .aborted, .missed, .wrongConfiguration, .undefined, .unknown: .error
         }
@@ -73,7 +74,12 @@ extension Job {
     }
 
     /// The operator who cancelled a job needs no mail about it, unless it had failed by then.
-    fileprivate var isForMail: Bool { !isGood && !(result == .aborted && canceler == .operator) }
+    fileprivate var isForMail: Bool {
+        !isGood && !isObsolete && !(result == .aborted && canceler == .operator)
+    }
+
+    /// The account gets no backup any more: it was deleted while the job waited, or is another daemon's by now.
+    private var isObsolete: Bool { type == .backup && result == .aborted && canceler == nil }
 
     /// `backup daily 3724300`, `job NAME`, `purge`.
     fileprivate var title: String {
