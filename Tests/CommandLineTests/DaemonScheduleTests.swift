@@ -113,6 +113,64 @@ struct DaemonScheduleTests {
         }
     }
 
+    @Test(
+        "a reload that changes which accounts are served begins a run again: accounts that came are not missed, those that went get no job, and no mail"
+    )
+    func otherAccounts() async throws {
+        try await DaemonHarness.run { harness in
+            func settings(_ filter: String) throws {
+                try harness.settings(
+                    database: "SEARCH_FILTER = \(filter)",
+                    backup: """
+                        HOME_SCRIPT =
+                        \(harness.mailSection())
+                        [Hooks Backup]
+                        ENABLED = yes
+                        DIRECTORY = \(harness.path("hooks"))
+                        [Backup Jobs]
+                        SLOTS = 1
+                        DAILY = \(Self.twoHoursAgo())
+                        """)
+            }
+            func reload(_ filter: String) async throws {
+                try settings(filter)
+                #expect(try await harness.command("reload").status == 0)
+            }
+            try Self.settings(harness, "")
+            let uids = (0..<6).map { "372430\($0)" }
+            try await Self.provision(uids, harness)
+            for uid in uids { try Self.record(["daily": 30], hoursAgoOf: uid, in: harness) }
+            _ = try harness.script(
+                "hooks/pre_script.sh",
+                "while [ ! -e \(harness.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done")
+            _ = try harness.script("hooks/post_script.sh", "exit 0")
+            let two = "(|(uid=\(uids[0]))(uid=\(uids[1])))"
+            try settings(two)
+            let daemon = try await harness.running()
+            try await daemon.says("backup daily: the run over all accounts has ended; submitted jobs: 2")
+            try await reload("(uid=37243*)")
+            // One runs, four wait, and the run waits for room.
+            try await eventually("accounts that came get jobs") {
+                try await harness.jobs("--type", "Backup").count == 5
+            }
+            try await reload(two)
+            try harness.touch("go")
+            try await daemon.says("backup daily: the run over all accounts has ended; submitted jobs: 0")
+            var jobs: [Job] = []
+            try await eventually("all have ended") {
+                jobs = try await harness.jobs("--type", "Backup")
+                return jobs.allSatisfy { !$0.isOpen }
+            }
+            #expect(jobs.count == 5, "\(jobs)")
+            let good = jobs.filter { $0.result == .success }
+            #expect(Set(good.map(\.client)) == Set(uids.prefix(2)), "\(jobs)")
+            await harness.stop(daemon)
+            #expect(try harness.mails() == [])
+            let ends = daemon.output.split(separator: "\n").filter { $0.contains("backup aborted: daily") }
+            #expect(ends.count == 3 && ends.allSatisfy { $0.contains("NOTICE") }, "\(ends)")
+        }
+    }
+
     @Test("a run submits jobs as slots become free, and a restart in its middle loses none of them")
     func expansion() async throws {
         try await DaemonHarness.run { harness in

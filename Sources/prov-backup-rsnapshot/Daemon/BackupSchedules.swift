@@ -73,15 +73,22 @@ extension DaemonJobs {
         }
     }
 
-    /// Starts the backup runs that were missed while no daemon ran, or because a reload has changed their schedules.
+    /// Starts the backup runs that were missed while no daemon ran, or because a reload has changed their schedules or their accounts.
     /// - Parameters:
     ///   - since: when the previous daemon ended; for accounts without recorded backups.
-    ///   - former: the schedules before the reload; those that it has not changed have missed nothing.
-    func makeUpForMissedRuns(since: Timestamp, former: [SnapshotLevel: CronSchedule] = [:]) {
+    ///   - former: the settings before the reload; nil: at the start.
+    func makeUpForMissedRuns(since: Timestamp, former: DaemonConfiguration? = nil) {
         let schedules = configuration.backupJobs.schedules
+        // Levels that the reload has not changed have missed nothing.
+        var former = former
+        if let source = former?.accountSource, source != configuration.accountSource {
+            former = nil
+            // These go on with the old accounts; those of a level with a schedule begin again below.
+            for run in runs.values { run.task?.cancel() }
+        }
         // The larger level first: it takes over the snapshot that the smaller one would remove.
         for level in SnapshotLevel.allCases.reversed()
-        where schedules[level] != nil && schedules[level] != former[level] {
+        where schedules[level] != nil && schedules[level] != former?.backupJobs.schedules[level] {
             beginRun(of: level, since: since)
         }
     }
@@ -124,8 +131,11 @@ extension DaemonJobs {
             }
             logger.info("backup \(level): the run over all accounts has ended; submitted jobs: \(count)")
         } catch is CancellationError {
-            logger.info(
-                "backup \(level): the daemon stops before all jobs are submitted; the next start submits the rest")
+            let reason =
+                isStopping
+                ? "the daemon stops before all jobs are submitted; the next start submits the rest"
+                : "the run ends early, because a reload has changed which accounts are served; a new one submits the rest"
+            logger.info("backup \(level): \(reason)")
         } catch {
             let reason =
                 error is LDAPError ? "the accounts cannot be listed" : "the run over all accounts failed"

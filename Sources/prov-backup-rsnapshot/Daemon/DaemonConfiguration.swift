@@ -131,6 +131,11 @@ final class DaemonConfiguration: Sendable {
         try await ServerList(engine.servers).connect(options: engine.connection)
     }
 
+    /// Where this changes, other accounts may get backups.
+    var accountSource: (WatchScope, [ServerAddress], Credentials, ServiceSettings.ServiceType) {
+        (engine.scope, engine.servers, engine.connection.credentials, service.type)
+    }
+
     /// The changed settings that need a restart.
     func restartNeeded(for new: DaemonConfiguration) -> [String] {
         let changes = new.settings.changes(since: settings, isRestartNeeded: true)

@@ -175,7 +175,7 @@ extension Logger {
 
     /// Jobs, mails and limits read the new settings by themselves; what runs without a job begins again with them.
     private func adopt(_ new: DaemonConfiguration) {
-        let former = current.value.backupJobs.schedules
+        let former = current.value
         current.value = new
         jobs.engine.reload()
         jobs.followSchedules()
