@@ -128,6 +128,34 @@ import Testing
         }
     }
 
+    @Test("backups that failed before TYPE = Script do not count, neither after the reload nor after a restart")
+    func failedBackups() async throws {
+        try await DaemonHarness.run { harness in
+            _ = try harness.script("hooks/pre_script.sh", "exit 1")
+            try harness.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Hooks Backup]
+                    ENABLED = yes
+                    DIRECTORY = \(harness.path("hooks"))
+                    SKIP_ON_PRE_FAILURE = yes
+                    """)
+            var daemon = try await harness.running()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            #expect(try await harness.command("backup", "daily").status == 1)
+            #expect(try await harness.command("health").output.contains("failed_backups=1"))
+            let script = try harness.script("done.sh", "exit 0")
+            try Self.settings(harness, add: script, modify: script, delete: script)
+            #expect(try await harness.command("reload").status == 0)
+            #expect(try await harness.command("health").output.contains("failed_backups=0"))
+            await harness.stop(daemon)
+            daemon = try await harness.running()
+            #expect(try await harness.command("health").output.contains("failed_backups=0"))
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("check names a script of the service that others could change, or that is not there, with its hint")
     func badScript() async throws {
         try await DaemonHarness.run { harness in

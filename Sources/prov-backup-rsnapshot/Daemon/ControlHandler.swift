@@ -114,7 +114,7 @@ import Synchronization
             openJobs: jobs.registry.count, waiting: snapshot.waiting, nextDue: snapshot.nextDue,
             behind: snapshot.behind, behindCount: snapshot.behindCount, deletes: snapshot.deletes,
             clockDoubtedUntil: jobs.clockDoubtedUntil, succeeded: snapshot.succeeded, failed: snapshot.failed,
-            backups: jobs.parts.reports.health.summary, backupSlots: jobs.configuration.backupJobs.slots,
+            backups: jobs.backupProblems, backupSlots: jobs.configuration.backupJobs.slots,
             historyError: jobs.history.hindrance, scriptingError: jobs.parts.handlers.scriptingError)
     }
 

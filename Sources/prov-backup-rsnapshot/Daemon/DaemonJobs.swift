@@ -403,6 +403,11 @@ import SystemPackage
 
     var registry: JobRegistry { parts.registry }
 
+    /// With TYPE = Script no backup can resolve earlier failures.
+    var backupProblems: BackupHealth.Summary {
+        configuration.script == nil ? parts.reports.health.summary : BackupHealth.Summary()
+    }
+
     /// Reloads the event handlers (specification: rows.md B10).
     /// - Returns: the result, for the operator.
     /// - Throws: `CommandFailure` if the handlers could not be loaded.
