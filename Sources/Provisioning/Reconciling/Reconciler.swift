@@ -264,8 +264,17 @@ import Logging
             let result: ReconcileResult?
             do {
                 result = try await withLogger(logger) { _ in try await account.reconcile() }
-            } catch is CancellationError {
+            } catch is CancellationError where self.isStopping {
                 result = nil
+            } catch is CancellationError {
+                logger.log(
+                    level: memory.level,
+                    "\(key.dn) is tried again: its work threw CancellationError, and nothing had cancelled it")
+                if let job = account.summary?.job {
+                    self.registry.status(job, .waitingForStartTime)
+                    self.reconcileWhenCanceled(job, uuid)
+                }
+                result = .failed(nil)
             } catch let error as StateFileError {
                 logger.debug("\(key.dn) cannot be worked on: \(error)")
                 result = .failed(ProvisioningDelays.Cause(text: "\(error)", hint: error.hint))

@@ -450,6 +450,20 @@ import Testing
         }
     }
 
+    @Test("a step that throws CancellationError of its own, as a time limit does, is logged once and tried again")
+    func ownCancellation() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { call in if call.attempt < 3 { throw CancellationError() } }
+            try await harness.running { _ in
+                try await harness.add("4000001")
+                try await harness.expectMode("added", of: "4000001")
+                try await eventually("the job is closed") { !harness.recorder.closed.isEmpty }
+            }
+            #expect(harness.recorder.letters(of: try #require(harness.recorder.closed.first?.id)) == "RtRtRT")
+            #expect(harness.messages.filter { $0.hasPrefix("error") }.count == 1)
+        }
+    }
+
     /// The one job that waits for its next attempt.
     private func waiting(_ engine: Engine) async throws -> RetrySummary {
         var record: RetrySummary?
