@@ -6,6 +6,7 @@ public struct JobRequest: Sendable {
     /// The work of a job, done in an attempt. It returns the outcome.
     ///
     /// It must be idempotent if it may be repeated. It throws `CancellationError` when its task is cancelled.
+    /// One that it throws of its own accord counts as an interruption: the attempt is not counted, and is repeated without end.
     public typealias Work = @MainActor (RunningAttempt) async throws -> JobOutcome
 
     /// The type.
@@ -51,7 +52,8 @@ public struct JobRequest: Sendable {
 
 /// What follows an interrupted attempt: after a stop or a crash of the daemon, or for work that has precedence.
 public enum InterruptionPolicy: Hashable, Sendable {
-    /// Another attempt after a delay that grows with each interruption. Interrupted attempts do not count as failed.
+    /// Another attempt after a delay that grows with each interruption as the job's ``RetryPolicy`` says, and is a second at least. Interrupted
+    /// attempts do not count as failed.
     case repeats
     /// The job fails.
     case fails

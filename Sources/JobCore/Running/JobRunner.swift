@@ -180,7 +180,9 @@ import EventLoop
                     .failed, message: "attempt \(job.attempt) was interrupted, and the job is not to be repeated"))
         }
         var generator = SystemRandomNumberGenerator()
-        let delay = place.request.retry().endlessDelay(afterAttempt: job.interruptions, using: &generator)
+        // Work that interrupts itself each time must not be a busy loop.
+        let delay = max(
+            .seconds(1), place.request.retry().endlessDelay(afterAttempt: job.interruptions, using: &generator))
         registry.write(
             "attempt \(job.attempt) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
         wait(id, until: clock.now + delay)

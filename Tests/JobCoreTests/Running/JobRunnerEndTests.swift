@@ -107,16 +107,20 @@ import Testing
     }
 
     @Test(
-        "an attempt whose resource is stopped counts as interrupted, and not as cancelled by an operator"
+        "an attempt whose resource is stopped counts as interrupted, and not as cancelled by an operator; it is repeated a second later"
     )
     func cutUnderneath() async throws {
-        let bench = try JobBench()
+        let clock = ManualClock(Timestamp(secondsSince1970: 1_800_000_000))
+        let bench = try JobBench(clock: clock)
         let runner = bench.runner()
         let request = Self.request(bench) { attempt in
             if attempt.number == 1 { throw CancellationError() }
             return .success
         }
         let job = try #require(try await runner.submit(request))
+        let next = clock.now + .seconds(1)
+        try await eventually("it waits for a second") { clock.deadlines.contains(next) }
+        clock.advance(to: next)
         #expect(await job.outcome() == .success)
     }
 
