@@ -77,7 +77,8 @@ import SystemPackage
         let termination = await process.child.reap()
         WorkerPool.steps.begin { process.removeCgroup() }
         guard termination != .unknown else { throw .lostEnd(of: invocation, process.tree, process.child.id) }
-        if let failure = process.starter?.failure() { throw failure }
+        // One that was stopped before it had executed the script reports nothing.
+        if cause == .itself, let failure = process.starter?.failure() { throw failure }
         return ScriptResult(
             termination: termination, cause: cause, output: output.captured, reports: reports, leftovers: leftovers)
     }

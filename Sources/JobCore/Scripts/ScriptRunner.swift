@@ -39,11 +39,11 @@ public struct ScriptRunner: Sendable {
 
     /// Runs a script to its end and ends its leftover processes.
     ///
-    /// If the task is cancelled, the script is told to end, and the result says so; nothing is thrown.
+    /// If the task is cancelled while the script runs, it is told to end, and the result says so.
     /// - Parameters:
     ///   - live: receives the output as it comes; one per run. nil: one with the usual limits.
     ///   - prepare: called just before each attempt to start the script; it may block.
-    /// - Throws: ``ScriptError`` if the script could not be started.
+    /// - Throws: ``ScriptError`` if the script could not be started, also because the task was cancelled before.
     public func run(
         _ invocation: ScriptInvocation, live: LiveOutput? = nil, prepare: @escaping @Sendable () -> Void = {}
     ) async throws(ScriptError) -> ScriptResult {

@@ -120,6 +120,13 @@ extension Processes {
             }
         }
 
+        @Test("a script that is stopped while its user is being set was stopped, and no error of the user is reported")
+        func stoppedAtOnce() async throws {
+            var invocation = ScriptInvocation.test("/bin/sleep", ["1000"], user: nobody)
+            invocation.timeLimit = .zero
+            #expect(try await ScriptRunner().run(invocation).cause == .timeLimit)
+        }
+
         @Test("without the privilege to change users nothing is started, and the error has a hint")
         func notRoot() async throws {
             let began = directory.path.appending("began")
