@@ -63,8 +63,7 @@ import SystemPackage
             return JobOutcome(.aborted, message: "\(refusal)")
         } catch let failure as ProvisioningFailure {
             return JobOutcome(
-                failure.failureClass == .configuration ? .wrongConfiguration : .failed,
-                failureClass: failure.failureClass,
+                failed: failure.failureClass,
                 message: "\(failure.reason); \(failure.hint); no snapshot was changed")
         } catch {
             guard let outcome = Self.outcome(of: error) else { throw error }
@@ -279,9 +278,7 @@ import SystemPackage
                 ).result
             } catch {
                 if error.code == .cancelled { throw CancellationError() }
-                throw JobOutcome(
-                    error.failureClass == .configuration ? .wrongConfiguration : .failed,
-                    failureClass: error.failureClass, message: "\(error)")
+                throw JobOutcome(failed: error.failureClass, message: "\(error)")
             }
             if result.cause == .cancellation { throw CancellationError() }
             let output = parser.withLock { output in

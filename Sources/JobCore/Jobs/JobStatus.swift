@@ -169,6 +169,13 @@ public struct JobOutcome: Error, Hashable, Sendable {
         self.message = message
     }
 
+    /// A failure: a wrong configuration, if that is its class.
+    package init(failed failureClass: FailureClass, message: String) {
+        self.init(
+            failureClass == .configuration ? .wrongConfiguration : .failed, failureClass: failureClass,
+            message: message)
+    }
+
     /// The outcome of a job that ran one program.
     public init(_ reading: ExitReading, message: String = "") {
         self.init(reading.result, failureClass: reading.failureClass, message: message)

@@ -97,7 +97,7 @@
     /// A cancellation on request is an outcome. A cancelled task means that the daemon stops.
     /// - Parameters:
     ///   - number: 1 for the first.
-    ///   - work: errors that it throws become a failure.
+    ///   - work: errors that it throws become a failure; a ``ScriptError`` one of its class, a ``JobOutcome`` itself.
     /// - Throws: `CancellationError` when the task is cancelled before the attempt has ended.
     public func attempt(
         _ job: Job, number: Int, _ work: @escaping JobRequest.Work
@@ -206,6 +206,8 @@
                     // Without a cancellation on request, the daemon stops and has stopped a resource of the work.
                     source.yield(registry.cancellation(of: job.id).map { .bodyEnded($0) } ?? .stop)
                 } catch {
+                } catch let error as ScriptError {
+                    source.yield(.bodyEnded(JobOutcome(failed: error.failureClass, message: "\(error)")))
                     source.yield(.bodyEnded(JobOutcome(.failed, message: "\(error)")))
                 }
             }

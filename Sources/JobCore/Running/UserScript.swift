@@ -63,19 +63,13 @@ public struct UserScript: Hashable, Sendable {
             try await FileTrust.checkInBackground(path)
             user = if let name = self.user { try await ScriptUser.named(name) } else { nil }
         } catch let error as FileTrustError {
-            return JobOutcome(.wrongConfiguration, failureClass: .configuration, message: "SCRIPT is refused: \(error)")
+            return JobOutcome(failed: error.failureClass, message: "SCRIPT is refused: \(error)")
         } catch let error as ScriptUserError {
-            return JobOutcome(.wrongConfiguration, failureClass: .configuration, message: "RUN_AS: \(error)")
+            return JobOutcome(failed: error.failureClass, message: "RUN_AS: \(error)")
         }
         let invocation = ScriptInvocation(
             executable: path, environment: environment, timeLimit: timeLimit, grace: grace, user: user)
-        do throws(ScriptError) {
-            let reading = try await attempt.run(invocation, profile: profile).reading
-            return JobOutcome(reading, message: reading.result == .success ? "" : "\(path): \(reading)")
-        } catch {
-            return JobOutcome(
-                error.failureClass == .configuration ? .wrongConfiguration : .failed, failureClass: error.failureClass,
-                message: "\(error)")
-        }
+        let reading = try await attempt.run(invocation, profile: profile).reading
+        return JobOutcome(reading, message: reading.result == .success ? "" : "\(path): \(reading)")
     }
 }

@@ -168,7 +168,7 @@ extension AccountReconciler {
 extension JobOutcome {
     init(_ failure: ProvisioningFailure) {
         self.init(
-            failure.failureClass == .configuration ? .wrongConfiguration : .failed, failureClass: failure.failureClass,
+            failed: failure.failureClass,
             message: "\(failure)" + (failure.lastLine.map { "; its last output: \($0)" } ?? ""))
     }
 

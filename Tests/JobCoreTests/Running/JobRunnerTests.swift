@@ -157,6 +157,28 @@ import Testing
         #expect(bench.letters(of: permanent.id) == "RE")
     }
 
+    @Test("a program that cannot be started ends the attempt with the class of its error, which may be tried again")
+    func notStarted() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        try bench.script("busy.sh", "exit 0")
+        // What is open for writing cannot be executed (ETXTBSY).
+        let writing = open(bench.directory.appending("busy.sh").string, O_WRONLY | O_CLOEXEC)
+        for (name, attempts, result) in [("busy.sh", 2, .failed), ("gone.sh", 1, .wrongConfiguration)]
+            as [(String, Int, JobResult)]
+        {
+            let job = try #require(
+                try await runner.submit(
+                    bench.request(name, attempts: 2) { attempt in
+                        let script = ScriptInvocation.test(bench.directory.appending(name))
+                        return JobOutcome(try await attempt.run(script, profile: .posix).reading)
+                    }))
+            #expect(await job.outcome()?.result == result)
+            #expect(bench.recorder.job(job.id)?.attempts.count == attempts)
+        }
+        close(writing)
+    }
+
     @Test("a job that waits, for its time, a slot or the next attempt, is cancelled at once; it never runs")
     func cancelWaiting() async throws {
         let bench = try JobBench(clock: ManualClock(Timestamp(secondsSince1970: 1_800_000_000)))
