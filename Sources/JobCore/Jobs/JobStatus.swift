@@ -177,8 +177,11 @@ public struct JobOutcome: Error, Hashable, Sendable {
     }
 
     /// The outcome of a job that ran one program.
-    public init(_ reading: ExitReading, message: String = "") {
-        self.init(reading.result, failureClass: reading.failureClass, message: message)
+    /// - Parameter message: by default the reading, and nothing after a plain success.
+    public init(_ reading: ExitReading, message: String? = nil) {
+        self.init(
+            reading.result, failureClass: reading.failureClass,
+            message: message ?? (reading.result == .success ? "" : "\(reading)"))
     }
 
     /// A success without a message.

@@ -42,7 +42,9 @@ import JobCore
         arguments: [("exit 0", JobResult.success), ("exit 3", .failed)])
     func runs(script: String, result: JobResult) async throws {
         let directory = try ScriptDirectory()
-        #expect(try await work(directory.path, directory.script(script))?.result == result)
+        let outcome = try await work(directory.path, directory.script(script))
+        #expect(outcome?.result == result)
+        #expect(outcome?.message == (result == .success ? "" : "failed (exit code 3, profile posix)"))
         // Lines may be broken in other places.
         func body(_ url: URL) throws -> String {
             let text = try String(contentsOf: url, encoding: .utf8)
