@@ -72,12 +72,12 @@ public struct RetryPolicy: Hashable, Sendable {
     /// The longest wait.
     public var maximumDelay: Duration
 
-    /// Values out of range become the nearest valid ones: at least one attempt, no negative wait, and a maximum not
-    /// below the first wait.
+    /// Values out of range become the nearest valid ones: at least one attempt, no negative wait and none above a century, and a maximum
+    /// not below the first wait.
     public init(maximumAttempts: Int, delay: Duration, maximumDelay: Duration) {
         self.maximumAttempts = max(1, maximumAttempts)
-        self.delay = max(.zero, delay)
-        self.maximumDelay = max(self.delay, maximumDelay)
+        self.delay = delay.boundedForSleep
+        self.maximumDelay = max(self.delay, maximumDelay.boundedForSleep)
     }
 
     /// How long to wait before the next attempt.

@@ -58,6 +58,8 @@ import Testing
         #expect(policy.maximumAttempts == 1)
         #expect(policy.delay == .zero)
         #expect(policy.maximumDelay == .zero)
+        let longest = RetryPolicy(maximumAttempts: 2, delay: .seconds(Int64.max), maximumDelay: .zero)
+        #expect(longest.delay == .longestSleep && longest.maximumDelay == .longestSleep)
         #expect(policy.delay(afterAttempt: 0, using: &generator) == .zero)
         #expect(
             RetryPolicy(maximumAttempts: 2, delay: .seconds(9), maximumDelay: .seconds(1)).maximumDelay == .seconds(9))
