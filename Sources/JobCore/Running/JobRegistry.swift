@@ -41,7 +41,7 @@
 
     /// - Parameters:
     ///   - recorder: called with every change; nil: nothing is recorded.
-    ///   - ended: called for every job that ends, by ``close(_:_:)``.
+    ///   - ended: called for every job that ends.
     public nonisolated init(
         recorder: (any JobRecorder)? = nil, clock: any WallClock = SystemWallClock(),
         ended: @escaping JobEndHandler = { _, _ in }
@@ -80,7 +80,7 @@
     // MARK: - The life of a job
 
     /// Opens a job, new or interrupted in a previous run. Opening one that is open changes nothing.
-    public func open(_ job: Job) {
+    package func open(_ job: Job) {
         guard places[job.id] == nil else { return }
         var place = Place(job: job.reopened)
         place.scriptFailures = job.scriptFailures
@@ -101,7 +101,7 @@
     }
 
     /// The status of the job has changed. A cancelled job stays cancelled until its end.
-    public func status(_ id: JobID, _ status: JobStatus) {
+    package func status(_ id: JobID, _ status: JobStatus) {
         update(id) { place in
             place.obstacle = nil
             guard !place.job.isCanceled, place.job.status != status else { return false }
@@ -130,7 +130,7 @@
     }
 
     /// The job has ended and is removed.
-    public func close(_ id: JobID, _ outcome: JobOutcome) {
+    package func close(_ id: JobID, _ outcome: JobOutcome) {
         let now = clock.now
         guard var place = remove(id) else { return }
         if place.job.status != outcome.result.status { place.note(outcome.result.status, at: now) }
@@ -335,8 +335,9 @@
     /// The outcome of a job whose cancellation was requested; nil: it was not.
     package func cancellation(of id: JobID) -> JobOutcome? { places[id]?.job.canceler.map { .canceled(by: $0) } }
 
-    /// Sets the function to call when the job is cancelled. If it has been cancelled already, the function is called at once.
-    public func whenCanceled(_ id: JobID, _ cancel: @escaping @MainActor () -> Void) {
+    /// Sets the function to call when the job is cancelled, in place of an earlier one. If it has been cancelled already, the function is called at
+    /// once.
+    package func whenCanceled(_ id: JobID, _ cancel: @escaping @MainActor () -> Void) {
         let isLate = change(id) { place in
             place.cancel = cancel
             return place.job.isCanceled
