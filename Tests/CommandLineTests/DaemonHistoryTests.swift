@@ -58,7 +58,7 @@ import Testing
                 atPath: harness.path("state"), withIntermediateDirectories: false,
                 attributes: [.posixPermissions: 0o700])
             let file = FilePath(harness.path("state/history.sqlite"))
-            let history = JobHistory(file: file) { Issue.record("\($0.text)") }
+            let history = JobHistory(file: file, ids: nil) { Issue.record("\($0.text)") }
             for number: UInt64 in 1...2 {
                 history.record(
                     Job(

@@ -13,11 +13,11 @@ import Testing
         defer { try? FileManager.default.removeItem(at: url) }
         let directory = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
 
-        let history = JobHistory(file: directory.appending("history.sqlite"), notice: { print($0.text) })
+        let ids = try JobIDSource(file: directory.appending("job-number"))
+        let history = JobHistory(file: directory.appending("history.sqlite"), ids: ids, notice: { print($0.text) })
         let executor = JobExecutor(registry: JobRegistry(recorder: history))
         let runner = JobRunner(
-            executor: { executor }, ids: try JobIDSource(file: directory.appending("job-number")),
-            scheduler: JobScheduler(), slots: { 2 })
+            executor: { executor }, ids: ids, scheduler: JobScheduler(), slots: { 2 })
         let request = JobRequest(
             type: JobType(rawValue: "Index"), name: "nightly", subject: JobSubject("library 7"), client: "library 7",
             retry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(1), maximumDelay: .milliseconds(1))

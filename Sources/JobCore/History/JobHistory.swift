@@ -84,11 +84,12 @@ public actor JobHistory: JobRecorder {
     /// - Parameters:
     ///   - file: is created with mode 0600 if missing. Its directory exists, and only its owner can write to it.
     ///   - retention: how much of the past is kept.
-    ///   - ids: what numbers the jobs. It is raised above the recorded ones when the file is opened, which each answer waits for.
+    ///   - ids: what numbers the jobs. It is raised above the recorded ones when the file is opened, which each answer waits for: a job with the
+    ///     number of another replaces its record. nil: this process only reads, or numbers no jobs.
     ///   - isTimeTrusted: while false, no job is removed for its age, since the clock may be wrong.
     ///   - notice: called with messages for the operator.
     public init(
-        file: FilePath, retention: HistoryRetention = HistoryRetention(), ids: JobIDSource? = nil,
+        file: FilePath, retention: HistoryRetention = HistoryRetention(), ids: JobIDSource?,
         isTimeTrusted: @escaping @Sendable () -> Bool = { true }, clock: any WallClock = SystemWallClock(),
         notice: @escaping NoticeHandler
     ) {

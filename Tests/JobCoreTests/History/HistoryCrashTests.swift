@@ -92,7 +92,7 @@ import Testing
     static func recordAndDie(_ jobs: Int) async throws {
         let text = try String(contentsOfFile: "/tmp/history-kill-\(getppid())-\(jobs)", encoding: .utf8)
         let path = try #require(text.split(separator: "\n").first)
-        let history = JobHistory(file: FilePath(String(path))) { _ in }
+        let history = JobHistory(file: FilePath(String(path)), ids: nil) { _ in }
         for number in 1...jobs {
             history.record(whole: Story(number))
             if number == jobs * 2 / 3 { await history.flush() }

@@ -13,11 +13,11 @@ import JobCore
         .appending(path: "../../../Sources/JobCore/JobCore.docc/JobCore.md")
 
     @MainActor func work(_ directory: FilePath, _ program: FilePath) async throws -> JobOutcome? {
-        let history = JobHistory(file: directory.appending("history.sqlite"), notice: { print($0.text) })
+        let ids = try JobIDSource(file: directory.appending("job-number"))
+        let history = JobHistory(file: directory.appending("history.sqlite"), ids: ids, notice: { print($0.text) })
         let executor = JobExecutor(registry: JobRegistry(recorder: history))
         let runner = JobRunner(
-            executor: { executor }, ids: try JobIDSource(file: directory.appending("job-number")),
-            scheduler: JobScheduler(), slots: { 2 })
+            executor: { executor }, ids: ids, scheduler: JobScheduler(), slots: { 2 })
 
         let job = try await runner.submit(
             JobRequest(
@@ -48,7 +48,7 @@ import JobCore
         // Lines may be broken in other places.
         func body(_ url: URL) throws -> String {
             let text = try String(contentsOf: url, encoding: .utf8)
-            let begin = try #require(text.firstRange(of: "let history = ")).lowerBound
+            let begin = try #require(text.firstRange(of: "let ids = ")).lowerBound
             let end = try #require(text[begin...].firstRange(of: "return outcome")).upperBound
             return text[begin..<end].filter { !$0.isWhitespace }
         }
