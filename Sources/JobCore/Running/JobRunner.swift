@@ -1,6 +1,8 @@
 import EventLoop
 
 /// Runs submitted jobs when the ``JobScheduler`` starts them. Each type of job is a class of its own there.
+///
+/// Keep it until ``stop(grace:cancelTimeout:)`` has returned: a job of a runner that is gone never starts, and its outcome never comes.
 @MainActor public final class JobRunner {
     private struct Place {
         var job: Job
@@ -64,7 +66,7 @@ import EventLoop
 
     /// Submits a job.
     /// - Parameters:
-    ///   - interrupted: a job of a previous run that is to be resumed; nil: a new one.
+    ///   - interrupted: a job of a previous run that is to be resumed; nil: a new one. One that was submitted already goes on as it is.
     ///   - opened: called with the number before the job's handlers are called: a handler cannot wait for them.
     /// - Returns: nil when the daemon stops before the job is opened. An opened job is in the history: when the daemon stops while its handlers
     ///   are called, it continues at the next start.
@@ -76,6 +78,7 @@ import EventLoop
         guard !isStopping else { return nil }
         let wanted = if let interrupted { interrupted } else { try await newJob(request) }
         let job = await executor().open(wanted, opened: opened)
+        if let place = places[job.id] { return place.submitted }
         let submitted = SubmittedJob(job.id)
         guard !isStopping else {
             registry.forget(job.id)

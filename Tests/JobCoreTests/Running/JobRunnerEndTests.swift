@@ -180,10 +180,17 @@ import Testing
     func notRepeated() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let request = Self.request(bench, .fails) { _ in .success }
+        let gate = Gate()
+        let request = Self.request(bench, .fails) { _ in
+            await gate.pass()
+            return .success
+        }
         let begun = try #require(try await runner.submit(request, resuming: try await bench.left(.cutOff)))
         #expect(await begun.outcome()?.result == .failed)
-        let waiting = try #require(try await runner.submit(request, resuming: try await bench.job()))
+        let new = try await bench.job()
+        let waiting = try #require(try await runner.submit(request, resuming: new))
+        #expect(try await runner.submit(request, resuming: new) === waiting, "it is resumed once")
+        gate.open()
         #expect(await waiting.outcome() == .success)
     }
 
