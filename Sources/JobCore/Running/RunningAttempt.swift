@@ -65,7 +65,7 @@ import SystemPackage
         return value
     }
 
-    /// Runs a program. The caller checks whether it can be trusted.
+    /// Runs a program. The caller checks whether it can be trusted: ``FileTrust/checkInBackground(_:as:)``.
     /// - Parameters:
     ///   - name: of a step for it; nil: it belongs to the current step.
     ///   - profile: the meaning of its exit codes and reports.

@@ -1,6 +1,6 @@
 import EventLoop
 import Glibc
-package import SystemPackage
+public import SystemPackage
 
 /// Checks that only root and the daemon's own user can have created or can change a file that root runs or reads
 /// (specification: rows.md L2).
@@ -20,9 +20,9 @@ package import SystemPackage
 /// Checking first and using the file afterwards is safe: when the check passes, only trusted owners can change any
 /// component, then and later. Programs that the file itself runs, including its interpreter, are its owner's
 /// responsibility.
-package enum FileTrust {
+public enum FileTrust {
     /// The required kind of a path.
-    package enum Kind: Hashable, Sendable {
+    public enum Kind: Hashable, Sendable {
         /// A regular file that is executed.
         case program
         /// A regular file that is read.
@@ -61,8 +61,9 @@ package enum FileTrust {
         return resolved
     }
 
-    /// The same on a thread for blocking work.
-    package static func checkInBackground(_ path: FilePath, as kind: Kind = .program) async throws(FileTrustError) {
+    /// Checks every component of the path, on a thread for blocking work.
+    /// - Throws: ``FileTrustError`` for the first faulty component from `/` down.
+    public static func checkInBackground(_ path: FilePath, as kind: Kind = .program) async throws(FileTrustError) {
         try await BlockingWork.run { () throws(FileTrustError) in _ = try check(path, as: kind) }
     }
 
@@ -135,7 +136,7 @@ package struct TrustedPath: Hashable, Sendable {
 }
 
 /// Why a path is not trusted (specification: rows.md L2): the faulty component and the command that fixes it.
-package struct FileTrustError: Error, Hashable, Sendable {
+public struct FileTrustError: Error, Hashable, Sendable {
     /// The violated rule.
     package enum Problem: Hashable, Sendable {
         /// The path is not absolute.
@@ -177,7 +178,7 @@ package struct FileTrustError: Error, Hashable, Sendable {
     ]
 
     /// Whether a retry may help.
-    package var failureClass: FailureClass {
+    public var failureClass: FailureClass {
         switch problem {
         case .unreachable(let errno) where errno.isShortage: .shortage
         case .unreachable(let errno) where !Self.wrongPaths.contains(errno): .retryable
@@ -188,7 +189,7 @@ package struct FileTrustError: Error, Hashable, Sendable {
 
 extension FileTrustError: CustomStringConvertible {
     /// `component (on the way to file): reason [owner, mode]; hint`
-    package var description: String { "\(finding); \(hint)" }
+    public var description: String { "\(finding); \(hint)" }
 
     /// The description without the hint.
     package var finding: String {

@@ -111,7 +111,7 @@ extension RunningAttempt {
     ///   - code: of the failure when it cannot be started.
     ///   - hint: how to fix that.
     /// - Throws: `ProvisioningFailure` when it could not be started, `CancellationError` when the daemon stops.
-    package func run(
+    public func run(
         _ invocation: ScriptInvocation, profile: ExitProfile = .posix, code: ProvisioningExitCode, hint: String
     ) async throws -> ScriptResult {
         let result: ScriptResult
