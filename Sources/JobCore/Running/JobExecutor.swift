@@ -8,7 +8,8 @@
     public nonisolated var policies: [JobType: JobPolicy]
     /// The environment of hooks besides the variables of the job: at least PATH.
     public nonisolated var environment: [String: String]
-    /// The socket for reports of scripts; nil: none.
+    /// The path of the socket for reports, for the environment of scripts; nil: none. The caller listens there, and passes what it reads to
+    /// ``JobRegistry/report(_:token:user:)``; the `report` command of the backup daemon speaks a protocol of that daemon.
     public nonisolated var reportSocket: String?
 
     /// The site's handlers; nil: none.
@@ -205,9 +206,9 @@
                 } catch is CancellationError {
                     // Without a cancellation on request, the daemon stops and has stopped a resource of the work.
                     source.yield(registry.cancellation(of: job.id).map { .bodyEnded($0) } ?? .stop)
-                } catch {
                 } catch let error as ScriptError {
                     source.yield(.bodyEnded(JobOutcome(failed: error.failureClass, message: "\(error)")))
+                } catch {
                     source.yield(.bodyEnded(JobOutcome(.failed, message: "\(error)")))
                 }
             }
