@@ -141,5 +141,8 @@ import Testing
         let ahead = Self.succeeded(.daily, hoursAgo: -48)
         #expect(timing.isDue(ahead, provisioned: Self.night + .seconds(-60), since: nil, now: Self.start))
         #expect(timing.isDue(ahead, provisioned: Self.start + .seconds(60), since: nil, now: Self.start))
+        // A restart after the correction makes no snapshot that pushes an old one out.
+        let provisioned = Self.night + .seconds(-86_400 * 100)
+        #expect(!timing.isDue(ahead, provisioned: provisioned, since: Self.start, now: Self.start))
     }
 }

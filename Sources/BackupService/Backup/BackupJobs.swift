@@ -423,15 +423,16 @@ struct LevelTiming: Sendable {
     /// - Parameters:
     ///   - failed: when the newest failed job of the level was requested, if no later one succeeded.
     ///   - provisioned: when the account was last added or modified, for one without snapshots; nil: unknown.
-    ///   - since: used if nothing else is known; nil: the level is due then.
+    ///   - since: used if no time is known that counts; nil: the level is due then.
     func isDue(
         _ state: SnapshotState, failed: Timestamp? = nil, provisioned: Timestamp?, since: Timestamp?, now: Timestamp
     ) -> Bool {
         guard let schedule else { return false }
         let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), failed].compactMap(\.self)
+        // Where all times are ahead, a correction of the clock must not make the level due at once.
+        let others = known.isEmpty ? [provisioned, since] : [since]
         let last =
-            known.filter { isTrusted($0, now: now) }.max()
-            ?? [provisioned, since].compactMap(\.self).first { $0 <= now }
+            known.filter { isTrusted($0, now: now) }.max() ?? others.compactMap(\.self).first { $0 <= now }
         guard let last else { return since == nil }
         return schedule.next(after: last, in: calendar).map { $0 <= now } ?? false
     }

@@ -173,15 +173,15 @@ final class BackupHealth: Sendable {
     ///   - schedule: nil: the level has none.
     ///   - window: outside of it no backup begins; nil: at any time.
     ///   - timeLimit: `TIMEOUT`.
-    ///   - now: records that are later by more than `BackupJobs.clockTolerance` were made with a wrong clock and are ignored.
+    ///   - now: records that are later by more than `BackupJobs.clockTolerance` were made with a wrong clock: if all are, nothing is expected.
     static func due(
         lastSuccess: Timestamp?, lastCompletion: Timestamp?, provisioned: Timestamp?, schedule: CronSchedule?,
         window: TimeWindow?,
         timeLimit: Duration, now: Timestamp
     ) -> Timestamp? {
-        let last = [lastSuccess, lastCompletion].compactMap(\.self)
-            .filter { $0 <= now + BackupJobs.clockTolerance }.max()
-        guard let schedule, let last = last ?? provisioned else { return nil }
+        let known = [lastSuccess, lastCompletion].compactMap(\.self)
+        let last = known.isEmpty ? provisioned : known.filter { $0 <= now + BackupJobs.clockTolerance }.max()
+        guard let schedule, let last else { return nil }
         return deadline(after: last, schedule: schedule, window: window, timeLimit: timeLimit)
     }
 
