@@ -366,6 +366,9 @@ import Testing
             #expect(wrong.status == 78 && wrong.output.contains(error), "\(wrong.output)")
             #expect(wrong.output.contains("nothing was changed"), "\(wrong.output)")
             #expect(!wrong.output.contains("HOME_SCRIPT"), "\(wrong.output)")
+            let health = try await harness.command("health")
+            #expect(health.status == 1 && health.output.contains("run: prov-backup-rsnapshot check"), "\(health.output)")
+            #expect(try await harness.command("status").output.contains("were not reloaded"))
             // With the script of the wrong settings it would fail.
             try await harness.add("3724300")
             try await harness.reached("added", "3724300")
@@ -379,6 +382,7 @@ import Testing
             #expect(commands.contains { $0.output.contains("changed: [Service] SLOTS") })
             let after = try await harness.command("reload")
             #expect(after.output.contains("nothing has changed"), "\(after.output)")
+            #expect(try await harness.command("health").status == 0)
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
         }

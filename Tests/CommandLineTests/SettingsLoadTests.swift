@@ -11,6 +11,27 @@ struct SettingsLoadTests {
 
     init() throws { fixture = try SettingsFixture() }
 
+    @Test func `settings that need a restart keep their values until then, and others count at once`() throws {
+        let (start, _) = try fixture.load(SettingsFixture.minimum)
+        let changed = SettingsFixture.minimum + """
+            [Service]
+            HOST = b.example.org
+            STATE_DIRECTORY = /srv/state
+            [Attributes]
+            CLAIM = provisioningClaim
+
+            """
+        let written = try fixture.load(changed).settings
+        let inForce = try written.untilRestart(of: start)
+        #expect(inForce.service.hosts == written.service.hosts && inForce.service.hosts != start.service.hosts)
+        #expect(inForce.backup.lockDirectory == start.backup.lockDirectory)
+        #expect(inForce.engine.scope.names.claim == nil && written.engine.scope.names.claim == "provisioningClaim")
+        #expect(start.restartNeeded(for: inForce) == ["[Attributes] CLAIM", "[Service] STATE_DIRECTORY"])
+        // Taken back.
+        let again = try start.untilRestart(of: start)
+        #expect(start.restartNeeded(for: again).isEmpty && again.engine.scope.names.claim == nil)
+    }
+
     @Test func `the required settings give the documented defaults`() throws {
         let (settings, warnings) = try fixture.load(SettingsFixture.minimum)
         #expect(warnings.isEmpty)

@@ -82,6 +82,14 @@ package struct Settings: Sendable {
 
     func labels(of section: SectionName) -> [String] { labelled.filter { $0.section == section }.map(\.label) }
 
+    /// The settings in force after a reload: those that need a restart have their values of the start.
+    package func untilRestart(of start: Settings) -> Settings {
+        var inForce = self
+        inForce.entries = entries.filter { !$0.value.declaration.needsRestart }
+            .merging(start.entries.filter { $0.value.declaration.needsRestart }) { own, _ in own }
+        return inForce
+    }
+
     /// `[Section] KEY` of every setting that differs from `old`, sorted. Contains no values.
     ///
     /// - Parameter isRestartNeeded: only settings that need a restart.

@@ -166,7 +166,7 @@ extension AttributeNames: SettingsSection {
         Setting("ACTIVE", \.active, .attribute, meaning: "Whether the account is in use."),
         Setting("HOST", \.host, .attribute, meaning: "The backup server that the account belongs to."),
         Setting(
-            "CLAIM", \.claim, orEmpty: .attribute,
+            "CLAIM", \.claim, orEmpty: .attribute, restart: true,
             meaning: "Where daemons that share accounts write who works on one. Empty: they share none."),
     ]
 }

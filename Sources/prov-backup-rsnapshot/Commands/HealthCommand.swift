@@ -7,7 +7,7 @@ struct HealthCommand: AsyncParsableCommand {
         commandName: "health", abstract: "Print one line for monitoring.",
         discussion: """
             Asks the daemon, so it needs no password for the LDAP server. Exit status as of monitoring plug-ins: 0 OK; \
-            1 WARNING: backups failed or are overdue, accounts failed, the history of jobs cannot be written, or event handlers cannot be called; 2 CRITICAL: no daemon runs or replies, the LDAP \
+            1 WARNING: backups failed or are overdue, accounts failed, the history of jobs cannot be written, event handlers cannot be called, or the settings could not be reloaded; 2 CRITICAL: no daemon runs or replies, the LDAP \
             server does not reply, or a shortage of the machine (disk, files, memory) or a refusal of the LDAP server delays \
             provisioning; 3 UNKNOWN: the daemon could not be asked.
             """)
@@ -85,6 +85,7 @@ struct HealthReport {
         if status.behindCount > 0 {
             problems.append("the LDAP server shows outdated entries of \(Self.accounts(status.behindCount))")
         }
+        if let error = status.reloadError { problems.append("the settings were not reloaded: \(error)") }
         if let error = status.scriptingError { problems.append("no event handlers are called: \(error)") }
         if let error = status.historyError { problems.append("the history of jobs is not recorded: \(error)") }
         if let deletes = status.deletes {
@@ -94,8 +95,9 @@ struct HealthReport {
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
         let explain = health.failedUIDs.first.map(AccountCommand.explain.text)
+        let check = status.reloadError == nil ? nil : "prov-backup-rsnapshot check"
         let others = status.deletes != nil || status.behindCount > 0 ? "prov-backup-rsnapshot status" : nil
-        if let command = backups.problems.first?.command ?? explain ?? others { text += "; run: \(command)" }
+        if let command = backups.problems.first?.command ?? explain ?? check ?? others { text += "; run: \(command)" }
         self.init(
             isCritical ? .critical : problems.isEmpty ? .ok : .warning, text,
             [

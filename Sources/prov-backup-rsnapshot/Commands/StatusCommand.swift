@@ -149,6 +149,9 @@ struct Overview: Encodable {
             ("delayed", "\(HealthReport.accounts($0.accounts)) since \($0.since.local): \($0.reason)")
         }
         rows += backupRows(daemon)
+        if let error = daemon.reloadError {
+            rows += [("settings", "were not reloaded: \(error)"), ("to do", "prov-backup-rsnapshot check")]
+        }
         rows.append(("handlers", daemon.scriptingError.map { "are not called: \($0)" }))
         rows.append(("history", daemon.historyError.map { "is not recorded: \($0)" }))
         let isAway = daemon.isDirectoryAvailable ? nil : "not connected; the daemon keeps trying"

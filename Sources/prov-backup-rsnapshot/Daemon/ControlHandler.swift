@@ -16,13 +16,11 @@ import Synchronization
     private let engine: Engine
     private let started: Timestamp
     private let jobs: DaemonJobs
-    private let reload: @MainActor () async -> ReloadOutcome
+    private let reloader: SettingsReloader
     private var waitingCount = 0
 
-    init(
-        engine: Engine, started: Timestamp, jobs: DaemonJobs, reload: @escaping @MainActor () async -> ReloadOutcome
-    ) {
-        (self.engine, self.started, self.jobs, self.reload) = (engine, started, jobs, reload)
+    init(engine: Engine, started: Timestamp, jobs: DaemonJobs, reloader: SettingsReloader) {
+        (self.engine, self.started, self.jobs, self.reloader) = (engine, started, jobs, reloader)
     }
 
     func answer(_ request: ControlRequest) async -> ControlReply {
@@ -43,7 +41,7 @@ import Synchronization
             return try await BlockingWork.run { try ControlReply(done: status) }
         case .health: return try ControlReply(done: await health())
         case .unfinishedAccounts: return try ControlReply(done: try await unfinishedAccounts())
-        case .reload: return try ControlReply(done: await reload())
+        case .reload: return try ControlReply(done: await reloader.reload().value)
         case .provision(let key):
             return try await waiting { try ControlReply(done: try await provision(key)?.rawValue) }
         case .jobs(let query):
@@ -115,7 +113,8 @@ import Synchronization
             behind: snapshot.behind, behindCount: snapshot.behindCount, deletes: snapshot.deletes,
             clockDoubtedUntil: jobs.clockDoubtedUntil, succeeded: snapshot.succeeded, failed: snapshot.failed,
             backups: jobs.backupProblems, backupSlots: jobs.configuration.backupJobs.slots,
-            historyError: jobs.history.hindrance, scriptingError: jobs.parts.handlers.scriptingError)
+            historyError: jobs.history.hindrance, scriptingError: jobs.parts.handlers.scriptingError,
+            reloadError: reloader.refusal)
     }
 
     private func health() async -> DaemonHealth {

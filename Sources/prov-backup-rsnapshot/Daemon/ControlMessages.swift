@@ -124,6 +124,8 @@ struct DaemonStatus: Codable {
     var historyError: String?
     /// Why no event handlers are called; nil: they are, or there are none.
     var scriptingError: String?
+    /// Why the last reload was refused; nil: it was not.
+    var reloadError: String?
 }
 
 /// The problems for monitoring.

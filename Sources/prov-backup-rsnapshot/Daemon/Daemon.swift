@@ -97,7 +97,7 @@ import SystemPackage
             let reports = try await ReportServer(under: locks.runtime, registry: work.registry)
             parts.add { await reports.stop() }
             if let notice = reports.notice { logger.info("\(notice)") }
-            let handler = ControlHandler(engine: engine, started: started, jobs: jobs) { await reloader.reload().value }
+            let handler = ControlHandler(engine: engine, started: started, jobs: jobs, reloader: reloader)
             let control = try await ControlServer(under: locks.runtime) { await handler.answer($0) }
             parts.add { await control.stop() }
         } catch {
@@ -145,9 +145,10 @@ import SystemPackage
             engine.start()
             logger.warningOfFailure { try notifier.notify(.ready) }
         }
-        let (grace, cancelTimeout) = (configuration.service.stopGrace, configuration.stopKillTimeout)
         parts.add { [logger] in
             await starting.value
+            let current = jobs.configuration
+            let (grace, cancelTimeout) = (current.service.stopGrace, current.stopKillTimeout)
             logger.warningOfFailure { try notifier.notify(.stopping) }
             await engine.stop(grace: grace, cancelTimeout: cancelTimeout) {
                 await jobs.stop(grace: grace, cancelTimeout: cancelTimeout)

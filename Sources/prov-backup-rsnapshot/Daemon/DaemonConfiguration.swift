@@ -9,7 +9,7 @@ import SystemPackage
 
 /// The checked settings: the sections, and values that depend on several sections. The checks use neither the LDAP server nor other programs.
 ///
-/// Only ``load(service:global:environment:namedGlobal:)`` creates it, so it needs no further checks.
+/// Only ``load(service:global:environment:namedGlobal:)`` and ``untilRestart(of:)`` create it, so it needs no further checks.
 final class DaemonConfiguration: Sendable {
     /// The service's file.
     let configFile: String
@@ -52,9 +52,23 @@ final class DaemonConfiguration: Sendable {
         return (settings.errors.isEmpty ? configuration : nil, settings.warnings, settings.errors)
     }
 
+    /// The settings in force after a reload.
+    /// - Parameter start: has the values of the settings that need a restart.
+    /// - Throws: `CommandFailure` if the two do not fit together.
+    func untilRestart(of start: DaemonConfiguration) throws(CommandFailure) -> DaemonConfiguration {
+        var mixed = settings.untilRestart(of: start.settings)
+        let inForce = DaemonConfiguration(
+            checking: &mixed, configFile: configFile, globalFile: globalFile, written: settings)
+        guard let error = mixed.errors.first else { return inForce }
+        throw CommandFailure(
+            "\(error)", hint: "restart the daemon: a setting that needs a restart has changed",
+            status: .wrongConfiguration)
+    }
+
     /// Checks across keys and adds the errors to the settings. The result must not be used if there are errors.
-    private init(checking settings: inout Settings, configFile: String, globalFile: String?) {
-        self.settings = settings
+    /// - Parameter written: the settings as they were read; nil: those that are checked.
+    private init(checking settings: inout Settings, configFile: String, globalFile: String?, written: Settings? = nil) {
+        self.settings = written ?? settings
         self.configFile = configFile
         self.globalFile = globalFile
         var database = settings[DatabaseSettings.self]
@@ -147,13 +161,32 @@ final class DaemonConfiguration: Sendable {
 
 /// The settings in force. A reload replaces the value; jobs and mails read it when they begin.
 final class CurrentConfiguration: Sendable {
-    private let state: Mutex<DaemonConfiguration>
+    private let state: Mutex<(value: DaemonConfiguration, password: Secret?)>
 
-    init(_ value: DaemonConfiguration) { state = Mutex(value) }
+    init(_ value: DaemonConfiguration) { state = Mutex((value, nil)) }
 
     var value: DaemonConfiguration {
-        get { state.withLock(\.self) }
-        set { state.withLock { $0 = newValue } }
+        get { state.withLock(\.value) }
+        set { state.withLock { $0 = (newValue, nil) } }
+    }
+
+    /// The settings of the engine, with the newest password.
+    var engine: Engine.Configuration {
+        state.withLock { state in
+            var engine = state.value.engine
+            if let password = state.password, case .simple(let dn, _) = engine.connection.credentials {
+                engine.connection.credentials = .simple(bindDN: dn, password: password)
+            }
+            return engine
+        }
+    }
+
+    /// Takes over a password until the next reload.
+    /// - Returns: whether it is another one.
+    func replace(_ password: Secret) -> Bool {
+        guard case .simple(_, let former) = engine.connection.credentials, password != former else { return false }
+        state.withLock { $0.password = password }
+        return true
     }
 }
 

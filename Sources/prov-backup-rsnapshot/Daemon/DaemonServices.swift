@@ -70,6 +70,8 @@ extension Logger {
     private var next: Task<ReloadOutcome, Never>?
     private var password: Task<Void, Never>?
     private var isStopping = false
+    /// Why the last reload was refused; nil: it was not.
+    private(set) var refusal: String?
 
     init(
         files: SettingsOptions, current: CurrentConfiguration, jobs: DaemonJobs, views: ShownSnapshots,
@@ -110,17 +112,16 @@ extension Logger {
         return task
     }
 
-    /// While the LDAP server refuses the password, reads the settings periodically to find out whether it was replaced.
+    /// While the LDAP server refuses the password, looks periodically whether it was replaced. No other setting is taken over: somebody may be writing
+    /// them, and errors in them do not matter.
     private func watchPassword() async {
         for await _ in jobs.engine.credentialRefusals {
             while jobs.engine.areCredentialsRefused {
                 do { try await Task.sleep(for: Self.passwordInterval) } catch { return }
-                let credentials = await BlockingWork.run { [files] in
-                    (try? files.load { _ in })?.engine.connection.credentials
-                }
-                guard let credentials, credentials != current.value.engine.connection.credentials else { continue }
-                logger.notice("the credentials that the LDAP server refuses were replaced")
-                reload()
+                let password = await BlockingWork.run { [files] in try? files.value(of: \DatabaseSettings.password) }
+                guard let password, current.replace(password) else { continue }
+                logger.notice("the password that the LDAP server refuses was replaced")
+                jobs.engine.reload()
             }
         }
     }
@@ -130,7 +131,7 @@ extension Logger {
     private func readAndAdopt() async -> ReloadOutcome {
         var outcome = ReloadOutcome()
         do {
-            let (read, problems) = await BlockingWork.run { [files] in Self.read(files) }
+            let (read, problems) = await BlockingWork.run { [files, first] in Self.read(files, since: first) }
             for (level, problem) in problems {
                 logger.log(level: level, "\(problem)")
                 outcome.problems.append(problem)
@@ -142,6 +143,7 @@ extension Logger {
             adopt(new)
         } catch {
             logger.error("reload failed, the settings are unchanged: \(error)")
+            refusal = (error as? CommandFailure)?.reason ?? "\(error)"
             outcome.refusal = Self.failure(error)
             return outcome
         }
@@ -155,11 +157,12 @@ extension Logger {
 
     /// Reads the settings and their problems. Blocks.
     private nonisolated static func read(
-        _ files: SettingsOptions
+        _ files: SettingsOptions, since start: DaemonConfiguration
     ) -> (Result<DaemonConfiguration, any Error>, problems: [(Logger.Level, String)]) {
         var problems: [(Logger.Level, String)] = []
         let result = Result {
             let new = try files.load { problems.append(($0.severity == .error ? .error : .warning, "\($0)")) }
+                .untilRestart(of: start)
             try new.demandTrust { problems.append((.error, $0)) }
             problems += new.unusableScripts(now: SystemWallClock().now).map { (.warning, $0) }
             do throws(CommandFailure) {
@@ -177,6 +180,7 @@ extension Logger {
     private func adopt(_ new: DaemonConfiguration) {
         let former = current.value
         current.value = new
+        refusal = nil
         jobs.engine.reload()
         jobs.followSchedules()
         jobs.makeUpForMissedRuns(since: jobs.clock.now, former: former)

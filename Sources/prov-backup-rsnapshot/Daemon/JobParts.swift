@@ -23,8 +23,6 @@ import SystemPackage
     /// The jobs that event handlers may start; nil: this process runs requests only.
     weak var jobs: DaemonJobs?
     private let current: CurrentConfiguration
-    /// The server of reports listens there until the restart, also when RUNTIME_DIRECTORY has changed.
-    private let reportSocket: String
     private let logger: Logger
 
     init(
@@ -32,7 +30,6 @@ import SystemPackage
     ) {
         let configuration = current.value
         self.current = current
-        reportSocket = configuration.reportSocket.string
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
         self.presence = presence
@@ -51,7 +48,7 @@ import SystemPackage
         let configuration = current.value
         return JobExecutor(
             registry: registry, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
-            reportSocket: reportSocket, events: handlers, inhibitor: inhibitor,
+            reportSocket: configuration.reportSocket.string, events: handlers, inhibitor: inhibitor,
             notice: { [logger] in logger.log($0) })
     }
 
@@ -72,7 +69,7 @@ import SystemPackage
 
     /// The engine's current settings with the objects of this process.
     var engine: Engine.Configuration {
-        var engine = current.value.engine
+        var engine = current.engine
         engine.executor = executor
         // A copy, since the service keeps what it knows of the template.
         if var service = engine.service as? BackupRsnapshotService {
