@@ -367,7 +367,8 @@ import Testing
             #expect(wrong.output.contains("nothing was changed"), "\(wrong.output)")
             #expect(!wrong.output.contains("HOME_SCRIPT"), "\(wrong.output)")
             let health = try await harness.command("health")
-            #expect(health.status == 1 && health.output.contains("run: prov-backup-rsnapshot check"), "\(health.output)")
+            #expect(
+                health.status == 1 && health.output.contains("run: prov-backup-rsnapshot check"), "\(health.output)")
             #expect(try await harness.command("status").output.contains("were not reloaded"))
             // With the script of the wrong settings it would fail.
             try await harness.add("3724300")

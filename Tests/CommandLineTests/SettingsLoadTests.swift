@@ -13,14 +13,15 @@ struct SettingsLoadTests {
 
     @Test func `settings that need a restart keep their values until then, and others count at once`() throws {
         let (start, _) = try fixture.load(SettingsFixture.minimum)
-        let changed = SettingsFixture.minimum + """
-            [Service]
-            HOST = b.example.org
-            STATE_DIRECTORY = /srv/state
-            [Attributes]
-            CLAIM = provisioningClaim
+        let changed =
+            SettingsFixture.minimum + """
+                [Service]
+                HOST = b.example.org
+                STATE_DIRECTORY = /srv/state
+                [Attributes]
+                CLAIM = provisioningClaim
 
-            """
+                """
         let written = try fixture.load(changed).settings
         let inForce = try written.untilRestart(of: start)
         #expect(inForce.service.hosts == written.service.hosts && inForce.service.hosts != start.service.hosts)

@@ -547,7 +547,8 @@ extension Processes {
                         "error: NewVolume: \"TestA-2\" is not a volume of the pool \"main\" (one, two): the daemon chooses",
                     ])
                 #expect(
-                    await handlers.newVolume(job, volumes: ["TestA-2"]) == EventEffect(volumeName: "TestA-2"))
+                    await handlers.newVolume(job, volumes: ["TestA-1", "TestA-2"])
+                        == EventEffect(volumeName: "TestA-2"))
                 await handlers.volumePurged(job)
                 await handlers.jobEnd(job)
                 #expect(host.report(5).last == "Python Dir JobEnd output: JobId=5 Client=40005.")

@@ -119,7 +119,8 @@ extension Processes {
             let result = try await clock.passes(until: running)
             #expect(result.cause == .timeLimit)
             #expect(result.termination == .signaled(number: SIGKILL))
-            #expect(result.output.text == "told\n")
+            // Its shell may also tell of the program that it was running.
+            #expect(result.output.text.ranges(of: "told\n").count == 1)
         }
 
         @Test("a stopped script receives SIGTERM")
