@@ -166,7 +166,7 @@ import Testing
             -> Timestamp?
         {
             BackupHealth.due(
-                lastSuccess: success, lastCompletion: copies ? nil : completion, provisioned: provisioned,
+                lastSuccess: success, lastCompletion: completion, copies: copies, provisioned: provisioned,
                 schedule: daily, window: nil, timeLimit: .zero, now: now + .seconds(20 * 86_400))
         }
         func after(_ time: Timestamp) -> Timestamp? {
@@ -181,8 +181,10 @@ import Testing
         let ahead = now + .seconds(30 * 86_400)
         #expect(due(true, success: ahead, completion: ahead, provisioned: earlier) == nil, "a wrong clock")
         #expect(
+            due(true, success: ahead, completion: later, provisioned: earlier) == after(earlier), "no whole copy since")
+        #expect(
             BackupHealth.due(
-                lastSuccess: earlier, lastCompletion: nil, provisioned: nil, schedule: nil, window: nil,
+                lastSuccess: earlier, lastCompletion: nil, copies: true, provisioned: nil, schedule: nil, window: nil,
                 timeLimit: .zero, now: now)
                 == nil)
     }

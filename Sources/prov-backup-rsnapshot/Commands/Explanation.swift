@@ -259,7 +259,7 @@ struct BackupExplanation: Encodable {
                 ? nil
                 : BackupHealth.due(
                     lastSuccess: found.lastSuccess,
-                    lastCompletion: found.level == first ? nil : found.lastCompletion,
+                    lastCompletion: found.lastCompletion, copies: found.level == first,
                     provisioned: provisioned, schedule: schedule, window: window,
                     timeLimit: settings.backupJobs.timeLimit, now: now)
             return Level(

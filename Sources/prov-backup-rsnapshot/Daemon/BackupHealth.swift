@@ -167,20 +167,25 @@ final class BackupHealth: Sendable {
     /// The deadline of the next success of a level; nil: none is expected, or the last one is unknown.
     /// - Parameters:
     ///   - lastSuccess: the last job with a complete snapshot.
-    ///   - lastCompletion: of a level that does not copy, the last job that ended without being interrupted: having nothing to take over is a
-    ///     success, and an incomplete copy is none.
+    ///   - lastCompletion: the last job that ended without being interrupted. Where a level does not copy, having nothing to take over is a success; an
+    ///     incomplete copy is none.
+    ///   - copies: whether the level copies.
     ///   - provisioned: when the account was added or modified; for the first success. nil: unknown.
     ///   - schedule: nil: the level has none.
     ///   - window: outside of it no backup begins; nil: at any time.
     ///   - timeLimit: `TIMEOUT`.
-    ///   - now: records that are later by more than `BackupJobs.clockTolerance` were made with a wrong clock: if all are, nothing is expected.
+    ///   - now: records that are later by more than `BackupJobs.clockTolerance` were made with a wrong clock: if all are,
+    ///     nothing is expected until the level has run again.
     static func due(
-        lastSuccess: Timestamp?, lastCompletion: Timestamp?, provisioned: Timestamp?, schedule: CronSchedule?,
+        lastSuccess: Timestamp?, lastCompletion: Timestamp?, copies: Bool, provisioned: Timestamp?,
+        schedule: CronSchedule?,
         window: TimeWindow?,
         timeLimit: Duration, now: Timestamp
     ) -> Timestamp? {
-        let known = [lastSuccess, lastCompletion].compactMap(\.self)
-        let last = known.isEmpty ? provisioned : known.filter { $0 <= now + BackupJobs.clockTolerance }.max()
+        func counts(_ time: Timestamp) -> Bool { time <= now + BackupJobs.clockTolerance }
+        let known = [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self)
+        let hasRun = lastCompletion.map(counts) ?? false
+        let last = known.filter(counts).max() ?? (known.isEmpty || hasRun ? provisioned : nil)
         guard let schedule, let last else { return nil }
         return deadline(after: last, schedule: schedule, window: window, timeLimit: timeLimit)
     }

@@ -11,8 +11,8 @@ import Provisioning
 extension DaemonJobs {
     /// A backup run of a level.
     struct BackupRun {
-        /// The level is due again: the run is repeated when it has ended.
-        var isDueAgain = false
+        /// The level is due again: the run is repeated when it has ended, with this time.
+        var again: Timestamp??
         var task: Task<Void, Never>?
     }
 
@@ -98,7 +98,7 @@ extension DaemonJobs {
     private func beginRun(of level: SnapshotLevel, since: Timestamp?) {
         guard configuration.script == nil, !isStopping else { return }
         guard runs[level] == nil else {
-            runs[level]?.isDueAgain = true
+            if runs[level]?.again == nil || since == nil { runs[level]?.again = .some(since) }
             return
         }
         runs[level] = BackupRun()
@@ -106,8 +106,8 @@ extension DaemonJobs {
             // Interrupted jobs are opened before further jobs are submitted.
             await resuming?.value
             await run(level, since: since)
-            let again = runs.removeValue(forKey: level)?.isDueAgain ?? false
-            if again { beginRun(of: level, since: nil) }
+            let run = runs.removeValue(forKey: level)
+            if let again = run?.again { beginRun(of: level, since: again) }
         }
     }
 
@@ -243,7 +243,7 @@ extension DaemonJobs {
         let due = state.flatMap { state in
             BackupHealth.due(
                 lastSuccess: state.lastSuccess(of: level),
-                lastCompletion: isFirst ? nil : state.lastCompletion(of: level),
+                lastCompletion: state.lastCompletion(of: level), copies: isFirst,
                 provisioned: Timestamp(text: account.status.state),
                 schedule: configuration.backupJobs.schedules[level], window: configuration.policies[.backup]?.window,
                 timeLimit: configuration.backupJobs.timeLimit, now: clock.now)
