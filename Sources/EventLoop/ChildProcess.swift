@@ -138,7 +138,8 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
     package nonisolated let initProcess: clinux_init
     private let input: InputPipe?
     private let outputs: [OutputPipe]
-    private var hasExited = false
+    /// Whether the program has ended.
+    package private(set) var hasExited = false
     private var isReaped = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
 

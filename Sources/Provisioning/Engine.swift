@@ -77,7 +77,7 @@ public import Logging
     ///   - seen: the versions of entries that a previous run has seen.
     ///   - scheduler: shared with all others that run jobs.
     ///   - planPrinter: for a dry run: called with the plan of each account; nothing is changed, on the disk or in LDAP.
-    ///   - bound: while so many accounts are due (120 to 230 bytes each), the watcher reads no more. A search that is not read costs the server
+    ///   - bound: while so many accounts are due (about 370 bytes each), the watcher reads no more. A search that is not read costs the server
     ///     resources, so this is for the extreme case.
     ///   - isClockDoubted: whether the clock may be wrong: then requests with a date wait.
     public init(

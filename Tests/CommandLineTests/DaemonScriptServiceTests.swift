@@ -128,6 +128,32 @@ import Testing
         }
     }
 
+    @Test("a backup that the end of the daemon interrupted is lost where the next daemon has TYPE = Script")
+    func interruptedBackup() async throws {
+        try await DaemonHarness.run { harness in
+            _ = try harness.waiting("hooks/pre_script.sh", for: "never")
+            try harness.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Hooks Backup]
+                    ENABLED = yes
+                    DIRECTORY = \(harness.path("hooks"))
+                    """)
+            let first = try await harness.running()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            #expect(try await harness.command("backup", "daily", "--no-wait").status == 0)
+            try await eventually("it runs") { harness.numbers("hooks/pre_script.sh").count == 1 }
+            first.kill(SIGKILL)
+            _ = await first.end()
+            let script = try harness.script("done.sh", "exit 0")
+            try Self.settings(harness, add: script, modify: script, delete: script)
+            let second = try await harness.running()
+            try await second.says("backup failed: daily: lost: the daemon ended before the job did")
+            await harness.stop(second)
+        }
+    }
+
     @Test("backups that failed before TYPE = Script do not count, neither after the reload nor after a restart")
     func failedBackups() async throws {
         try await DaemonHarness.run { harness in

@@ -374,6 +374,14 @@ import Testing
             try await harness.add("3724300")
             try await harness.reached("added", "3724300")
 
+            // What the next start would refuse, a reload refuses as well.
+            let open = harness.directory.appending(path: "open")
+            try FileManager.default.createDirectory(at: open, withIntermediateDirectories: false)
+            chmod(open.path, 0o777)
+            try harness.settings(backup: "HOME_SCRIPT =\n[History]\nFILE = \(open.path)/history.sqlite")
+            let untrusted = try await harness.command("reload")
+            #expect(untrusted.status != 0 && untrusted.output.contains("chmod go-w"), "\(untrusted.output)")
+
             // Two at once: each gets the verdict of a reading that began after it had asked.
             try harness.settings(service: "SLOTS = 3", backup: "HOME_SCRIPT =\nPURGE_AFTER_DAYS = 7")
             let commands = try (0..<8).map { _ in

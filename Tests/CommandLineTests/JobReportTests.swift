@@ -96,6 +96,8 @@ import Testing
         #expect(JobMail.text(of: unserved, []) == nil && JobMail.text(of: unserved, ["pre_script.sh"]) != nil)
         unserved.canceler = .handler
         #expect(JobMail.text(of: unserved, []) != nil)
+        (unserved.canceler, unserved.reported) = (nil, .aborted)
+        #expect(JobMail.text(of: unserved, []) != nil, "its script said so")
     }
 
     @Test("with ALERT = no a failed pre or post script alone makes no mail, and is not in the mail of a failed job")

@@ -33,6 +33,17 @@ struct SettingsLoadTests {
         #expect(start.restartNeeded(for: again).isEmpty && again.engine.scope.names.claim == nil)
     }
 
+    @Test func `a password from a file that others can read is not taken over`() throws {
+        for (mode, errors) in [(0o600, 0), (0o644, 1)] {
+            let password = try fixture.file("password", "secret\n", mode: mode)
+            let service = try fixture.file(
+                "service.conf", "[Database]\nADMIN_PASSWORD_FILE = \(password)\n[Service]\nSLOTS = none\n")
+            let settings = Settings(.daemon, files: [service], environment: [:])
+            #expect(settings.errors(of: \DatabaseSettings.password).count == errors)
+            #expect(settings.errors(of: \ServiceSettings.runtimeDirectory).isEmpty)
+        }
+    }
+
     @Test func `the required settings give the documented defaults`() throws {
         let (settings, warnings) = try fixture.load(SettingsFixture.minimum)
         #expect(warnings.isEmpty)

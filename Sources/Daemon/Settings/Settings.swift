@@ -114,11 +114,12 @@ package struct Settings: Sendable {
         declaration(of: property).map { faulty.contains($0.id(nil)) } ?? false
     }
 
-    /// The errors that make the value of a setting unknown: of whole files, otherwise its own.
+    /// The errors that make the value of a setting unknown, or a secret public: of whole files, otherwise its own.
     package func errors<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> [SettingsProblem] {
-        errors.filter { error in
-            if lacksFile { return if case .wholeFile = error.place { true } else { false } }
-            return error.section == Section.section.title && error.key == declaration(of: property)?.name
+        let declaration = declaration(of: property)
+        return errors.filter { error in
+            if case .wholeFile = error.place { return lacksFile || declaration?.isSecret == true }
+            return !lacksFile && error.section == Section.section.title && error.key == declaration?.name
         }
     }
 

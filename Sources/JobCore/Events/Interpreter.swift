@@ -148,10 +148,12 @@ import SystemPackage
             executable: configuration.interpreter, arguments: ["-I", "-B", "-X", "utf8", host.string],
             environment: Self.environment.merging(configuration.environment) { $1 },
             timeLimit: configuration.timeLimit, grace: configuration.grace)
-        let process = try await BlockingWork.run(on: .starts) { () throws(ScriptError) in
-            try ScriptProcess(
-                starting: invocation, input: .open, output: .pipe { self.received(message: $0) },
-                error: .pipe { self.received(report: $0) })
+        let process = try await ScriptRunner.retrying { () throws(ScriptError) in
+            try await BlockingWork.run(on: .starts) { () throws(ScriptError) in
+                try ScriptProcess(
+                    starting: invocation, input: .open, output: .pipe { self.received(message: $0) },
+                    error: .pipe { self.received(report: $0) })
+            }
         }
         child = process.child
         tree = process.tree

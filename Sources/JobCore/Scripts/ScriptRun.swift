@@ -65,7 +65,7 @@ import SystemPackage
             await process.child.exited()
             post(.exited)
         }
-        let (cause, lastSignal) = await supervise(process.tree)
+        let (cause, lastSignal) = await supervise(process)
         // The script's process is a zombie until it is reaped, so its number cannot be reused.
         var leftovers: [String] = []
         if !process.tree.leavesNothing {
@@ -105,7 +105,7 @@ import SystemPackage
     /// Waits for the end of the script's own process. It gets SIGTERM at its time limit or when the task is cancelled, whichever is first, and
     /// SIGKILL after the grace period.
     /// - Returns: why it ended, and the last signal that was sent; nil: none.
-    private func supervise(_ tree: ProcessTree) async -> (cause: ScriptResult.Cause, lastSignal: Int32?) {
+    private func supervise(_ process: ScriptProcess) async -> (cause: ScriptResult.Cause, lastSignal: Int32?) {
         var cause = ScriptResult.Cause.itself
         var lastSignal: Int32?
         while true {
@@ -113,14 +113,16 @@ import SystemPackage
             case (.exited, _):
                 if let timer { EventLoop.shared.cancel(timer) }
                 return (cause, lastSignal)
+            // It has ended by itself just before, which is the next event.
+            case (_, nil) where process.child.hasExited: break
             case (let event, nil):
                 cause = event == .cancelled ? .cancellation : .timeLimit
                 lastSignal = SIGTERM
-                await tree.signal([SIGTERM, SIGCONT])
+                await process.tree.signal([SIGTERM, SIGCONT])
                 schedule(.graceOver, at: clock.now + invocation.grace.boundedForSleep)
             case (.graceOver, SIGTERM):
                 lastSignal = SIGKILL
-                await tree.signal([SIGKILL])
+                await process.tree.signal([SIGKILL])
             case (.timeLimitReached, _), (.cancelled, _), (.graceOver, _): break
             }
         }

@@ -50,14 +50,21 @@ public struct ScriptRunner: Sendable {
         try invocation.validate()
         let live = live ?? LiveOutput()
         let start = ContinuousClock.now
+        var result = try await Self.retrying { () throws(ScriptError) in
+            let run = await ScriptRun(invocation, output: live, clock: clock, usesCgroups: usesCgroups)
+            return try await run.run(after: prepare)
+        }
+        result.duration = ContinuousClock.now - start
+        return result
+    }
+
+    /// Repeats a start that failed because of a file that is just being written or a temporary shortage.
+    static func retrying<Value>(
+        _ start: () async throws(ScriptError) -> Value
+    ) async throws(ScriptError) -> Value {
         var pauses = Self.pauses[...]
         while true {
-            do throws(ScriptError) {
-                let run = await ScriptRun(invocation, output: live, clock: clock, usesCgroups: usesCgroups)
-                var result = try await run.run(after: prepare)
-                result.duration = ContinuousClock.now - start
-                return result
-            } catch {
+            do throws(ScriptError) { return try await start() } catch {
                 guard [.busy, .resources].contains(error.code), let pause = pauses.popFirst() else { throw error }
                 // A cancelled task does not wait, and the next attempt fails.
                 do { try await Task.sleep(for: pause) } catch { pauses = [] }
@@ -65,7 +72,7 @@ public struct ScriptRunner: Sendable {
         }
     }
 
-    /// The pauses before a failed start is retried, for a file that is just being written or a temporary shortage.
+    /// The pauses before a failed start is repeated.
     private static let pauses: [Duration] = [
         .milliseconds(10), .milliseconds(50), .milliseconds(250), .milliseconds(1000),
     ]

@@ -78,12 +78,12 @@ import Logging
         let refusal =
             "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.text)"
         (self.refusal, wereRefused) = (refusal, true)
-        let place = configuration().password.map { "correct \($0)" } ?? "correct the settings"
-        logger.error(
-            """
-            \(refusal), so that no password policy locks the account; to try at once, \(place), or set the password at the \
-            server and reload the daemon
-            """)
+        let remedy =
+            configuration().password.map {
+                "correct \($0) or ADMIN_USER, or set the password at the server and reload the daemon"
+            }
+            ?? "correct the settings and reload the daemon"
+        logger.error("\(refusal), so that no password policy locks the account; to try at once, \(remedy)")
         refused.yield()
     }
 

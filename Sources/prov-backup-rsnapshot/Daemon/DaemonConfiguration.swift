@@ -146,8 +146,9 @@ final class DaemonConfiguration: Sendable {
     }
 
     /// Where this changes, other accounts may get backups.
-    var accountSource: (WatchScope, [ServerAddress], Credentials, ServiceSettings.ServiceType) {
-        (engine.scope, engine.servers, engine.connection.credentials, service.type)
+    var accountSource: (WatchScope, [ServerAddress], login: DN?, ServiceSettings.ServiceType) {
+        let login: DN? = if case .simple(let user, _) = engine.connection.credentials { user } else { nil }
+        return (engine.scope, engine.servers, login, service.type)
     }
 
     /// The changed settings that need a restart.
@@ -161,7 +162,7 @@ final class DaemonConfiguration: Sendable {
 
 /// The settings in force. A reload replaces the value; jobs and mails read it when they begin.
 final class CurrentConfiguration: Sendable {
-    private let state: Mutex<(value: DaemonConfiguration, password: Secret?)>
+    private let state: Mutex<(value: DaemonConfiguration, login: Credentials?)>
 
     init(_ value: DaemonConfiguration) { state = Mutex((value, nil)) }
 
@@ -174,18 +175,18 @@ final class CurrentConfiguration: Sendable {
     var engine: Engine.Configuration {
         state.withLock { state in
             var engine = state.value.engine
-            if let password = state.password, case .simple(let dn, _) = engine.connection.credentials {
-                engine.connection.credentials = .simple(bindDN: dn, password: password)
-            }
+            if let login = state.login { engine.connection.credentials = login }
             return engine
         }
     }
 
-    /// Takes over a password until the next reload.
-    /// - Returns: whether it is another one.
-    func replace(_ password: Secret) -> Bool {
-        guard case .simple(_, let former) = engine.connection.credentials, password != former else { return false }
-        state.withLock { $0.password = password }
+    /// Replaces ADMIN_USER and its password until the next reload.
+    /// - Returns: whether they are other ones.
+    func replaceLogin(_ user: DN, _ password: Secret) -> Bool {
+        let login = Credentials.simple(bindDN: user, password: password)
+        let former = engine.connection.credentials
+        guard case .simple = former, !user.isEmpty, login != former else { return false }
+        state.withLock { $0.login = login }
         return true
     }
 }

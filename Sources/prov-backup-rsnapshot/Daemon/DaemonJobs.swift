@@ -180,7 +180,7 @@ import SystemPackage
                     return registry.closeInterrupted(
                         job, JobOutcome(.aborted, message: "its entry is gone from LDAP, or no longer this daemon's"))
                 }
-                try await backups.submit(request, resuming: job)
+                try await backups.submit(ofBackups(request), resuming: job)
             default:
                 fail(job, "with these settings nothing can resume it")
             }
@@ -382,12 +382,25 @@ import SystemPackage
         _ = await job.outcome()
     }
 
+    /// The same work, unless a reload has set `TYPE = Script` while it waited: then the settings of backups are not read.
+    private func ofBackups(_ request: JobRequest) -> JobRequest {
+        var request = request
+        request.work = { [current, work = request.work] attempt in
+            guard current.value.script == nil else {
+                return JobOutcome(.aborted, message: "this daemon has TYPE = Script by now")
+            }
+            return try await work(attempt)
+        }
+        return request
+    }
+
     func submit(
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob {
         await started()
         // The client that asked may have gone.
         try Task.checkCancellation()
+        let request = [.backup, .purge].contains(request.type) ? ofBackups(request) : request
         guard let job = try await runner.submit(request, opened: opened) else {
             throw Self.stopping
         }

@@ -112,15 +112,17 @@ extension Logger {
         return task
     }
 
-    /// While the LDAP server refuses the password, looks periodically whether it was replaced. No other setting is taken over: somebody may be writing
-    /// them, and errors in them do not matter.
+    /// While the LDAP server refuses ADMIN_USER and its password, looks periodically whether they were corrected. No other setting is taken over:
+    /// somebody may be writing them, and errors in them do not matter.
     private func watchPassword() async {
         for await _ in jobs.engine.credentialRefusals {
             while jobs.engine.areCredentialsRefused {
                 do { try await Task.sleep(for: Self.passwordInterval) } catch { return }
-                let password = await BlockingWork.run { [files] in try? files.value(of: \DatabaseSettings.password) }
-                guard let password, current.replace(password) else { continue }
-                logger.notice("the password that the LDAP server refuses was replaced")
+                let (user, password) = await BlockingWork.run { [files] in
+                    (try? files.value(of: \DatabaseSettings.user), try? files.value(of: \DatabaseSettings.password))
+                }
+                guard let user, let password, !isStopping, current.replaceLogin(user, password) else { continue }
+                logger.notice("the credentials that the LDAP server refuses were replaced")
                 jobs.engine.reload()
             }
         }
@@ -161,9 +163,10 @@ extension Logger {
     ) -> (Result<DaemonConfiguration, any Error>, problems: [(Logger.Level, String)]) {
         var problems: [(Logger.Level, String)] = []
         let result = Result {
-            let new = try files.load { problems.append(($0.severity == .error ? .error : .warning, "\($0)")) }
-                .untilRestart(of: start)
-            try new.demandTrust { problems.append((.error, $0)) }
+            let written = try files.load { problems.append(($0.severity == .error ? .error : .warning, "\($0)")) }
+            // As the next start does.
+            try written.demandTrust { problems.append((.error, $0)) }
+            let new = try written.untilRestart(of: start)
             problems += new.unusableScripts(now: SystemWallClock().now).map { (.warning, $0) }
             do throws(CommandFailure) {
                 try RuntimeDirectory.prepare(new.backup.lockDirectory, mode: 0o700)

@@ -79,7 +79,9 @@ extension Job {
     }
 
     /// The account gets no backup any more: it was deleted while the job waited, or is another daemon's by now.
-    private var isObsolete: Bool { type == .backup && result == .aborted && canceler == nil }
+    private var isObsolete: Bool {
+        type == .backup && result == .aborted && canceler == nil && reported != .aborted
+    }
 
     /// `backup daily 3724300`, `job NAME`, `purge`.
     fileprivate var title: String {
