@@ -356,6 +356,8 @@ import SystemPackage
         let wasExpected = state == .leaving
         let wasServing = state == .serving
         state = .gone
+        // Open jobs may still refer to this interpreter, which keeps no descriptors.
+        child = nil
         pressure?.cancel()
         pass(report.finish())
         // An event whose handler was not called can be repeated with another interpreter.

@@ -139,7 +139,7 @@
         (job.ended, job.result, job.message) = (now, outcome.result, outcome.message)
         job.seconds = (now - (job.started ?? job.created)).seconds
         recorder?.record(job.record)
-        job.canceler = place.job.canceler ?? outcome.canceler
+        (job.canceler, job.reported) = (place.job.canceler ?? outcome.canceler, place.job.reported)
         ended(job, place.scriptFailures)
     }
 

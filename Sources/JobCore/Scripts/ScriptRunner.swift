@@ -66,7 +66,7 @@ public struct ScriptRunner: Sendable {
         while true {
             do throws(ScriptError) { return try await start() } catch {
                 guard [.busy, .resources].contains(error.code), let pause = pauses.popFirst() else { throw error }
-                // A cancelled task does not wait, and the next attempt fails.
+                // A cancelled task does not wait.
                 do { try await Task.sleep(for: pause) } catch { pauses = [] }
             }
         }

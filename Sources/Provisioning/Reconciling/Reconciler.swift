@@ -14,7 +14,6 @@ import Logging
     /// When the engine started, by the clock as it is set now.
     private var start: Timestamp
 
-    private var scope: WatchScope
     /// Of accounts that wait or run.
     private var dns: LastKnownDNs
     private var running: [EntryUUID: AccountReconciler] = [:]
@@ -47,8 +46,7 @@ import Logging
         start = context.clock.now
         let configuration = context.configuration()
         registry = configuration.executor.registry
-        scope = configuration.scope
-        dns = LastKnownDNs(base: scope.base)
+        dns = LastKnownDNs(base: configuration.scope.base)
     }
 
     private func addClass() -> Int {
@@ -154,14 +152,9 @@ import Logging
         for (uuid, memory) in memories { memories[uuid]?.lastJob = memory.lastJob.afterClockWasSet(by: step) }
     }
 
-    /// With other settings accounts may have to wait no longer: each that a list shows is reconciled. Of another scope, no list may show those that wait.
+    /// With other settings accounts may have to wait no longer: each that a list shows is reconciled.
     func settingsChanged() {
-        let former = scope
-        scope = context.configuration().scope
-        for uuid in memories.keys {
-            memories[uuid]?.csn = nil
-            if scope != former { scheduler.hasten(Self.key(of: uuid)) }
-        }
+        for uuid in memories.keys { memories[uuid]?.csn = nil }
         for account in running.values { account.isOutdated = true }
     }
 

@@ -127,7 +127,7 @@ final class BackupHealth: Sendable {
     /// - Parameters:
     ///   - lastSuccess: the last job of the level with a complete snapshot; nil: never.
     ///   - due: the deadline of the next success; nil: none is expected, such as for a level without a schedule. See
-    ///     ``due(lastSuccess:lastCompletion:provisioned:schedule:window:timeLimit:now:)``.
+    ///     ``due(lastSuccess:lastCompletion:copies:provisioned:schedule:window:timeLimit:now:)``.
     func noted(account: String, level: SnapshotLevel, lastSuccess: Timestamp?, due: Timestamp?, now: Timestamp) {
         state.withLock { state in
             state.change(Key(account: account, level: level.rawValue)) { entry in

@@ -11,6 +11,8 @@ import Provisioning
 extension DaemonJobs {
     /// A backup run of a level.
     struct BackupRun {
+        /// See ``LevelTiming/isDue(_:failed:provisioned:since:now:)``.
+        let since: Timestamp?
         /// The level is due again: the run is repeated when it has ended, with this time.
         var again: Timestamp??
         var task: Task<Void, Never>?
@@ -84,7 +86,10 @@ extension DaemonJobs {
         if let source = former?.accountSource, source != configuration.accountSource {
             former = nil
             // These go on with the old accounts; those of a level with a schedule begin again below.
-            for run in runs.values { run.task?.cancel() }
+            for (level, run) in runs {
+                run.task?.cancel()
+                runs[level]?.again = .some(run.since)
+            }
         }
         // The larger level first: it takes over the snapshot that the smaller one would remove.
         for level in SnapshotLevel.allCases.reversed()
@@ -101,7 +106,7 @@ extension DaemonJobs {
             if runs[level]?.again == nil || since == nil { runs[level]?.again = .some(since) }
             return
         }
-        runs[level] = BackupRun()
+        runs[level] = BackupRun(since: since)
         runs[level]?.task = Task {
             // Interrupted jobs are opened before further jobs are submitted.
             await resuming?.value

@@ -384,14 +384,15 @@ import SystemPackage
 
     /// The same work, unless a reload has set `TYPE = Script` while it waited: then the settings of backups are not read.
     private func ofBackups(_ request: JobRequest) -> JobRequest {
-        var request = request
-        request.work = { [current, work = request.work] attempt in
+        var guarded = request
+        guarded.work = { [current] attempt in
             guard current.value.script == nil else {
-                return JobOutcome(.aborted, message: "this daemon has TYPE = Script by now")
+                return JobOutcome(
+                    request.type == .purge ? .success : .aborted, message: "this daemon has TYPE = Script by now")
             }
-            return try await work(attempt)
+            return try await request.work(attempt)
         }
-        return request
+        return guarded
     }
 
     func submit(

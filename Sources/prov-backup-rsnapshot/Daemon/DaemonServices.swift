@@ -53,7 +53,7 @@ extension Logger {
     }
 }
 
-/// Reloads the settings on SIGHUP, by command, and when a password that the LDAP server refuses was replaced. Wrong settings change nothing.
+/// Reloads the settings on SIGHUP and by command; wrong settings change nothing. Takes over a corrected login when the LDAP server refuses it.
 ///
 /// Only one reload runs at a time; requests that arrive meanwhile share the next one.
 @MainActor final class SettingsReloader {
@@ -121,7 +121,10 @@ extension Logger {
                 let (user, password) = await BlockingWork.run { [files] in
                     (try? files.value(of: \DatabaseSettings.user), try? files.value(of: \DatabaseSettings.password))
                 }
-                guard let user, let password, !isStopping, current.replaceLogin(user, password) else { continue }
+                // A reload or the stop may have come meanwhile.
+                guard let user, let password, !isStopping, jobs.engine.areCredentialsRefused,
+                    current.replaceLogin(user, password)
+                else { continue }
                 logger.notice("the credentials that the LDAP server refuses were replaced")
                 jobs.engine.reload()
             }

@@ -1,3 +1,4 @@
+import Glibc
 import TestSupport
 import Testing
 
@@ -38,6 +39,18 @@ import Testing
         #expect(ends.map(\.seconds) == [6, 16])
         #expect(ends.map(\.result) == [.success, .failed])
         #expect(ends.allSatisfy { $0.ended == clock.now && !$0.isCanceled })
+    }
+
+    @Test("the end of a job tells what its script has reported")
+    func reported() async throws {
+        let ends = try await withRegistry { registry in
+            await registry.open(job())
+            let token = await registry.beginAttempt(JobID(1), number: 1)
+            try await registry.report(.finished(2), token: token.text, user: geteuid())
+            await registry.endAttempt(JobID(1), nil)
+            await registry.close(JobID(1), JobOutcome(.aborted))
+        }
+        #expect(ends.map(\.reported) == [.aborted])
     }
 
     @Test("open jobs are found by their subject; of many those that run come first")
