@@ -438,7 +438,8 @@ private final class Descriptor: Sendable {
     private let reader: Descriptor
     /// nil: nothing is read any more.
     private var take: (@MainActor ([UInt8]) -> Void)?
-    private static let pieceSize = 64 * 1024
+    /// For the time of one read. The default capacity of a pipe.
+    private static let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 * 1024, alignment: 16)
     /// Without privileges no pipe holds more.
     private static let largestPipe = 1 << 20
 
@@ -453,13 +454,11 @@ private final class Descriptor: Sendable {
 
     /// - Returns: how many bytes there were; 0: no more for now, or ever.
     private func read() -> Int {
-        let piece = [UInt8](unsafeUninitializedCapacity: Self.pieceSize) { buffer, count in
-            let number = Glibc.read(reader.number, buffer.baseAddress, buffer.count)
-            if number == 0 { stop() }
-            count = max(0, number)
-        }
-        if !piece.isEmpty { take?(piece) }
-        return piece.count
+        let count = Glibc.read(reader.number, Self.buffer.baseAddress, Self.buffer.count)
+        if count == 0 { stop() }
+        guard count > 0 else { return 0 }
+        take?(Array(Self.buffer[..<count]))
+        return count
     }
 
     /// Reads the available bytes: a process that has outlived the program may hold the other end for ever.
