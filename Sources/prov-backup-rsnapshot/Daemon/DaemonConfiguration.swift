@@ -171,7 +171,7 @@ final class CurrentConfiguration: Sendable {
         set { state.withLock { $0 = (newValue, nil) } }
     }
 
-    /// The settings of the engine, with the newest password.
+    /// The settings of the engine, with the newest login.
     var engine: Engine.Configuration {
         state.withLock { state in
             var engine = state.value.engine
