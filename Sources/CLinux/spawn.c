@@ -6,10 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <stdint.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,8 +65,7 @@ static void give_back_open_files(struct start *start) {
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) refuse(start);
 }
 
-// The write may wait 10 to 20 ms for a grace period of the kernel (docs/design.md, Cost). clone3(2) could start the process inside the cgroup, but RestrictNamespaces= of systemd forbids it, since it
-// cannot filter its flags.
+// The write may wait 10 to 20 ms for a grace period of the kernel (docs/design.md, Cost); see start_in_cgroup.
 static void enter_cgroup(struct start *start) {
     if (start->cgroup < 0) return;
     int file = openat(start->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
@@ -99,13 +101,68 @@ static int become_program(void *argument) {
     refuse(start);
 }
 
+// Calls clone3(2), and in the new process `child`, which never returns and has a stack of its own.
+static long clone_into(struct clone_args *arguments, int (*child)(void *), void *argument) {
+#if defined(__x86_64__)
+    long result = SYS_clone3;
+    __asm__ volatile("syscall\n\t"
+                     "testq %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "movq %[argument], %%rdi\n\t"
+                     "callq *%[child]\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "+a"(result)
+                     : "D"(arguments), "S"(sizeof *arguments), [child] "r"(child), [argument] "r"(argument)
+                     : "rcx", "r11", "cc", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long result __asm__("x0") = (long)arguments;
+    register long size __asm__("x1") = sizeof *arguments;
+    register long number __asm__("x8") = SYS_clone3;
+    __asm__ volatile("svc #0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x0, %[argument]\n\t"
+                     "blr %[child]\n\t"
+                     "brk #0\n"
+                     "1:"
+                     : "+r"(result)
+                     : "r"(size), "r"(number), [child] "r"(child), [argument] "r"(argument)
+                     : "cc", "memory");
+    return result;
+#else
+    return -ENOSYS;
+#endif
+}
+
+// Starts the child inside its cgroup, so that nothing waits (glibc has no function for that before 2.39).
+// Returns a negative number where it cannot: RestrictNamespaces= of systemd and the filters of containers forbid clone3(2), whose flags they do not see.
+static int start_in_cgroup(int (*child)(void *), struct start *start, int *handle, void *stack, size_t size) {
+    if (start->cgroup < 0) return -1;
+    int cgroup = start->cgroup;
+    struct clone_args arguments = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP,
+        .pidfd = (uintptr_t)handle,
+        .exit_signal = SIGCHLD,
+        .stack = (uintptr_t)stack,
+        .stack_size = size,
+        .cgroup = (unsigned)cgroup,
+    };
+    start->cgroup = -1;
+    long process = clone_into(&arguments, child, start);
+    start->cgroup = cgroup;
+    return (int)process;
+}
+
 static int start_child(int (*child)(void *), struct start *start, int *handle) {
     char stack[32 * 1024] __attribute__((aligned(16)));
     sigset_t all, before;
     sigfillset(&all);
     // A signal handler must not run in the child, which shares this thread's memory.
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int process = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, start, handle);
+    int process = start_in_cgroup(child, start, handle, stack, sizeof stack);
+    if (process < 0)
+        process = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, start, handle);
     int fault = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = fault;

@@ -266,8 +266,8 @@ extension BackupConfiguration {
             return .unmet(
                 subject, "the sandbox in which copies are made cannot be built: \(reason)",
                 hint:
-                    "allow user and mount namespaces (sysctl user.max_user_namespaces, the unit's RestrictNamespaces and "
-                    + "CapabilityBoundingSet), or write BACKUP_SANDBOX = off")
+                    "allow user and mount namespaces (sysctl user.max_user_namespaces, RestrictNamespaces and "
+                    + "CapabilityBoundingSet of the unit), or write BACKUP_SANDBOX = off")
         } catch is ProvisioningFailure {
             return nil
         } catch {

@@ -82,6 +82,19 @@ extension Processes {
             try await eventually("both are gone") { try await noneIsLeft() }
         }
 
+        @Test("where clone3(2) does not start a process in its cgroup, the process enters it")
+        func entered() throws {
+            // clone3(2) refuses what is no cgroup.
+            let entrance = directory.path.appending("cgroup.procs")
+            try Data().write(to: URL(filePath: entrance.string))
+            let cgroup = try FileDescriptor.open(directory.path, .readOnly, options: [.directory, .closeOnExec])
+            defer { try? cgroup.close() }
+            #expect(clinux_try_cgroup(cgroup.rawValue) == 0)
+            #expect(try String(contentsOf: URL(filePath: entrance.string), encoding: .utf8) == "0")
+            try FileManager.default.removeItem(atPath: entrance.string)
+            #expect(clinux_try_cgroup(cgroup.rawValue) == EIDRM)
+        }
+
         @Test("neither a script that ends nor one that cannot be started leaves a cgroup")
         func removed() async throws {
             _ = try await run("exit 3")
