@@ -171,6 +171,51 @@ struct DaemonScheduleTests {
         }
     }
 
+    @Test(
+        "a run that a reload of the accounts ends begins again with its own time; if the level has lost its schedule, it begins when it has one again",
+        arguments: [false, true])
+    func begunAgain(losesSchedule: Bool) async throws {
+        try await DaemonHarness.run { harness in
+            try Self.settings(harness, "")
+            let uids = (0..<6).map { "372430\($0)" }
+            try await Self.provision(uids, harness)
+            // With times that are all ahead only the time of the run makes an account due.
+            for uid in uids { try Self.record(["daily": losesSchedule ? 30 : -48], hoursAgoOf: uid, in: harness) }
+            _ = try harness.waiting("hooks/pre_script.sh", for: "go")
+            func settings(_ filter: String, _ schedule: String) throws {
+                try harness.settings(
+                    database: "SEARCH_FILTER = \(filter)",
+                    backup: "HOME_SCRIPT =\n[Hooks Backup]\nENABLED = yes\nDIRECTORY = \(harness.path("hooks"))\n"
+                        + "[Backup Jobs]\nSLOTS = 1\n\(schedule)")
+            }
+            let schedule = "DAILY = \(Self.twoHoursAgo())"
+            try settings("(uid=3724*)", schedule)
+            try harness.wasAlive(at: Date(timeIntervalSinceNow: -3 * 3_600))
+            let daemon = try await harness.running()
+            try await eventually("one runs, four wait, and the run waits for room") {
+                try await harness.jobs("--type", "Backup").count == 5
+            }
+            try settings("(uid=37243*)", losesSchedule ? "" : schedule)
+            var reload = try await harness.command("reload")
+            #expect(reload.status == 0, "\(reload.output)")
+            try await daemon.says("backup daily: the run ends early")
+            if losesSchedule {
+                try settings("(uid=37243*)", schedule)
+                reload = try await harness.command("reload")
+                #expect(reload.status == 0, "\(reload.output)")
+            }
+            try harness.touch("go")
+            let end = "backup daily: the run over all accounts has ended; submitted jobs: "
+            try await daemon.says(end + "1")
+            try await eventually("all have ended") {
+                let jobs = try await harness.jobs("--type", "Backup")
+                return jobs.count == 6 && jobs.allSatisfy { !$0.isOpen }
+            }
+            #expect(daemon.output.components(separatedBy: end).count - 1 == 1, "\(daemon.output)")
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("a run submits jobs as slots become free, and a restart in its middle loses none of them")
     func expansion() async throws {
         try await DaemonHarness.run { harness in

@@ -93,7 +93,7 @@ extension DaemonJobs {
         }
         // The larger level first: it takes over the snapshot that the smaller one would remove.
         for level in SnapshotLevel.allCases.reversed()
-        where schedules[level] != nil && schedules[level] != former?.backupJobs.schedules[level] {
+        where schedules[level] != former?.backupJobs.schedules[level] {
             beginRun(of: level, since: since)
         }
     }
@@ -101,7 +101,8 @@ extension DaemonJobs {
     // MARK: - Runs of backups
 
     private func beginRun(of level: SnapshotLevel, since: Timestamp?) {
-        guard configuration.script == nil, !isStopping else { return }
+        // A reload may have removed the schedule since the run was asked for.
+        guard configuration.script == nil, hasSchedule(level), !isStopping else { return }
         guard runs[level] == nil else {
             if runs[level]?.again == nil || since == nil { runs[level]?.again = .some(since) }
             return
@@ -115,6 +116,8 @@ extension DaemonJobs {
             if let again = run?.again { beginRun(of: level, since: again) }
         }
     }
+
+    private func hasSchedule(_ level: SnapshotLevel) -> Bool { configuration.backupJobs.schedules[level] != nil }
 
     private func run(_ level: SnapshotLevel, since: Timestamp?) async {
         let mail = parts.reports.mail
@@ -139,7 +142,8 @@ extension DaemonJobs {
             let reason =
                 isStopping
                 ? "the daemon stops before all jobs are submitted; the next start submits the rest"
-                : "the run ends early, because a reload has changed which accounts are served; a new one submits the rest"
+                : "the run ends early, because a reload has changed which accounts are served"
+                    + (hasSchedule(level) ? "; a new one submits the rest" : "")
             logger.info("backup \(level): \(reason)")
         } catch {
             let reason =
