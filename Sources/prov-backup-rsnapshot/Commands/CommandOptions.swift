@@ -33,7 +33,8 @@ struct SettingsOptions: ParsableArguments {
         tzset()
     }
 
-    private func settings() -> Settings {
+    /// Reads the files.
+    func settings() -> Settings {
         Settings(
             .daemon, files: [globalFile, FilePath(config)].compactMap(\.self),
             environment: ProcessInfo.processInfo.environment)
@@ -47,9 +48,12 @@ struct SettingsOptions: ParsableArguments {
     }
 
     /// A single setting, regardless of errors in other settings.
+    /// - Parameter read: what the files say; nil: they are read.
     /// - Throws: `CommandFailure` if the files cannot be read or this setting is wrong.
-    func value<Section: SettingsSection, Value>(of property: KeyPath<Section, Value>) throws -> Value {
-        let settings = settings()
+    func value<Section: SettingsSection, Value>(
+        of property: KeyPath<Section, Value>, in read: Settings? = nil
+    ) throws -> Value {
+        let settings = read ?? settings()
         let errors = settings.errors(of: property)
         guard errors.isEmpty else {
             throw CommandFailure(

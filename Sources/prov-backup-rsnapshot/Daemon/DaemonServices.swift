@@ -119,7 +119,11 @@ extension Logger {
             while jobs.engine.areCredentialsRefused {
                 do { try await Task.sleep(for: Self.passwordInterval) } catch { return }
                 let (user, password) = await BlockingWork.run { [files] in
-                    (try? files.value(of: \DatabaseSettings.user), try? files.value(of: \DatabaseSettings.password))
+                    let read = files.settings()
+                    return (
+                        try? files.value(of: \DatabaseSettings.user, in: read),
+                        try? files.value(of: \DatabaseSettings.password, in: read)
+                    )
                 }
                 // A reload or the stop may have come meanwhile.
                 guard let user, let password, !isStopping, jobs.engine.areCredentialsRefused,
