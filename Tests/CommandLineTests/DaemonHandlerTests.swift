@@ -11,7 +11,7 @@ import Testing
     private static let job = "[Job nightly]\nSCRIPT = "
 
     /// Handlers whose events object has these methods, and whose jobs' object has those; indented by four blanks.
-    private static func python(_ events: String, job: String = "    pass") -> String {
+    static func python(_ events: String, job: String = "    pass") -> String {
         """
         import bacula, os, sys, time
         class Job:

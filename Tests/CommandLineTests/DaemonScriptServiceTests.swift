@@ -182,6 +182,35 @@ import Testing
         }
     }
 
+    @Test("a purge that waits while a reload sets TYPE = Script removes nothing")
+    func waitingPurge() async throws {
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
+                DaemonHandlerTests.python(
+                    """
+                        def JobStart(self, job):
+                            open("\(harness.path("asked"))", "w").close()
+                            while not os.path.exists("\(harness.path("go"))"): time.sleep(0.05)
+                    """), timeout: "30m")
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nPURGE_AFTER_DAYS = 0\n\(handlers)")
+            let archived = harness.homes.appending(path: ".deleted/3724300-20260101T000000Z")
+            try FileManager.default.createDirectory(at: archived, withIntermediateDirectories: true)
+            try harness.wasAlive()
+            let daemon = try await harness.running()
+            try await eventually("it waits for its handler") { harness.exists("asked") }
+            let script = try harness.script("done.sh", "exit 0")
+            try Self.settings(harness, add: script, modify: script, delete: script)
+            let reload = try await harness.command("reload")
+            #expect(reload.status == 0, "\(reload.output)")
+            try harness.touch("go")
+            let purge = try #require(try await harness.newest("Purge"))
+            let ended = try await harness.ended(purge.id)
+            #expect(ended.result == .success && ended.message.contains("TYPE = Script"), "\(ended)")
+            #expect(FileManager.default.fileExists(atPath: archived.path))
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("check names a script of the service that others could change, or that is not there, with its hint")
     func badScript() async throws {
         try await DaemonHarness.run { harness in
