@@ -1102,7 +1102,7 @@ struct BackupJobTests {
             try await harness.addProvisioned(first)
             let request = try await harness.request(.daily, first)
             let now = SystemWallClock().now
-            func ended(attemptsHoursAgo all: Int64...) async throws -> JobOutcome {
+            func ended(attemptsHoursAgo all: Int64..., error: String = "") async throws -> JobOutcome {
                 let hours = try #require(all.last)
                 var job = Job(
                     id: JobID(700), type: .backup, name: "daily", level: "daily", subject: request.subject,
@@ -1111,6 +1111,7 @@ struct BackupJobTests {
                 job.attempts = all.enumerated().map { number, hours in
                     .init(number: number + 1, began: now + .seconds(-hours * 3_600), fate: .lost)
                 }
+                job.attempts[0].message = error
                 var state = SnapshotState()
                 state.lastAttempt = .init(
                     job: hasOther ? 699 : 700, level: hasOther ? "weekly" : "daily",
@@ -1120,6 +1121,8 @@ struct BackupJobTests {
             }
             let outcome = try await ended(attemptsHoursAgo: 75, 60, 40, 20, 1)
             #expect(outcome.result == .failed && outcome.message.contains("24 hours"), "\(outcome)")
+            let failed = try await ended(attemptsHoursAgo: 75, 60, 40, 20, 1, error: "the disk is full")
+            #expect(failed.result == .failed && failed.message.hasSuffix(": the disk is full"), "\(failed)")
             #expect(try harness.snapshots(of: first).isEmpty)
             #expect(try await ended(attemptsHoursAgo: 25) == .success)
             // Attempts since then that came to no copy.

@@ -247,14 +247,17 @@ import SystemPackage
     /// record tells when its attempts began, since other jobs of the account may have run, and not every attempt comes to the snapshots.
     private static func refusal(of attempt: RunningAttempt, now: Timestamp) -> JobOutcome? {
         let recorded = attempt.openJobs.first { $0.id == attempt.job.id }?.attempts ?? []
-        let times = [attempt.job.created] + recorded.filter { $0.number < attempt.number }.map(\.began) + [now]
+        let former = recorded.filter { $0.number < attempt.number }
+        let times = [attempt.job.created] + former.map(\.began) + [now]
         let restarts = zip(times, times.dropFirst()).filter { $1 - $0 > longestRepetition }.map(\.1)
         guard now - (restarts.last ?? attempt.job.created) > longestRepetition else { return nil }
+        let cause = former.last { !$0.message.isEmpty }.map { "the last error: \($0.message)" }
         return JobOutcome(
             .failed, failureClass: .permanent,
             message:
                 "it was asked for more than \(longestRepetition.components.seconds / 3_600) hours ago, and none of "
-                + "\(attempt.number - 1) attempts has finished a copy; see the job's output for what ended them")
+                + "\(attempt.number - 1) attempts has finished a copy; "
+                + (cause ?? "see the job's output for what ended them"))
     }
 
     private func copy(
