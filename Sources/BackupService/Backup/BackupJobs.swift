@@ -136,9 +136,6 @@ package struct BackupJobs: Sendable {
         }
     }
 
-    /// How far a recorded success may lie in the future, because the clock was corrected since.
-    package static let clockTolerance = Duration.seconds(900)
-
     /// The account's uid, by its entry.
     package static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
 
@@ -374,74 +371,5 @@ extension SnapshotLevel {
 
     private static func explain(_ account: Account) -> String {
         "prov-backup-rsnapshot accounts explain \(BackupJobs.uid(of: account).shellWord)"
-    }
-
-    /// From one snapshot to the next, if there is no schedule.
-    fileprivate var period: Duration {
-        let hours =
-            switch self {
-            case .hourly: 1
-            case .daily: 24
-            case .weekly: 7 * 24
-            case .monthly: 30 * 24
-            case .yearly: 365 * 24
-            }
-        return .seconds(hours * 3_600)
-    }
-}
-
-/// When an account's snapshots of a level are due, and when another one is too soon. A value without clock and disk.
-struct LevelTiming: Sendable {
-    let level: SnapshotLevel
-    /// nil: only by hand.
-    let schedule: CronSchedule?
-    private let calendar: DayCalendar
-
-    init(_ level: SnapshotLevel, _ jobs: BackupJobsConfiguration, calendar: DayCalendar = .system) {
-        self.level = level
-        schedule = jobs.schedules[level]
-        self.calendar = calendar
-    }
-
-    /// The last success if it is less than half a period ago.
-    func recentSuccess(_ state: SnapshotState, now: Timestamp) -> Timestamp? {
-        guard let success = state.lastSuccess(of: level), isTrusted(success, now: now),
-            now - success < period(after: success) / 2
-        else { return nil }
-        return success
-    }
-
-    /// Whether a recorded time counts: also one that is a little ahead, of before a correction of the clock, so that no run is repeated. One that is
-    /// further ahead does not, so that no account waits until that time.
-    private func isTrusted(_ time: Timestamp, now: Timestamp) -> Bool {
-        time <= now || time - now < min(BackupJobs.clockTolerance, period(after: now) / 2)
-    }
-
-    /// Whether a time of the schedule is between the last run and now.
-    ///
-    /// The last run is the last completed or failed job: a run is repeated once.
-    /// - Parameters:
-    ///   - failed: when the newest failed job of the level was requested, if no later one succeeded.
-    ///   - provisioned: when the account was last added or modified, for one without snapshots; nil: unknown.
-    ///   - since: used if no time is known that counts; nil: the level is due then.
-    func isDue(
-        _ state: SnapshotState, failed: Timestamp? = nil, provisioned: Timestamp?, since: Timestamp?, now: Timestamp
-    ) -> Bool {
-        guard let schedule else { return false }
-        let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), failed].compactMap(\.self)
-        // Where all times are ahead, a correction of the clock must not make the level due at once.
-        let others = known.isEmpty ? [provisioned, since] : [since]
-        let last =
-            known.filter { isTrusted($0, now: now) }.max() ?? others.compactMap(\.self).first { $0 <= now }
-        guard let last else { return since == nil }
-        return schedule.next(after: last, in: calendar).map { $0 <= now } ?? false
-    }
-
-    /// The shortest time between two times of the schedule after a time; without a schedule, by the name of the level.
-    private func period(after time: Timestamp) -> Duration {
-        guard let schedule else { return level.period }
-        // 16 are enough for the gaps within a day and over a weekend.
-        let times = sequence(first: time) { schedule.next(after: $0, in: calendar) }.dropFirst().prefix(16)
-        return zip(times, times.dropFirst()).map { $1 - $0 }.min() ?? level.period
     }
 }

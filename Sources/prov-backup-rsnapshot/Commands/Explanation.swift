@@ -255,13 +255,11 @@ struct BackupExplanation: Encodable {
             let run = isEligible ? schedule?.next(after: now) : nil
             // An unreadable state does not count as overdue.
             let due =
-                !inspection.isStateKnown || !isEligible
+                !inspection.isStateKnown || run == nil
                 ? nil
-                : BackupHealth.due(
-                    lastSuccess: found.lastSuccess,
-                    lastCompletion: found.lastCompletion, copies: found.level == first,
-                    provisioned: provisioned, schedule: schedule, window: window,
-                    timeLimit: settings.backupJobs.timeLimit, now: now)
+                : LevelTiming(found.level, settings.backupJobs).deadline(
+                    lastSuccess: found.lastSuccess, lastCompletion: found.lastCompletion,
+                    copies: found.level == first, provisioned: provisioned, window: window, now: now)
             return Level(
                 level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
                 newest: found.snapshots.first.map(\.time), lastGood: found.lastSuccess, schedule: schedule?.description,

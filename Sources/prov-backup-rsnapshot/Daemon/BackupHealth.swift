@@ -127,7 +127,7 @@ final class BackupHealth: Sendable {
     /// - Parameters:
     ///   - lastSuccess: the last job of the level with a complete snapshot; nil: never.
     ///   - due: the deadline of the next success; nil: none is expected, such as for a level without a schedule. See
-    ///     ``due(lastSuccess:lastCompletion:copies:provisioned:schedule:window:timeLimit:now:)``.
+    ///     `LevelTiming`.
     func noted(account: String, level: SnapshotLevel, lastSuccess: Timestamp?, due: Timestamp?, now: Timestamp) {
         state.withLock { state in
             state.change(Key(account: account, level: level.rawValue)) { entry in
@@ -162,44 +162,6 @@ final class BackupHealth: Sendable {
                     account: key.account, level: key.level, failure: entries[key]?.failure,
                     overdue: entries[key]?.overdue)
             })
-    }
-
-    /// The deadline of the next success of a level; nil: none is expected, or the last one is unknown.
-    /// - Parameters:
-    ///   - lastSuccess: the last job with a complete snapshot.
-    ///   - lastCompletion: the last job that ended without being interrupted. Where a level does not copy, having nothing to take over is a success; an
-    ///     incomplete copy is none.
-    ///   - copies: whether the level copies.
-    ///   - provisioned: when the account was added or modified; for the first success. nil: unknown.
-    ///   - schedule: nil: the level has none.
-    ///   - window: outside of it no backup begins; nil: at any time.
-    ///   - timeLimit: `TIMEOUT`.
-    ///   - now: records that are later by more than `BackupJobs.clockTolerance` were made with a wrong clock: if all are,
-    ///     nothing is expected until the level has run again.
-    static func due(
-        lastSuccess: Timestamp?, lastCompletion: Timestamp?, copies: Bool, provisioned: Timestamp?,
-        schedule: CronSchedule?,
-        window: TimeWindow?,
-        timeLimit: Duration, now: Timestamp
-    ) -> Timestamp? {
-        func counts(_ time: Timestamp) -> Bool { time <= now + BackupJobs.clockTolerance }
-        let known = [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self)
-        let hasRun = lastCompletion.map(counts) ?? false
-        let last = known.filter(counts).max() ?? (known.isEmpty || hasRun ? provisioned : nil)
-        guard let schedule, let last else { return nil }
-        return deadline(after: last, schedule: schedule, window: window, timeLimit: timeLimit)
-    }
-
-    /// One and a half periods of the schedule after a success, plus the time for which its window is closed, and the time limit of a backup.
-    ///
-    /// The period is the one at this time, so schedules may omit weekends.
-    /// - Returns: nil: the schedule has no later time.
-    static func deadline(
-        after success: Timestamp, schedule: CronSchedule, window: TimeWindow?, timeLimit: Duration
-    ) -> Timestamp? {
-        guard let run = schedule.next(after: success), let next = schedule.next(after: run) else { return nil }
-        func opening(_ time: Timestamp) -> Timestamp { window?.opening(after: time) ?? time }
-        return opening(opening(run) + (next - run) / 2) + timeLimit
     }
 }
 

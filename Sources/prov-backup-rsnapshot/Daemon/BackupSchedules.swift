@@ -250,12 +250,10 @@ extension DaemonJobs {
     ///   - isFirst: whether the level is the account's most frequent one, whose backups copy.
     private func note(_ account: Account, _ level: SnapshotLevel, _ state: SnapshotState?, isFirst: Bool) {
         let due = state.flatMap { state in
-            BackupHealth.due(
-                lastSuccess: state.lastSuccess(of: level),
-                lastCompletion: state.lastCompletion(of: level), copies: isFirst,
-                provisioned: Timestamp(text: account.status.state),
-                schedule: configuration.backupJobs.schedules[level], window: configuration.policies[.backup]?.window,
-                timeLimit: configuration.backupJobs.timeLimit, now: clock.now)
+            LevelTiming(level, configuration.backupJobs).deadline(
+                lastSuccess: state.lastSuccess(of: level), lastCompletion: state.lastCompletion(of: level),
+                copies: isFirst, provisioned: Timestamp(text: account.status.state),
+                window: configuration.policies[.backup]?.window, now: clock.now)
         }
         parts.reports.health.noted(
             account: BackupJobs.uid(of: account), level: level, lastSuccess: state?.lastSuccess(of: level), due: due,
