@@ -91,8 +91,9 @@ static _Noreturn void end(int control, pid_t script) {
 
 static _Noreturn void serve(int control, pid_t script, int is_tied) {
     const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
-    sigset_t none;
-    sigemptyset(&none);
+    sigset_t but_child;
+    sigfillset(&but_child);
+    sigdelset(&but_child, SIGCHLD);
     int is_orphaned = 0, kills = 0;
     for (;;) {
         int others = tend(script, kills);
@@ -107,7 +108,7 @@ static _Noreturn void serve(int control, pid_t script, int is_tied) {
         }
         // SIGCHLD is unblocked only here, so none is lost.
         struct pollfd socket = {.fd = is_orphaned ? -1 : control, .events = POLLIN};
-        if (ppoll(&socket, 1, kills && (others || is_orphaned) ? &pause : NULL, &none) <= 0) continue;
+        if (ppoll(&socket, 1, kills && (others || is_orphaned) ? &pause : NULL, &but_child) <= 0) continue;
         char wanted;
         ssize_t count = recv(control, &wanted, 1, 0);
         if (count < 0 && errno == EINTR) continue;

@@ -1,4 +1,4 @@
-// Starts a script's program as vfork(2) does: the calling thread sleeps until exec has succeeded or failed, and no memory is copied. posix_spawn(3)
+// Starts a program as vfork(2) does: the calling thread sleeps until exec has succeeded or failed, and no memory is copied. posix_spawn(3)
 // supports neither cgroups nor limits.
 
 #define _GNU_SOURCE

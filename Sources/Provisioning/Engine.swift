@@ -203,7 +203,8 @@ public import Logging
 
     /// The accounts of this daemon.
     ///
-    /// They are read page by page while the sequence is iterated, so memory does not grow with their number.
+    /// They are read page by page while the sequence is iterated. What is kept of each is its entryUUID, so that none comes twice after a lost
+    /// connection (about 34 MB for a million).
     /// - Parameters:
     ///   - condition: a further condition.
     ///   - attributes: besides those of the protocol.

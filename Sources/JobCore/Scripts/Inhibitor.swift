@@ -21,6 +21,8 @@ public import SystemPackage
     /// Callers of ``hold(for:)`` that wait for the current lock.
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var isDecided = false
+    /// Whether the current holders were refused an inhibitor. One that is lost later is taken again by the next job.
+    private var isRefused = false
     private var hasGivenNotice = false
 
     /// - Parameters:
@@ -45,7 +47,8 @@ public import SystemPackage
     /// - Parameter reason: for `systemd-inhibit --list`, such as the job's name; the first holder's is shown.
     public func hold(for reason: String) async {
         holders += 1
-        if lock == nil { take(reason) }
+        if holders == 1 { isRefused = false }
+        if lock == nil, !isRefused { take(reason) }
         if !isDecided { await withCheckedContinuation { waiting.append($0) } }
     }
 
@@ -87,6 +90,7 @@ public import SystemPackage
     private func ended(_ lock: InhibitorLock, _ failure: String) {
         guard lock === self.lock else { return }
         report(failure, hint: "check that systemd-inhibit --list works")
+        isRefused = !isDecided
         decide(lock)
         self.lock = nil
     }

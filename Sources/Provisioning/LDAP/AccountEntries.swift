@@ -40,14 +40,10 @@ enum WriteResult: Hashable, Sendable {
         }
     }
 
-    /// Calls the body for each entry that the filter finds.
-    /// - Parameter pageSize: of the paged search (RFC 2696); a server keeps one such search for each connection. 0: not paged.
-    func forEach(
-        _ filter: Filter, attributes: [AttributeName], pageSize: Int = 500, _ body: (Entry) async -> Void
-    ) async throws {
+    /// Calls the body for each entry that the filter finds; again for all when the connection is lost.
+    func forEach(_ filter: Filter, attributes: [AttributeName], _ body: (Entry) async -> Void) async throws {
         try await link.withConnection { connection throws(LDAPError) in
-            let request = SearchRequest(
-                base: scope.base, scope: .subtree, filter: filter, attributes: attributes, pageSize: pageSize)
+            let request = SearchRequest(base: scope.base, filter: filter, attributes: attributes)
             for try await entry in connection.search(request) { await body(entry) }
         }
     }
@@ -61,15 +57,13 @@ enum WriteResult: Hashable, Sendable {
     ) async throws -> [Entry] {
         guard !values.isEmpty else { return [] }
         let isMeant = Filter.or(values.map { .equal(attribute, $0) })
-        var others: [Entry] = []
         // Not paged: it finds few, and the paged list of pending accounts may use the same connection.
-        try await forEach(
-            condition.map { .and([isMeant, $0]) } ?? isMeant, attributes: scope.names.requested + attributes,
-            pageSize: 0
-        ) { entry in
-            if entry.uuid != uuid { others.append(entry) }
+        let request = SearchRequest(
+            base: scope.base, filter: condition.map { .and([isMeant, $0]) } ?? isMeant,
+            attributes: scope.names.requested + attributes, pageSize: 0)
+        return try await link.withConnection { connection throws(LDAPError) in
+            try await connection.search(request).all().filter { $0.uuid != uuid }
         }
-        return others
     }
 
     /// - Parameter dn: nil: searches the whole subtree.
@@ -124,7 +118,7 @@ enum WriteResult: Hashable, Sendable {
                 case .noSuchObject:
                     guard let entry = try await self.entry(key, attributes: []), entry.dn != dn else { return .gone }
                     dn = entry.dn
-                case _ where error.isRetryable:
+                case _ where error.isRetryable && !error.isBusy:
                     isOutcomeUnknown = true
                     link.drop(connection, because: error)
                 default:
@@ -181,6 +175,11 @@ enum WriteResult: Hashable, Sendable {
                     losses += 1
                     // So many lost races in a row mean something else: an attribute that may be read and not written.
                     if losses == Self.mostLosses { throw error }
+                case _ where error.isBusy:
+                    // It has answered: a new connection would get the same answer, and would break off what others do on this one.
+                    losses += 1
+                    if losses == Self.mostLosses { throw error }
+                    try await link.pause(afterFailures: losses)
                 case _ where error.isRetryable: link.drop(connection, because: error)
                 default:
                     link.leaveReplica(connection, because: error)

@@ -111,6 +111,18 @@ extension Processes {
             #expect(notices.all.first?.text.contains("Failed to inhibit: Access denied") == true)
         }
 
+        @Test("L3: after a refusal it is tried again by the next job that begins while none runs, not by each job")
+        func triedSeldom() async throws {
+            let program = try directory.script("echo tried >> \(record); exit 1")
+            let inhibitor = inhibitor(program)
+            for _ in 0..<3 { await inhibitor.hold(for: "a job") }
+            #expect(try lines().count == 1)
+            for _ in 0..<3 { await inhibitor.release() }
+            await inhibitor.hold(for: "a job")
+            await inhibitor.release()
+            #expect(try lines().count == 2)
+        }
+
         @Test(
             "L3: if logind does not answer, a job waits no longer than the timeout, and no process is left")
         func silent() async throws {

@@ -54,6 +54,26 @@ import Testing
                 }
             }
             #expect(try await harness.mode("4000001") == "add")
+            #expect(!harness.messages.contains { $0.contains("unreachable") })
+        }
+    }
+
+    @Test("an answer that the server is busy keeps the connection, and the write is tried a bounded number of times")
+    func busy() async throws {
+        try await EngineHarness.run(sandbox: Self.sandbox) { harness in
+            try await harness.add("4000001", mode: "added", classes: ["errAuxObject"], others: Self.answering(51))
+            let key = try await harness.key("4000001")
+            try await harness.running {
+                $0.ldapRetry = RetryPolicy(
+                    maximumAttempts: .max, delay: .milliseconds(1), maximumDelay: .milliseconds(1))
+            } _: { engine in
+                await #expect {
+                    try await engine.write(to: key, reading: []) { _ in [.replace("sstBackupSize", "5")] }
+                } throws: {
+                    ($0 as? LDAPError)?.code == .busy
+                }
+            }
+            #expect(!harness.messages.contains { $0.contains("unreachable") })
         }
     }
 
