@@ -94,6 +94,65 @@ enum ReconcileResult: Sendable {
     case retry(AttemptRecord)
     /// The job failed, and the entry has no attribute for that, so it still asks for the work.
     case pause(until: Timestamp)
+
+    /// Whether the reconcile decided nothing, so that callers wait for the next one.
+    var isRepeated: Bool {
+        switch self {
+        case .wait(_, isDue: true), .conflict, .contended, .stale: true
+        default: false
+        }
+    }
+}
+
+extension AccountMemory {
+    /// Takes the end of a reconcile.
+    /// - Parameters:
+    ///   - result: nil: the daemon's stop cancelled it.
+    ///   - delay: before the next reconcile, by the number of those in a row without a result.
+    /// - Returns: when the account is reconciled again; nil: after a change of its entry.
+    mutating func reconciled(
+        _ result: ReconcileResult?, now: Timestamp, delay: (_ requeues: Int) -> Duration
+    ) -> Timestamp? {
+        let former = obstacle
+        (isStale, isDelayed, obstacle) = (false, false, nil)
+        switch result {
+        case .done, nil:
+            self = AccountMemory()
+            return nil
+        case .wait(let time, let isDue):
+            (requeues, isDelayed) = (0, isDue)
+            return time
+        case .retry(let record):
+            self = AccountMemory(lastJob: .retrying(record))
+            return record.notBefore
+        case .pause(let time):
+            self = AccountMemory(lastJob: .pausing(until: time))
+            return time
+        case .conflict:
+            // An interrupted job is closed or resumed when the entry has been read again.
+            if case .interrupted = lastJob {} else { lastJob = .none }
+            requeues += 1
+            return requeues == 1 ? .distantPast : now + delay(requeues)
+        case .contended(let outcome, let pause):
+            self = AccountMemory(lastJob: .unwritten(outcome))
+            return now + pause
+        case .stale:
+            isStale = true
+            requeues += 1
+            return now + delay(requeues)
+        case .blocked:
+            requeues = 0
+            return .distantPast
+        case .failed(let cause):
+            requeues += 1
+            // A lost connection says nothing about what was refused before it.
+            obstacle = cause ?? former
+            return now + delay(requeues)
+        case .unwritten(let outcome, let cause):
+            self = AccountMemory(lastJob: .unwritten(outcome), requeues: requeues + 1, obstacle: cause ?? former)
+            return now + delay(requeues)
+        }
+    }
 }
 
 /// The outcome of a job that has ended, to be written to the entry.

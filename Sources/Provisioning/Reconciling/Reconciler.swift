@@ -313,86 +313,57 @@ import Logging
     private func ended(_ uuid: EntryUUID, _ result: ReconcileResult?) {
         guard let run = running.removeValue(forKey: uuid) else { return }
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
-        (memory.isStale, memory.isDelayed) = (false, false)
-        contended.remove(uuid)
-        let former = memory.obstacle
-        memory.obstacle = nil
-        var again: Timestamp?
-        var outcome = run.outcome
-        switch result {
-        case .done, nil: memory = AccountMemory()
-        case .wait(let time, let isDue):
-            (memory.requeues, memory.isDelayed) = (0, isDue)
-            again = time
-        case .retry(let record):
-            memory = AccountMemory(lastJob: .retrying(record))
-            again = record.notBefore
-            // A caller that waits for the outcome does not wait as long as a shortage may last.
-            if memory.shortage != nil, run.summary != nil { outcome = outcome ?? .undefinedError }
-        case .pause(let time):
-            memory = AccountMemory(lastJob: .pausing(until: time))
-            again = time
-        case .conflict:
-            // An interrupted job is closed or resumed when the entry has been read again.
-            if case .interrupted = memory.lastJob {} else { memory.lastJob = .none }
-            memory.requeues += 1
-            again = memory.requeues == 1 ? .distantPast : clock.now + retryDelay(memory)
-            if memory.requeues == 2, let key = dns.key(of: uuid) {
-                logger.warning(
-                    "\(key.dn) is changed by others each time before the daemon can write to it; trying again")
-            }
-        case .contended(let outcome, let delay):
-            contended.insert(uuid)
-            memory = AccountMemory(lastJob: .unwritten(outcome))
-            again = clock.now + delay
-        case .stale:
-            memory.isStale = true
-            memory.requeues += 1
-            again = clock.now + retryDelay(memory)
-        case .blocked:
-            memory.requeues = 0
-            again = .distantPast
-        case .failed(let cause):
-            memory.requeues += 1
-            // A lost connection says nothing about what was refused before it.
-            memory.obstacle = cause ?? former
-            again = clock.now + retryDelay(memory)
-            outcome = outcome ?? .undefinedError
-        case .unwritten(let unwritten, let cause):
-            memory = AccountMemory(
-                lastJob: .unwritten(unwritten), requeues: memory.requeues + 1, obstacle: cause ?? former)
-            again = clock.now + retryDelay(memory)
-            outcome = outcome ?? .undefinedError
-        }
+        let again = memory.reconciled(result, now: clock.now, delay: retryDelay)
         memory.csn = run.isOutdated ? nil : run.csn
         if again != nil { memories[uuid] = memory }
-        if result != nil { noteShortage(again == nil ? nil : memory.shortage, of: uuid) }
-        let onlyOwnWrites = run.notified.allSatisfy { $0 != nil && ownWrites.contains($0) }
-        let key = Self.key(of: uuid)
-        var due = again
-        if case .blocked(let subjects, let interrupts) = result {
-            scheduler.finish(key, waitingFor: subjects)
-            // Such as the backup of an entry that was removed and added again.
-            if interrupts, !isStopping { for subject in subjects { scheduler.interrupt(subject, for: jobClass) } }
-        } else {
-            if onlyOwnWrites { scheduler.forgetOffers(of: key) }
-            due = scheduler.finish(key, again: again)
+        contended.remove(uuid)
+        if case .contended = result { contended.insert(uuid) }
+        if case .conflict = result, memory.requeues == 2, let key = dns.key(of: uuid) {
+            logger.warning("\(key.dn) is changed by others each time before the daemon can write to it; trying again")
         }
-        if let status = scheduler.status(of: key) { showObstacle(of: key, status) }
+        if result != nil { noteShortage(again == nil ? nil : memory.shortage, of: uuid) }
+        let due = finish(uuid, result, again: again, notified: run.notified)
         if case .retry(let record) = result { reconcileWhenCanceled(record.job, uuid) }
         if due == nil {
             dns.forget(uuid)
             context.deletes.withdraw(uuid.description)
         }
-        var continues = memory.record != nil || due.map { $0 <= clock.now } ?? false
-        switch result {
-        case .wait(_, isDue: true), .conflict, .contended, .stale: continues = true
-        default: break
-        }
+        let outcome = outcome(of: run, result, memory)
+        let continues = memory.record != nil || result?.isRepeated == true || due.map { $0 <= clock.now } ?? false
         if outcome != nil || !continues {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }
         if isIdle { resumeIdleWaiters() }
+    }
+
+    /// Gives the account back to the scheduler.
+    /// - Parameter notified: the entryCSNs of the notifications during the reconcile.
+    /// - Returns: when the scheduler starts it again; nil: after the next notification.
+    private func finish(
+        _ uuid: EntryUUID, _ result: ReconcileResult?, again: Timestamp?, notified: [AttributeValue?]
+    ) -> Timestamp? {
+        let key = Self.key(of: uuid)
+        defer { if let status = scheduler.status(of: key) { showObstacle(of: key, status) } }
+        if case .blocked(let subjects, let interrupts) = result {
+            scheduler.finish(key, waitingFor: subjects)
+            // Such as the backup of an entry that was removed and added again.
+            if interrupts, !isStopping { for subject in subjects { scheduler.interrupt(subject, for: jobClass) } }
+            return again
+        }
+        if notified.allSatisfy({ $0 != nil && ownWrites.contains($0) }) { scheduler.forgetOffers(of: key) }
+        return scheduler.finish(key, again: again)
+    }
+
+    /// What callers that wait are told; nil: nothing yet.
+    private func outcome(
+        of run: AccountReconciler, _ result: ReconcileResult?, _ memory: AccountMemory
+    ) -> ProvisioningExitCode? {
+        switch result {
+        case .failed, .unwritten: run.outcome ?? .undefinedError
+        // A caller does not wait as long as a shortage may last.
+        case .retry where memory.shortage != nil && run.summary != nil: run.outcome ?? .undefinedError
+        default: run.outcome
+        }
     }
 
     /// Logs it once for all accounts that wait for the same.
@@ -409,10 +380,10 @@ import Logging
         }
     }
 
-    private func retryDelay(_ memory: AccountMemory) -> Duration {
+    private func retryDelay(afterAttempt attempt: Int) -> Duration {
         let retry = context.configuration().jobRetry
         var generator = SystemRandomNumberGenerator()
-        let delay = retry.delay(afterAttempt: memory.requeues, using: &generator) ?? retry.maximumDelay
+        let delay = retry.delay(afterAttempt: attempt, using: &generator) ?? retry.maximumDelay
         return min(delay, Self.longestRetryDelay)
     }
 
