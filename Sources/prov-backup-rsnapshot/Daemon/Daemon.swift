@@ -105,8 +105,8 @@ import SystemPackage
             throw error
         }
         // Stopped after the jobs, since it waits for one of them.
-        let purge = DailyPurge(jobs: jobs, presence: work.presence, logger: logger)
-        parts.start { await purge.run() }
+        let hourly = HourlyWork(jobs: jobs, presence: work.presence, logger: logger)
+        parts.start { await hourly.run() }
         // Also after them, since storage that hangs may hold it up.
         parts.start { await views.run() }
         startJobs(jobs, notifier, in: parts)

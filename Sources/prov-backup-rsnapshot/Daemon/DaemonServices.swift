@@ -256,8 +256,9 @@ struct ShownSnapshots {
     }
 }
 
-/// Removes expired archived homes, at the start and once a day, if the clock is trusted. Records every hour that the daemon runs.
-struct DailyPurge {
+/// What the daemon does every hour: it records that it runs, and once a day, first at the start, removes expired archived homes if the clock is
+/// trusted.
+struct HourlyWork {
     let jobs: DaemonJobs
     let presence: Presence
     let logger: Logger
