@@ -43,11 +43,11 @@ static void take_name(void) {
     for (size_t place = 0; place + 1 < title_size && CLINUX_INIT[place] != 0; place++) title[place] = CLINUX_INIT[place];
 }
 
-static void heard(int number) { (void)number; }
+static void on_sigchld(int number) { (void)number; }
 
 // Kills all children if kills is set, and reaps all but the script. Without CONFIG_PROC_CHILDREN it finds none.
 // Returns whether there were children other than the script.
-static int tend(pid_t script, int kills) {
+static int reap_children(pid_t script, int kills) {
     char text[4096];
     int file = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
     if (file < 0) {
@@ -96,7 +96,7 @@ static _Noreturn void serve(int control, pid_t script, int is_tied) {
     sigdelset(&but_child, SIGCHLD);
     int is_orphaned = 0, kills = 0;
     for (;;) {
-        int others = tend(script, kills);
+        int others = reap_children(script, kills);
         if (is_orphaned) {
             pid_t ended;
             while ((ended = waitpid(-1, NULL, WNOHANG)) > 0)
@@ -122,7 +122,7 @@ static _Noreturn void serve(int control, pid_t script, int is_tied) {
 }
 
 static _Noreturn void become_init(int control, const struct clinux_program *program, int is_tied) {
-    const struct sigaction wake = {.sa_handler = heard};
+    const struct sigaction wake = {.sa_handler = on_sigchld};
     struct began began = {0};
     int handle;
     // The script finds its parent under this name.

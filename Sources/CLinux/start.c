@@ -24,14 +24,14 @@ static gid_t found[NGROUPS_MAX];
 // The next number of the instructions, which are separated by blanks.
 static unsigned long long number(char **rest) { return strtoull(*rest, rest, 10); }
 
-static void say(int report, int step, int number, int detail) {
+static void send_report(int report, int step, int number, int detail) {
     struct clinux_start_report message = {.step = step, .number = number, .detail = detail};
     // A message of this size fits into an empty pipe. If the write fails, the parent has ended.
     if (write(report, &message, sizeof message) != sizeof message) _exit(127);
 }
 
 static _Noreturn void fail(int report, int step, int detail) {
-    say(report, step, errno, detail);
+    send_report(report, step, errno, detail);
     _exit(127);
 }
 
@@ -117,7 +117,7 @@ static _Noreturn void start(char **argv, char **environment) {
         errno = EPERM;
         fail(report, CLINUX_START_PROOF, broken);
     }
-    say(report, CLINUX_START_READY, 0, 0);
+    send_report(report, CLINUX_START_READY, 0, 0);
     execve(argv[2], argv + 2, environment);
     fail(report, CLINUX_START_EXEC, 0);
 }

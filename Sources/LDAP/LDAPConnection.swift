@@ -173,7 +173,7 @@ import Synchronization
             var count = 0
             while count < Self.burst, !isPaused, let (messageID, message) = try handle.receive() {
                 count += 1
-                if messageID == 0 { try heed(message) } else { deliver(message, of: messageID) }
+                if messageID == 0 { try handleNotice(message) } else { deliver(message, of: messageID) }
             }
             // The library may hold bytes that the socket no longer has.
             if !isPaused, count == Self.burst || handle.isDataReady { readOn() }
@@ -192,8 +192,8 @@ import Synchronization
         }
     }
 
-    /// The server's own notices, of which one says that it closes the connection.
-    private func heed(_ message: Message) throws(LDAPError) {
+    /// Handles a notice that the server sends by itself. One of them says that it closes the connection.
+    private func handleNotice(_ message: Message) throws(LDAPError) {
         guard case .result(let notice) = message, notice.identifier == Self.disconnection else { return }
         throw handle.lost(notice.code, notice.diagnostic)
     }

@@ -159,11 +159,11 @@ public actor JobHistory: JobRecorder {
             waiting.append(wait)
             guard !isWriting else { return }
             isWriting = true
-            Task { await writeForThoseWhoWait() }
+            Task { await writeWaitingJobs() }
         }
     }
 
-    @MainActor private func writeForThoseWhoWait() async {
+    @MainActor private func writeWaitingJobs() async {
         while !waiting.isEmpty {
             let served = waiting
             waiting = []
