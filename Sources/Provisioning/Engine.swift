@@ -8,7 +8,7 @@ public import Logging
 @MainActor public final class Engine {
     /// The settings of the engine.
     public struct Configuration: Sendable {
-        /// In the order of preference.
+        /// The LDAP servers in the order of preference.
         public var servers: [ServerAddress]
         /// Time-outs, TLS and credentials.
         public var connection: ConnectionOptions
@@ -20,9 +20,9 @@ public import Logging
         public var policy: DecisionPolicy
         /// Jobs at once; at least 1.
         public var slots: Int
-        /// Between failed attempts of a job.
+        /// The number of attempts of a job, and the waits between them.
         public var jobRetry: RetryPolicy
-        /// Between attempts to connect; its number of attempts is ignored.
+        /// The waits between attempts to connect; its number of attempts is ignored.
         public var ldapRetry: RetryPolicy
         /// After how many failed attempts in a row to connect an error is logged; the attempts never end. At start: until an LDAP server was reached
         /// for the first time (setting `ATTEMPTS` of `[Global]`); afterwards `ATTEMPTS` of `[Operation Mode]`.
@@ -100,7 +100,7 @@ public import Logging
         reconciler = Reconciler(context, seen: seen, bound: bound)
     }
 
-    /// For the work of the service's other jobs.
+    /// Reads and writes entries for the service's other jobs, such as backups.
     private var entries: AccountEntries { AccountEntries(link: context.link, scope: context.configuration().scope) }
 
     private func watcher() -> Watcher { Watcher(context, link: watchLink) }
@@ -281,15 +281,15 @@ public import Logging
 @MainActor struct EngineContext {
     /// The current settings; work that has begun keeps those it began with.
     let configuration: @MainActor () -> Engine.Configuration
-    /// For everything but the persistent search.
+    /// The connection for everything but the persistent search.
     let link: LDAPLink
-    /// nil for a dry run, in which no job starts.
+    /// The source of job numbers; nil for a dry run, in which no job starts.
     let ids: JobIDSource?
     let scheduler: JobScheduler
     let liveness = SearchLiveness()
     /// How many accounts may be deleted within an hour.
     let deletes: HourlyLimit
-    /// For a dry run: called with each plan, and nothing is done.
+    /// Prints each plan of a dry run, in which nothing is done; nil: the plans are carried out.
     let planPrinter: (@Sendable (String) -> Void)?
     let clock: any WallClock
     /// Whether the clock may be wrong.
@@ -299,17 +299,17 @@ public import Logging
 
 /// The state of the engine at one moment.
 public struct EngineSnapshot: Sendable {
-    /// In the order of their numbers.
+    /// The running jobs in the order of their numbers.
     public var running: [JobSummary] = []
     /// Accounts that wait, due or not.
     public var waiting = 0
     /// When the next waiting account is due; nil when none waits.
     public var nextDue: Timestamp?
-    /// Those that wait after a failure, the next first.
+    /// Accounts that wait after a failure, the next first.
     public var retrying: [RetrySummary] = []
     /// Accounts whose entries the LDAP server returns in older versions than were seen before; they are among ``troubled``.
     public var behind: [AccountKey] = []
-    /// The number of all of them.
+    /// The number of all accounts in ``behind``, which lists only some.
     public var behindCount = 0
     /// Accounts that cannot be provisioned for a reason outside of them, such as an access rule.
     public var troubled = 0

@@ -27,7 +27,7 @@ import SystemPackage
     /// The exchange in progress and its waiter.
     private struct Exchange {
         var number: Int
-        /// nil while the script is being loaded.
+        /// The event that is handled; nil while the script is being loaded.
         var event: EventName?
         var continuation: CheckedContinuation<Result<HandlerMessage.Reply, Loss>, Never>
         var reply: HandlerMessage.Reply?

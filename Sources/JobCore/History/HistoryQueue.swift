@@ -38,7 +38,7 @@ struct HistoryQueue {
     struct Batch {
         var jobs: [Job]
         var pieces: [Piece]
-        /// Of the open jobs, those that the file does not have as open yet.
+        /// The open jobs that the file does not have as open yet.
         var opened: [JobID] = []
     }
 
@@ -47,7 +47,7 @@ struct HistoryQueue {
     private var jobs: [JobID: Job] = [:]
     private var changed: [JobID] = []
     private var isChanged: Set<JobID> = []
-    /// Of the changed ones.
+    /// How many of the changed jobs have ended.
     private var endedCount = 0
     /// Jobs that the file has as open, also those of previous runs, and jobs whose opening is being written.
     private var openInFile: Set<JobID> = []

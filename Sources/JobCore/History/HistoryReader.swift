@@ -6,7 +6,7 @@ public import SystemPackage
 public struct JobFilter: Codable, Hashable, Sendable {
     /// The client: an account's uid, or the name of a script.
     public var client: String?
-    /// Their type, as ``JobType`` has it.
+    /// The jobs' type, as ``JobType`` has it.
     public var type: String?
     /// Any of these letters of ``JobStatus``.
     public var statuses: String
@@ -14,7 +14,7 @@ public struct JobFilter: Codable, Hashable, Sendable {
     public var since: Timestamp?
     /// Created at this time or earlier, up to the end of that second.
     public var until: Timestamp?
-    /// The newest so many; at least 1.
+    /// How many jobs are listed at most, the newest first; at least 1.
     public var limit: Int
 
     /// Without arguments: the newest 50.
@@ -37,7 +37,7 @@ public struct JobFilter: Codable, Hashable, Sendable {
             && until.map { job.created < $0 + .seconds(1) } ?? true
     }
 
-    /// With WHERE unless there is none. Letters that are final alone, or open alone, say so, for the sake of their index.
+    /// The condition in SQL, with WHERE unless it is empty. Where all letters are final, or all are open, it names that, so that their index is used.
     fileprivate var condition: (sql: String, values: [SQLite.Value]) {
         var terms: [String] = []
         var values: [SQLite.Value] = []

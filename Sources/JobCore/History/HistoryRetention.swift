@@ -20,7 +20,7 @@ public struct HistoryRetention: Hashable, Sendable {
 struct HistorySweeper {
     /// Jobs removed in one transaction.
     private static let slice = 200
-    /// After so many ended jobs, or so long, it is due again.
+    /// The number of ended jobs, and the time, after which it is due again.
     private static let jobs = 1_000
     private static let interval = Duration.seconds(3_600)
 
@@ -35,7 +35,7 @@ struct HistorySweeper {
 
     func isDue(at now: Timestamp) -> Bool { endedSince >= Self.jobs || dueAt <= now }
 
-    /// After a failure, or when nothing is left to remove.
+    /// Waits for the whole interval; called after a failure, or when nothing is left to remove.
     mutating func postpone(at now: Timestamp) {
         endedSince = 0
         dueAt = now + Self.interval

@@ -89,7 +89,7 @@ public struct RetryPolicy: Hashable, Sendable {
         attempt < maximumAttempts ? endlessDelay(afterAttempt: attempt, using: &generator) : nil
     }
 
-    /// The same where the number of attempts has no limit.
+    /// How long to wait before the next attempt where the number of attempts has no limit.
     package func endlessDelay(
         afterAttempt attempt: Int, using generator: inout some RandomNumberGenerator
     ) -> Duration {

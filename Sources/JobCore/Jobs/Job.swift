@@ -192,7 +192,7 @@ public struct Job: Hashable, Sendable {
     public struct Program: Hashable, Sendable, Codable {
         /// The requested path; this and the other facts of the file are nil if the file could not be examined.
         public var path: String?
-        /// Without symbolic links.
+        /// The path with symbolic links resolved.
         public var resolvedPath: String?
         /// The checksum of the contents in hexadecimal digits.
         public var sha256: String?
@@ -204,11 +204,11 @@ public struct Job: Hashable, Sendable {
         public var owner: UInt32?
         /// Permission bits in octal digits.
         public var mode: String?
-        /// In bytes.
+        /// The size in bytes.
         public var size: Int64?
         /// When the contents were last changed.
         public var modified: Timestamp?
-        /// Argument 0 first.
+        /// The arguments, argument 0 first.
         public var arguments: [String]
         /// `exit code 3` or `signal 9`; nil if it was not started.
         public var termination: String?
@@ -216,7 +216,7 @@ public struct Job: Hashable, Sendable {
         public var endedBy: String?
         /// Why it was not started.
         public var refusal: String?
-        /// From the request until it and its leftover processes ended; nil if it was not started.
+        /// The time from the request until it and its leftover processes ended; nil if it was not started.
         public var seconds: Double?
         /// Leftover processes, by name. The name of the member is in the JSON and must not change.
         public var survivors: [String] = []
@@ -260,7 +260,7 @@ public enum Canceler: String, CaseIterable, Hashable, Sendable, Codable {
     /// A handler of the site, by `job.cancel`.
     case handler
 
-    /// For messages.
+    /// Who it is, in messages.
     var words: String {
         switch self {
         case .operator: "an operator"

@@ -25,7 +25,7 @@ struct AttemptStateMachine: Hashable, Sendable {
         case endPre
         case runBody
         case cancelBody
-        /// With the numbers for its arguments.
+        /// Run the post script with these numbers as arguments.
         case runPost(pre: Int32, job: Int32)
         case finish
         /// Leave the attempt without an outcome.
@@ -42,7 +42,7 @@ struct AttemptStateMachine: Hashable, Sendable {
     private(set) var state = State.idle
     private(set) var pre = HookEnd(status: .notAvailable)
     private(set) var post = ScriptStatus.notAvailable
-    /// nil until the work has ended or is left out.
+    /// The result of the work; nil until it has ended or is left out.
     private(set) var job: JobResult?
     /// Whether the work has begun.
     private(set) var hasRun = false

@@ -4,7 +4,7 @@
 @MainActor public struct JobExecutor {
     /// The open jobs.
     public nonisolated let registry: JobRegistry
-    /// By job type; a type without a policy has no hooks and no window.
+    /// The hooks and the window of each job type; a type without a policy has none.
     public nonisolated var policies: [JobType: JobPolicy]
     /// The environment of hooks besides the variables of the job: at least PATH.
     public nonisolated var environment: [String: String]

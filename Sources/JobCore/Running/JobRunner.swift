@@ -9,7 +9,7 @@ import EventLoop
         var request: JobRequest
         /// Runs an attempt, or closes the job.
         var task: Task<Void, Never>?
-        /// The task runs an attempt.
+        /// Whether the task runs an attempt.
         var isInAttempt = false
         let submitted: SubmittedJob
     }
@@ -19,14 +19,14 @@ import EventLoop
     private let ids: JobIDSource
     private let scheduler: JobScheduler
     private let slots: @MainActor () -> Int
-    /// By type, the class in the scheduler.
+    /// The class in the scheduler of each job type.
     private var classes: [JobType: Int] = [:]
     private lazy var clock = executor().clock
     private var places: [JobID: Place] = [:]
     private var isStopping = false
     /// Callers that wait for room.
     private let roomWaiters = Waiters<Never>()
-    /// Jobs that wait for their next attempt do not count for ``waitForRoom(for:below:)``, up to so many.
+    /// The number of jobs between two attempts up to which ``waitForRoom(for:below:)`` does not count them.
     private static let mostBetweenAttempts = 1_000
 
     /// - Parameters:
@@ -270,7 +270,7 @@ import EventLoop
 }
 
 extension Duration {
-    /// For messages: in tenths of a second.
+    /// The duration in whole tenths of a second, for messages.
     fileprivate var inTenths: Duration {
         .milliseconds(components.seconds * 1_000 + components.attoseconds / 100_000_000_000_000_000 * 100)
     }

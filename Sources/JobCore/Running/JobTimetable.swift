@@ -14,7 +14,7 @@ public struct JobTimetable<Work: Hashable & Sendable>: Hashable, Sendable {
         }
     }
 
-    /// In any order.
+    /// The recurring jobs in any order.
     public var lines: [Line]
 
     /// An empty table asks for nothing.
@@ -69,7 +69,7 @@ public struct JobTimetable<Work: Hashable & Sendable>: Hashable, Sendable {
     struct Progress {
         private let lines: [Line]
         private let calendar: DayCalendar
-        /// Of each line, the time up to which it is done.
+        /// The time up to which each line is done.
         private var reached: [Timestamp]
 
         init(

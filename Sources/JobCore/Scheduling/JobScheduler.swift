@@ -33,7 +33,7 @@ import DequeModule
 
     private var scheduler: Scheduler
     private let limit: @Sendable () -> Int?
-    /// By class.
+    /// The owner of each class, by its index.
     private var owners: [Owner] = []
     private var alarm = Alarm()
     /// The latest time that was reached; it stays reached if the clock is set back.

@@ -60,9 +60,9 @@ package struct Scheduler: Sendable {
     }
 
     private enum State: UInt8 {
-        /// Not due, in `later`.
+        /// It is not due, and in `later` of its class.
         case later
-        /// Due, in a line.
+        /// It is due, and in a line.
         case waiting
         case running
         case runningAndOffered
@@ -129,7 +129,7 @@ package struct Scheduler: Sendable {
     }
 
     private var entries: [Key: Entry] = [:]
-    /// By exclusion key. A free line in which only the subject itself waits is not stored, because there can be many.
+    /// The lines by exclusion key. A free line in which only the subject itself waits is not stored, because there can be many.
     private var lines: [JobSubject: Line] = [:]
     private var classes: [Class] = []
     private var moved: [Key] = []
@@ -328,7 +328,7 @@ package struct Scheduler: Sendable {
     /// When the next item becomes due; nil: none.
     package mutating func nextDue() -> Timestamp? { classes.indices.compactMap { nextDue(of: $0) }.min() }
 
-    /// The same for the items of one class.
+    /// When the next item of a class becomes due; nil: none.
     package mutating func nextDue(of index: Int) -> Timestamp? {
         while let first = classes[index].later.min, !isCurrent(first) { classes[index].later.removeMin() }
         return classes[index].later.min?.due

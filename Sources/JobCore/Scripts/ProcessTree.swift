@@ -31,7 +31,7 @@ struct ProcessTree: Sendable {
         case carriers(of: ScriptMarker, users: Set<UInt32>)
     }
 
-    /// nil: only the extent counts.
+    /// The pid of the session's leader; nil: only the extent counts.
     let leader: pid_t?
     let extent: Extent
 

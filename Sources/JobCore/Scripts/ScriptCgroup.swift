@@ -220,7 +220,7 @@ package struct CgroupParent: Sendable {
 
     private static func isOwn(_ name: String) -> Bool { maker(of: name).map { $0 == (namespace, getpid()) } ?? false }
 
-    /// Of this process's PID namespace.
+    /// The number of this process's PID namespace.
     static let namespace: String = {
         var status = stat()
         return stat("/proc/self/ns/pid", &status) == 0 ? String(status.st_ino, radix: 16) : "0"

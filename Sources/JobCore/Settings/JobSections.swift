@@ -96,7 +96,7 @@ extension UserScript: SettingsSection {
 
 /// `[Exit NAME]`.
 package struct ExitSettings: SettingsSection {
-    /// Of the listed codes.
+    /// The meanings of the listed codes.
     private var meanings: [Int32: ExitProfile.Meaning] = [:]
 
     package init() {}

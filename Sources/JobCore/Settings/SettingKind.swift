@@ -43,7 +43,7 @@ package struct SettingKind<Value: Hashable & Sendable>: Sendable {
         self.render = render
     }
 
-    /// The same kind, where an empty text means nil.
+    /// This kind, with an empty text for nil.
     package var orEmpty: SettingKind<Value?> {
         SettingKind<Value?>(form: "\(form), or empty", isSecret: isSecret) { text throws(SettingValueError) in
             text.isEmpty ? nil : try parse(text)
@@ -110,7 +110,7 @@ extension SettingKind where Value == Bool {
         }
     }
 
-    /// The same, rendered as `1` and `0` like the switches of the old daemon.
+    /// A boolean that is rendered as `1` or `0`, like the switches of the old daemon.
     package static var flag: Self {
         let boolean = boolean
         return Self(form: boolean.form, parse: boolean.parse) { $0 ? "1" : "0" }

@@ -17,10 +17,10 @@ package struct SectionName: Hashable, Sendable, CustomStringConvertible {
         self.example = example ?? placeholder
     }
 
-    /// As in the reference, without brackets.
+    /// The name as the reference has it, without brackets.
     package var description: String { filled(with: placeholder) }
 
-    /// As in a file, without brackets.
+    /// The name as a file has it, without brackets.
     package func filled(with label: String?) -> String { label.map { "\(title) \($0)" } ?? title }
 }
 
@@ -37,7 +37,7 @@ package protocol SettingsSection: Sendable {
     static var section: SectionName { get }
     /// One or two sentences.
     static var meaning: String { get }
-    /// In the order of the reference.
+    /// The keys in the order of the reference.
     static var keys: [Setting<Self>] { get }
     /// Keys that are no longer used.
     static var retired: [RetiredSetting] { get }
@@ -54,7 +54,7 @@ extension SettingsSection {
 
 /// A key that is no longer used.
 package struct RetiredSetting: Sendable {
-    /// In capitals.
+    /// The key in capitals.
     package let name: String
     /// Its replacement; completes "no longer used: …".
     package let replacement: String
@@ -126,13 +126,13 @@ package typealias SettingValue = any Hashable & Sendable
 /// A setting's declaration without its types.
 package struct SettingDeclaration: Sendable {
     package let section: SectionName
-    /// In capitals.
+    /// The key in capitals.
     package let name: String
     /// The first cell of its row in the reference; empty if another key's row describes it.
     package let row: String
     /// The name of the value's form in the reference.
     package let form: String
-    /// As in a file; empty if there is none.
+    /// The default as a file has it; empty if there is none.
     package let defaultText: String
     /// The default in words, if it depends on other things.
     package let defaultNote: String?

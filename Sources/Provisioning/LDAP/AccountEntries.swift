@@ -2,7 +2,7 @@ import LDAP
 
 /// The result of a compare-and-set.
 enum WriteResult: Hashable, Sendable {
-    /// With the new entryCSN, where the server returned it.
+    /// The entry was written and has this entryCSN, where the server returned it.
     case written(csn: AttributeValue?)
     /// The entry is not as it was read: someone else has changed it.
     case lost
@@ -197,7 +197,7 @@ enum WriteResult: Hashable, Sendable {
 }
 
 extension Entry {
-    /// nil when the server did not return it.
+    /// The entryUUID; nil when the server did not return it.
     var uuid: EntryUUID? { text(AttributeNames.entryUUID).flatMap { EntryUUID(text: $0) } }
 }
 

@@ -12,7 +12,7 @@ extension Entry {
         return dn.rdns.first?.assertions.first.flatMap { $0.isEncoded ? nil : $0.value }
     }
 
-    /// The same as text, for lists and jobs. The DN where that is none.
+    /// ``nameValue`` as text, for lists and jobs; the DN where it is none.
     package var accountName: String {
         guard let text = nameValue?.text, !text.isEmpty else { return dn.description }
         return text

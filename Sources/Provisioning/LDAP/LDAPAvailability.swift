@@ -7,12 +7,12 @@ import Logging
     /// Failed attempts of each connection that is down, by its name.
     private var failures: [String: Int] = [:]
     private var announcedError = false
-    /// While a server answers and the accounts cannot be read: its answer, such as that SERVICE_SUBTREE does not exist.
+    /// What the server answers that refuses what the daemon needs, such as that SERVICE_SUBTREE does not exist; nil: none refuses it.
     private(set) var answer: String?
     private var wasReached = false
-    /// While the credentials are refused: the server's answer, and when they are tried again.
+    /// The answer of the server that refuses the credentials, and when they are tried again; nil: they are not refused.
     private(set) var refusal: String?
-    /// Since they were last accepted.
+    /// Whether the credentials were refused since they were last accepted.
     private var wereRefused = false
     private var warning: PasswordWarning?
     private let configuration: @MainActor () -> Engine.Configuration
@@ -28,7 +28,7 @@ import Logging
         (refusals, refused) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    /// False while a connection cannot be made.
+    /// Whether all connections can be made.
     var isAvailable: Bool { failures.isEmpty && refusal == nil }
 
     /// - Parameter connection: its name, such as `watch`.

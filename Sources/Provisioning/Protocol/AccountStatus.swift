@@ -13,11 +13,11 @@ public struct AccountStatus: Hashable, Sendable {
     public var mode: ProvisioningMode
     /// `0` until the request is done, then the time.
     public var state: String
-    /// nil when there is none.
+    /// The date from which the request is due; nil when there is none.
     public var date: String?
-    /// nil when there is none.
+    /// The code of the last attempt; nil when there is none.
     public var returnValue: String?
-    /// Absent counts as inactive.
+    /// Whether the account is in use; without the attribute it is not.
     public var isActive: Bool
     /// The hosts that the entry names.
     public var hosts: [String]
@@ -65,7 +65,7 @@ public struct AccountStatus: Hashable, Sendable {
         return ("its \(names.mode) is \(mode), which is none of \(modes)", "write one of these")
     }
 
-    /// The same with its failed request written again.
+    /// The status after its failed request was written again.
     package var requestedAgain: Self {
         var status = self
         (status.mode, status.returnValue) = (ProvisioningMode(mode.operation, .requested), nil)
@@ -123,13 +123,13 @@ public struct AttributeNames: Hashable, Sendable {
     public var state: AttributeName = "sstProvisioningState"
     /// The date from which a request is due.
     public var date: AttributeName = "sstProvisioningExecutionDate"
-    /// nil: entries have no such attribute, and failures are only logged.
+    /// The code of the last attempt; nil: entries have no such attribute, and failures are only logged.
     public var returnValue: AttributeName? = "sstProvisioningReturnValue"
     /// Whether the account is in use.
     public var active: AttributeName = "sstIsActive"
     /// Which backup server holds the account.
     public var host: AttributeName = "host"
-    /// nil: daemons do not share accounts.
+    /// The holder of the claim; nil: daemons do not share accounts.
     public var claim: AttributeName?
 
     /// The names of the published schema.

@@ -169,7 +169,7 @@ extension LeaveReason: CustomStringConvertible {
 }
 
 extension [String] {
-    /// For messages: the first ones.
+    /// The first values, quoted for messages.
     fileprivate var quoted: String {
         prefix(5).map(\.quotedValue).joined(separator: ", ") + (count > 5 ? " and \(count - 5) more" : "")
     }

@@ -6,7 +6,7 @@ public import JobCore
 /// So a request that was written since is not lost, and a late write of a lost connection or a dead process changes
 /// nothing. Checked in `docs/model`.
 public struct EntryWrite: Hashable, Sendable {
-    /// In their order; all or none.
+    /// The changes in their order; the server makes all or none.
     public var modifications: [Modification]
     /// Sent as a critical assertion (RFC 4528).
     public private(set) var assertion: Filter
@@ -80,8 +80,8 @@ public struct EntryWrite: Hashable, Sendable {
         status.mode == mode && status.state == state && status.returnValue == returnValue && status.claim == claim
     }
 
-    /// The same outcome for an entry that has been changed since; nil when the entry does not wait for it any more: it has another request,
-    /// an outcome, or another claim.
+    /// A write of the same outcome to an entry that has been changed since; nil when the entry does not wait for it any more: it has another
+    /// request, an outcome, or another claim.
     func following(_ status: AccountStatus) -> Self? {
         guard status.phase == .claimed, status.mode.operation == mode.operation, status.claim == claimBefore else {
             return nil

@@ -16,7 +16,7 @@ struct AccountMemory: Sendable {
         /// It has failed, and the entry has no attribute for that; the next job must not start earlier.
         case pausing(until: Timestamp)
 
-        /// The same after the clock was set: due times come no later, and a shortage has lasted as long as before.
+        /// The last job after the clock was set: due times come no later, and a shortage has lasted as long as before.
         func afterClockWasSet(by step: Duration) -> LastJob {
             let back = min(step, .zero)
             switch self {

@@ -163,7 +163,7 @@ extension AccountReconciler {
         }
     }
 
-    /// The same during an attempt: if the LDAP server refuses the search, another attempt follows.
+    /// Calls `demandUnique` during an attempt: if the LDAP server refuses the search, another attempt follows.
     private func demandUniqueInAttempt(_ account: Account) async throws {
         do {
             try await demandUnique(account)

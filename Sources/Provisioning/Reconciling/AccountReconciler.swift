@@ -5,12 +5,12 @@ import Logging
 
 /// One reconcile of one account: reads its entry, decides, and does what the entry asks for.
 @MainActor final class AccountReconciler {
-    /// Of all accounts.
+    /// The reconciler of all accounts, which has begun this reconcile.
     let reconciler: Reconciler
-    /// As it was when the reconcile began.
+    /// The settings as they were when the reconcile began.
     let configuration: Engine.Configuration
     let key: AccountKey
-    /// As the reconcile found it; the last job is taken out when it is closed or continued.
+    /// What is known of the account from earlier reconciles. Its last job is taken out when that is closed or continued.
     var memory: AccountMemory
     /// The newest known entryCSN of the entry.
     private let seen: AttributeValue?
@@ -26,15 +26,15 @@ import Logging
     var task: Task<Void, Never>?
     /// The job that runs; nil: none.
     var summary: JobSummary?
-    /// Of the job, or of a request that was refused; nil: it is not known yet.
+    /// The code with which the job ended, or the request was refused; nil: not known yet.
     private(set) var outcome: ProvisioningExitCode?
     /// The entryCSN that was read or written last.
     private(set) var csn: AttributeValue?
-    /// Reports of the persistent search before the last write.
+    /// How many changes the persistent search had reported before the last write.
     private var changes: UInt64
     /// The entryCSNs of changes seen meanwhile; nil for a change without one, and for an entry that was listed.
     var notified: [AttributeValue?] = []
-    /// It began with other settings.
+    /// Whether the settings have changed since the reconcile began.
     var isOutdated = false
 
     var context: EngineContext { reconciler.context }
@@ -329,10 +329,10 @@ import Logging
 
     private static let clockCheckInterval = Duration.seconds(600)
 
-    /// An entry that has just been seen may be missing because the server that is asked lags behind another one. So often it is read again.
+    /// How often a missing entry is read: it has just been seen, and the server that is asked may lag behind another one.
     static let readsOfMissing = 3
 
-    /// After an entry was removed and added again during its job.
+    /// The wait before the lock of another daemon is tried again.
     private static let lockRetryInterval = Duration.seconds(1)
 
     // MARK: - A dry run

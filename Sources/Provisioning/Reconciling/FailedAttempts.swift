@@ -94,7 +94,7 @@ struct ProvisioningDelays: Sendable {
         var accounts: Set<EntryUUID> = []
     }
 
-    /// By hint.
+    /// The kinds of delay, by their hints.
     private var kinds: [String: Kind] = [:]
 
     /// - Parameter account: nil: what delays any.

@@ -14,7 +14,7 @@ import Logging
     /// When the engine started, by the clock as it is set now.
     private var start: Timestamp
 
-    /// Of accounts that wait or run.
+    /// Where each account that waits or runs was last seen.
     private var dns: LastKnownDNs
     private var running: [EntryUUID: AccountReconciler] = [:]
     private let registry: JobRegistry
@@ -35,7 +35,7 @@ import Logging
     /// Callers of ``handle(_:)`` that wait for room.
     private let roomWaiters = Waiters<Never>()
 
-    /// While so many accounts are due, ``handle(_:)`` does not return.
+    /// The number of due accounts from which on ``handle(_:)`` waits before it returns.
     private let bound: Int
     private static let urgentPriority = 1
 

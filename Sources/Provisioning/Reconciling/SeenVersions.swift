@@ -6,8 +6,8 @@ public import JobCore
 import Synchronization
 public import SystemPackage
 
-/// The newest versions of entries that this daemon has written or read. A server that returns an older one lags behind, or was restored from a
-/// backup, and nothing is decided from such an entry. Only the last ``init(file:capacity:now:)`` capacity entries are remembered.
+/// The newest version of each entry that this daemon has written or read. A server that returns an older one lags behind, or was restored from a
+/// backup, and nothing is decided from such an entry. The number of remembered entries is bounded: the oldest line is overwritten.
 ///
 /// They are also kept in a file with a line of fixed length for each, since the daemon may connect to another server after a restart. The file is
 /// not flushed to the disk: it survives the process, but not a crash of the machine. Losing it costs only this protection.
@@ -101,7 +101,7 @@ public struct SeenVersions: Sendable {
 /// A file of lines of fixed length, which are overwritten in place on a worker thread.
 private final class TableFile: Sendable {
     private struct Waiting {
-        /// By their numbers.
+        /// The lines to be written, by their numbers.
         var lines: [Int: String] = [:]
         /// A task to write them exists.
         var isScheduled = false
@@ -194,18 +194,18 @@ private final class TableFile: Sendable {
 /// Compares versions of an entry by their entryCSNs, as OpenLDAP orders them: by time, counter, server and modification
 /// (draft-ietf-ldup-model-09, section 4.3). Other forms of entryCSN cannot be compared.
 enum EntryVersion {
-    /// False when one of them cannot be compared.
+    /// Whether one version is older than another; false when one of them cannot be compared.
     static func isOlder(_ csn: AttributeValue, than other: AttributeValue) -> Bool {
         isComparable(csn) && isComparable(other) && csn.bytes.lexicographicallyPrecedes(other.bytes)
     }
 
-    /// Whether a comparable one was made after a time, by the clock of the server that made it.
+    /// Whether a comparable version was made after a time, by the clock of the server that made it.
     static func isLater(_ csn: AttributeValue, than time: Timestamp) -> Bool {
         let digits = time.text.utf8.filter { $0 != UInt8(ascii: "T") }
         return digits.lexicographicallyPrecedes(csn.bytes)
     }
 
-    /// Whether it was made so recently that another server may not have it yet.
+    /// Whether a version was made so recently that another server may not have it yet.
     static func isRecent(_ csn: AttributeValue, now: Timestamp) -> Bool {
         isComparable(csn) && isLater(csn, than: now + (.zero - longestLag))
     }

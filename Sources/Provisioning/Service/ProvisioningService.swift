@@ -29,9 +29,9 @@ public protocol ProvisioningService: Sendable {
 extension ProvisioningService {
     /// No resource is shared between entries.
     public var uniqueAttribute: AttributeName? { nil }
-    /// Those that it has.
+    /// The values that the entry has.
     public func uniqueValues(of entry: Entry) -> [AttributeValue] { uniqueAttribute.map { entry[$0] } ?? [] }
-    /// They count.
+    /// Entries of other hosts count, too.
     public var isUniqueAmongAll: Bool { true }
     /// The unique values.
     public func exclusionNames(of entry: Entry) -> [String] { uniqueValues(of: entry).compactMap(\.text) }

@@ -12,7 +12,7 @@ public enum Detection: String, CaseIterable, Hashable, Sendable {
 struct DetectionState {
     private let timing: Watcher.Timing
     private let retry: RetryPolicy
-    /// With `auto`, the persistent search is tried again after so many polls, since the server may support it by then.
+    /// The number of polls after which `auto` tries the persistent search again, since the server may support it by then.
     private let pollsUntilDetection: Int
     private(set) var isPolling: Bool
     private var polls = 0

@@ -10,9 +10,9 @@ import Logging
     public struct Timing: Sendable {
         /// Persistent search, polling, or whichever the server supports.
         public var detection: Detection
-        /// Between two polls.
+        /// The wait between two polls.
         public var pollInterval: Duration
-        /// Between two lists of all pending accounts.
+        /// The wait between two lists of all pending accounts.
         public var relistInterval: Duration
 
         /// The defaults of the settings.
@@ -38,11 +38,11 @@ import Logging
     private var detection: DetectionState
     /// The way in which requests are detected, as it was logged last.
     private var announced: String?
-    /// Of the last poll; the same error is logged once.
+    /// The error of the last poll; the same error is logged once.
     private var pollError: LDAPError?
     private var isListing = false
 
-    /// With the current settings.
+    /// Watches with the current settings.
     init(_ context: EngineContext, link: LDAPLink) {
         let configuration = context.configuration()
         self.link = link
