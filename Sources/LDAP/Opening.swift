@@ -5,8 +5,8 @@ import SystemPackage
 
 /// One attempt to open a connection: resolve the name, connect, start TLS, bind.
 ///
-/// All of that may wait for a server, so it runs on a thread of the pool `WorkerPool.ldap`. The deadline and a cancellation take effect at once, even while the
-/// thread is blocked, and shut its socket down, so that a stalled call returns. Only the resolver cannot be interrupted.
+/// All of that may wait for a server, so it runs on a thread of `WorkerPool.ldap`. The deadline and a cancellation take effect at once, even while
+/// the thread is blocked, and shut its socket down, so that a stalled call returns. Only the resolver cannot be interrupted.
 final class Opening: Sendable {
     private typealias Answer = Result<LDAPHandle, LDAPError>
 

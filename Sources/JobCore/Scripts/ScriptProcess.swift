@@ -80,7 +80,8 @@ struct ScriptProcess: Sendable {
     // A start is refused if there are not enough descriptors for it, for all other starts in progress and for the rest of the program. A refused
     // start leaves no trace.
 
-    /// The descriptors that a start needs: two each for output, reports, starter, and cgroup or init process, one each for working directory, input and process, one spare.
+    /// The descriptors that a start needs: two each for output, reports, starter, and cgroup or init process; one each for working directory, input and
+    /// process; one spare.
     private static let descriptorsPerStart = 12
     /// The descriptors that are kept free for sockets and files that other code opens meanwhile.
     private static let descriptorsForOthers = 24
