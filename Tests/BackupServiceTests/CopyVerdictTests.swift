@@ -58,6 +58,8 @@ import Testing
             "rsync: [generator] set_acl: sys_acl_set_file(d, ACL_TYPE_DEFAULT): Operation not permitted (1)",
             "rsync: [sender] send_files failed to open \"/h/a\": Operation not permitted (1)",
             "filename overflows max-path len by 125: /h/deep/deep",
+            "rsync: [sender] opendir \"/h" + String(repeating: "/d", count: 1_024)
+                + "\" failed: Cannot allocate memory (12)",
         ])
     func partial(line: String) {
         let code = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338)"
@@ -106,6 +108,7 @@ import Testing
         let failing = message("rsync: [receiver] write failed on \"\(name)\": Input/output error (5)")
         #expect(failing.contains("Input/output error (5)") && failing.contains("the disk fails"), "\(failing)")
         #expect(message("rsync: [receiver] write failed on \"/h/(5)\": x (28)").contains("the disk is full"))
+        #expect(message("rsync: [sender] opendir \"/h/d\" failed: Cannot allocate memory (12)").contains("MEMORY"))
     }
 
     @Test("a file name cannot forge a reason, neither at its end nor by line feeds")

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import JobCore
 import Provisioning
@@ -13,6 +14,26 @@ import Testing
 
     private final class Offers: Sendable {
         let all = Mutex<[Pool]>([])
+    }
+
+    @Test("a removal that was stopped continues on its volume, which is no longer the home's")
+    func removalContinues() async throws {
+        let directory = try TestDirectory()
+        let volumes = try ["one", "two"].map { try directory.makeDirectory(FilePath("homes/\($0)")) }
+        for volume in volumes {
+            let configuration = try directory.configuration {
+                $0.places = HomePlaces(
+                    layout: .hashed, roots: [directory.homes],
+                    configuredPools: [Pool(name: "pool", volumes: volumes)])
+                $0.onDelete = .remove
+            }
+            let left = volume.pushing(FilePath(".deleted/.removed-\(uid)-1"))
+            try FileManager.default.createDirectory(atPath: left.string, withIntermediateDirectories: true)
+            chmod(volume.appending(".deleted").string, 0o700)
+            try await BackupRsnapshotService(configuration: configuration).carryOut(
+                .delete, accountEntry(home: "/ignored", uid: uid))
+            #expect(!exists(left))
+        }
     }
 
     @Test(

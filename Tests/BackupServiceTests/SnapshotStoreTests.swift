@@ -326,6 +326,18 @@ struct SnapshotStoreTests {
     }
 
     @Test(
+        "a mount whose snapshots were taken away is named, with the command that removes it"
+    )
+    func storeGone() async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        try FileManager.default.removeItem(atPath: account.home.store.string)
+        let notices = try account.store.notices(.readonly)
+        #expect(
+            notices.count == 1 && notices.first?.hasSuffix("umount \(account.home.snapshots)") == true)
+    }
+
+    @Test(
         "a second tree at .snapshots, as in a copy that was made through the mount, is closed to the customer and reported, and not covered; the commands of the hint put it away",
         arguments: [SnapshotAccess.readonly, .hidden])
     func secondTree(access: SnapshotAccess) async throws {

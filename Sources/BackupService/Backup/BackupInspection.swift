@@ -94,7 +94,7 @@ extension BackupJobs {
                 throw refusal(
                     "the account has no home with snapshots, or no \(file.path)", ConfiguredSnapshots.provisionAgain)
             }
-            let lock = try ConfiguredSnapshots(parsing: text).lockFile.map { try AccountLock($0) }
+            let lock = try ConfiguredSnapshots(parsing: text).lockFile.map { try AccountLock.take($0) }
             defer { withExtendedLifetime(lock) {} }
             var state = try snapshots.state()
             guard let copy = state.lastCopy, copy != state.fullCopy else { return nil }

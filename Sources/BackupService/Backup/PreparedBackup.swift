@@ -73,18 +73,23 @@ struct PreparedBackup: Sendable {
         guard let file = work.configured.lockFile else { return nil }
         do {
             do {
-                return try AccountLock(file)
+                return try AccountLock.take(file)
             } catch Errno.noSpace where AccountLock.holder(of: file) == nil {
                 // No other process can take it now, and this account's old snapshots may fill the disk.
                 try work.makeRoom(isCancelled: isCancelled)
-                return try AccountLock(file)
+                return try AccountLock.take(file)
             }
         } catch var held as JobOutcome {
             held.message = "rsnapshot already runs for the account: \(held.message); wait for its end"
             throw held
         } catch let error as Errno {
+            let directory = file.removingLastComponent()
             let hint =
-                error.isShortage ? error.shortageHint(at: file.removingLastComponent()) : "check its directory"
+                switch error {
+                case _ where error.isShortage: error.shortageHint(at: directory)
+                case .noSuchFileOrDirectory: "install -d -m 0700 \(directory.shellWord)"
+                default: "check its directory"
+                }
             throw JobOutcome(
                 .failed, failureClass: error.isShortage ? .shortage : .permanent,
                 message: "the lock file \(file) could not be made: \(error); \(hint)")

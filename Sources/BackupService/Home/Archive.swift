@@ -145,7 +145,10 @@ struct HomeDisposalStep: ProvisioningStep {
 
     private var store: SnapshotStore { SnapshotStore(home) }
     private var accountName: FilePath.Component { .named(account.uid) }
-    private var removedPrefix: String { "\(ArchiveName.removedPrefix)\(account.uid)-" }
+    private var removedPrefix: String { Self.removedPrefix(accountName) }
+    private static func removedPrefix(_ name: FilePath.Component) -> String {
+        "\(ArchiveName.removedPrefix)\(name.string)-"
+    }
 
     var preview: String {
         let hasStore = (try? HomeWalk(to: home).store()) != nil
@@ -158,6 +161,14 @@ struct HomeDisposalStep: ProvisioningStep {
             let name = ArchiveName(uid: account.uid, archived: clock.now).component
             return (hasStore ? "\(store.text(of: .moveToHome))\n" : "")
                 + "rename \(home.accountDirectory) to \(home.base.appending(ArchiveName.directory).appending(name))"
+        }
+    }
+
+    /// Whether a removal of the account at this place has begun and not ended.
+    static func isUnfinished(at walk: HomeWalk) throws(ProvisioningFailure) -> Bool {
+        let prefix = removedPrefix(walk.home.accountName)
+        return try HomeWalk.explained(below: walk.home.root) { () throws(HeldDirectory.Failure) in
+            try walk.base?.directory(ArchiveName.directory)?.names().contains { $0.string.hasPrefix(prefix) } ?? false
         }
     }
 

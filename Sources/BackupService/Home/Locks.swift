@@ -96,9 +96,11 @@ final class HomeLock: Sendable {
 final class AccountLock: Sendable {
     let file: FilePath
 
+    /// Only of a lock that was taken: `deinit` removes the file, also when an initializer throws after it has set the last property.
+    private init(_ file: FilePath) { self.file = file }
+
     /// - Throws: a retryable `JobOutcome` that names the process that works on the account's snapshots, or `Errno`.
-    init(_ file: FilePath) throws {
-        self.file = file
+    static func take(_ file: FilePath) throws -> AccountLock {
         let draft = FilePath("\(file.string).\(getpid())")
         let written = try FileDescriptor.open(
             draft, .writeOnly, options: [.create, .truncate, .noFollow, .closeOnExec],
@@ -107,9 +109,9 @@ final class AccountLock: Sendable {
         try written.closeAfter { _ = try written.writeAll("\(getpid())\n".utf8) }
         // Twice, since the first round may remove a stale lock.
         for _ in 0..<2 {
-            if link(draft.string, file.string) == 0 { return }
+            if link(draft.string, file.string) == 0 { return AccountLock(file) }
             guard errno == EEXIST else { throw Errno(rawValue: errno) }
-            if let holder = Self.holder(of: file) {
+            if let holder = holder(of: file) {
                 throw JobOutcome(
                     .failed, failureClass: .retryable, message: "\(file) is held by \(holder)")
             }

@@ -158,6 +158,9 @@ struct SnapshotStore: Sendable {
     /// Where the state differs from the setting, with hints.
     func notices(_ access: SnapshotAccess) throws(ProvisioningFailure) -> [String] {
         let condition = try condition()
+        if condition.point == .foreign, condition.isInStore || access != .own {
+            return ["\(foreignMount.reason); \(foreignMount.hint)"]
+        }
         var notices: [String] = []
         if condition.isInStore != (access != .own) {
             let place = condition.isInStore ? home.store : home.snapshots
@@ -169,8 +172,6 @@ struct SnapshotStore: Sendable {
         if condition.point == .occupied {
             let failure = occupied(isRequest: false)
             notices.append("\(failure.reason); \(failure.hint)")
-        } else if condition.point == .foreign {
-            notices.append("\(foreignMount.reason); \(foreignMount.hint)")
         } else if access == .hidden {
             notices.append("\(home.snapshots) does not match SNAPSHOTS = hidden; the next backup repairs it")
         } else {

@@ -85,9 +85,18 @@ package struct BackupRsnapshotService: ProvisioningService {
         switch place {
         case .given(let home): return home
         case .new(let pool):
+            if request.operation == .delete, let home = try await unfinishedRemoval(of: account) { return home }
             let chosen = request.operation == .delete ? nil : await chooseVolume(request.job, pool)
             let volume = chosen.flatMap { pool.volumes.contains($0) ? $0 : nil } ?? pool.volumes[0]
             return places.hashedHome(uid: account.uid, volume: volume)
+        }
+    }
+
+    /// The place at which a removal has begun, which has left no home on any volume.
+    private func unfinishedRemoval(of account: BackupAccount) async throws(ProvisioningFailure) -> HomePath? {
+        try await BlockingWork.run { () throws(ProvisioningFailure) in
+            for home in account.homes where try HomeDisposalStep.isUnfinished(at: HomeWalk(to: home)) { return home }
+            return nil
         }
     }
 
@@ -234,8 +243,7 @@ package struct BackupRsnapshotService: ProvisioningService {
                     script: script, account: account, home: home, request: request, configuration: configuration,
                     occasion: "the account is deleted", isFirst: false))
         }
-        let hasStore = try walk.store() != nil
-        if hasStore || configuration.onDelete != .keep && walk.account != nil {
+        if try hasSomething(walk) {
             if configuration.onDelete == .archive, let until = clockDoubtedUntil() {
                 throw ProvisioningFailure(
                     .undefinedError, .shortage,
@@ -251,6 +259,16 @@ package struct BackupRsnapshotService: ProvisioningService {
                     demandUnique: request.demandUnique))
         }
         return steps
+    }
+
+    /// Whether there is something to be kept, archived or removed.
+    private func hasSomething(_ walk: HomeWalk) throws(ProvisioningFailure) -> Bool {
+        if try walk.store() != nil { return true }
+        switch configuration.onDelete {
+        case .keep: return false
+        case .archive: return walk.account != nil
+        case .remove: return try HomeDisposalStep.isUnfinished(at: walk) || walk.account != nil
+        }
     }
 
     /// Refuses to archive or remove less than what the account has.
