@@ -16,7 +16,8 @@ import Testing
         holder.executableURL = URL(filePath: "/bin/bash")
         holder.arguments = ["-c", "exec -a rsnapshot sleep 1000"]
         try holder.run()
-        defer { if holder.isRunning { holder.terminate() } }
+        // SIGTERM may be blocked in this process, and so in its children.
+        defer { if holder.isRunning { kill(holder.processIdentifier, SIGKILL) } }
         let text = "\(holder.processIdentifier)\n"
         try directory.write(text, to: "rsnapshot-3723707.pid")
         try await eventually("it is named rsnapshot") { AccountLock.holder(of: file) != nil }
@@ -24,7 +25,7 @@ import Testing
             #expect(throws: JobOutcome.self) { try AccountLock.take(file) }
             #expect(try String(contentsOfFile: file.string, encoding: .utf8) == text)
         }
-        holder.terminate()
+        kill(holder.processIdentifier, SIGKILL)
         holder.waitUntilExit()
         let lock = try AccountLock.take(file)
         #expect(try String(contentsOfFile: lock.file.string, encoding: .utf8) == "\(getpid())\n")

@@ -106,8 +106,10 @@ import Testing
             }
             #expect(goneOn.output.contains("1 record loaded, 3 failed"), "\(goneOn.output)")
 
-            let missing = try await load(harness, ["/nonexistent.ldif"])
-            #expect(missing.status == 1 && missing.output.contains("/nonexistent.ldif"))
+            for path in ["/nonexistent.ldif", harness.directory.path] {
+                let unreadable = try await load(harness, [path])
+                #expect(unreadable.status == 1 && unreadable.output.contains(path), "\(unreadable.output)")
+            }
         }
     }
 

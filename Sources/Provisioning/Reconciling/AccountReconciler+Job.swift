@@ -142,14 +142,14 @@ extension AccountReconciler {
             than: account.status.uuid, with: values, of: attribute, attributes: [attribute],
             meeting: service.isUniqueAmongAll ? nil : entries.scope.accounts)
         guard let other = others.first else { return }
-        // The server compares without regard to case.
-        let shared = other[attribute].first { found in values.contains { $0.folded == found.folded } }
-        let own = account.entry.attributes.filter { $0.values.contains { $0.folded == shared?.folded } }.map(\.name)
+        // The server compares without regard to case, and also finds the value of a subtype (`uid;lang-de`), which is not read.
+        let shared = other[attribute].first { found in values.contains { $0.folded == found.folded } } ?? values[0]
+        let own = account.entry.attributes.filter { $0.values.contains { $0.folded == shared.folded } }.map(\.name)
         let place = own.contains(attribute) ? nil : own.first
         throw ProvisioningFailure(
             .undefinedError,
             reason:
-                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared?.description ?? ""), which \(account.status.dn) names \(place.map { "as its \($0)" } ?? "as well")",
+                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared), which \(account.status.dn) names \(place.map { "as its \($0)" } ?? "as well")",
             hint: "remove all but one, or give them different values; then write the request of that one again")
     }
 

@@ -273,7 +273,13 @@ struct LDIFLoader {
 enum TextFiles {
     static func open(_ path: String) throws -> FileDescriptor {
         do {
-            return try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+            let file = try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+            var status = stat()
+            guard fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT != S_IFDIR else {
+                try? file.close()
+                throw Errno.isDirectory
+            }
+            return file
         } catch let error as Errno {
             throw CommandFailure("\(path): \(error)", hint: "check the path and its rights")
         }

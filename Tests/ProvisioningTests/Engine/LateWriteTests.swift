@@ -144,8 +144,10 @@ import Testing
         }
     }
 
-    @Test("a job that waits for its next attempt is refused when another entry names the same home")
-    func sharedHomeMeanwhile() async throws {
+    @Test(
+        "a job that waits for its next attempt is refused when another entry names the same home, also in a subtype",
+        arguments: [false, true])
+    func sharedHomeMeanwhile(isSubtype: Bool) async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
             harness.service.doing { _ in
@@ -157,9 +159,13 @@ import Testing
             } _: { _ in
                 try await harness.add("4000001")
                 try await eventually("it is tried again") { harness.service.asked.count > 2 }
-                try await harness.add(
-                    "4000001", mode: "added", state: "20260101T000000Z",
-                    at: EngineHarness.base.appending("cn", "Account 4000001"))
+                if isSubtype {
+                    try await harness.add("4000002", mode: "added", others: ["uid;lang-de": "4000001"])
+                } else {
+                    try await harness.add(
+                        "4000001", mode: "added", state: "20260101T000000Z",
+                        at: EngineHarness.base.appending("cn", "Account 4000001"))
+                }
                 try await eventually("it is refused") { try await harness.returnValue("4000001") == "1" }
                 try await eventually("its job is closed") { !harness.recorder.closed.isEmpty }
                 #expect(harness.recorder.closed.count == 1 && harness.recorder.opened.count == 1)
