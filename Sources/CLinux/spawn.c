@@ -65,7 +65,7 @@ static void give_back_open_files(struct start *start) {
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) refuse(start);
 }
 
-// The write may wait 10 to 20 ms for a grace period of the kernel (docs/design.md, Cost); see start_in_cgroup.
+// The write may wait 10 to 20 ms for a grace period of the kernel (docs/design.md, Cost): only where start_in_cgroup cannot.
 static void enter_cgroup(struct start *start) {
     if (start->cgroup < 0) return;
     int file = openat(start->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);

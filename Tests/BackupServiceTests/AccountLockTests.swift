@@ -28,7 +28,8 @@ import Testing
         kill(holder.processIdentifier, SIGKILL)
         holder.waitUntilExit()
         let lock = try AccountLock.take(file)
-        #expect(try String(contentsOfFile: lock.file.string, encoding: .utf8) == "\(getpid())\n")
+        #expect(try String(contentsOfFile: file.string, encoding: .utf8) == "\(getpid())\n")
+        withExtendedLifetime(lock) {}
     }
 
     @Test("it is removed with its last reference, and is the only file that is left or made")
@@ -37,7 +38,8 @@ import Testing
         let file = directory.path.appending("rsnapshot-3723707.pid")
         do {
             let lock = try AccountLock.take(file)
-            #expect(exists(lock.file))
+            #expect(exists(file))
+            withExtendedLifetime(lock) {}
         }
         #expect(!exists(file))
         #expect(throws: Errno.noSuchFileOrDirectory) {

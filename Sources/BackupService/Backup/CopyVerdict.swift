@@ -180,8 +180,10 @@ struct RsyncOutput: Sendable {
         return "\(line.prefix(longestKept / 2))…\(line.suffix(longestKept / 2))"
     }
 
-    /// rsync 3.5 opens no directory that is deeper than 1,024 levels, and calls that a lack of memory.
-    private static let levelsOfRsync = 1_000
+    /// Whether a directory lies deeper than rsync 3.5 goes: 1,024 levels, some of which are above what is copied. It calls that a lack of memory.
+    private static func isTooDeep(_ line: String) -> Bool {
+        line.prefix { $0 != "\"" }.hasSuffix("] opendir ") && line.utf8.count { $0 == UInt8(ascii: "/") } > 1_000
+    }
 
     /// Where a line counts; nil: it is no error.
     static func kind(of line: String) -> WritableKeyPath<Self, Lines>? {
@@ -195,7 +197,7 @@ struct RsyncOutput: Sendable {
         guard line.hasPrefix("rsync: ") else { return nil }
         switch errno(of: line) {
         case ENOENT, EACCES, ENAMETOOLONG, ELOOP: return \.uncopied
-        case ENOMEM where line.utf8.count(where: { $0 == UInt8(ascii: "/") }) > levelsOfRsync: return \.uncopied
+        case ENOMEM where isTooDeep(line): return \.uncopied
         case EPERM where isOwnersRight(line), EINVAL where isOwnersRight(line): return \.uncopied
         default: return \.errors
         }

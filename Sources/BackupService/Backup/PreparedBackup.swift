@@ -87,7 +87,7 @@ struct PreparedBackup: Sendable {
             let hint =
                 switch error {
                 case _ where error.isShortage: error.shortageHint(at: directory)
-                case .noSuchFileOrDirectory: "install -d -m 0700 \(directory.shellWord)"
+                case .noSuchFileOrDirectory: "make its directory: install -d -m 0700 \(directory.shellWord)"
                 default: "check its directory"
                 }
             throw JobOutcome(

@@ -94,7 +94,8 @@ package struct BackupRsnapshotService: ProvisioningService {
 
     /// The place at which a removal has begun, which has left no home on any volume.
     private func unfinishedRemoval(of account: BackupAccount) async throws(ProvisioningFailure) -> HomePath? {
-        try await BlockingWork.run { () throws(ProvisioningFailure) in
+        guard configuration.onDelete == .remove else { return nil }
+        return try await BlockingWork.run { () throws(ProvisioningFailure) in
             for home in account.homes where try HomeDisposalStep.isUnfinished(at: HomeWalk(to: home)) { return home }
             return nil
         }
@@ -267,7 +268,7 @@ package struct BackupRsnapshotService: ProvisioningService {
         switch configuration.onDelete {
         case .keep: return false
         case .archive: return walk.account != nil
-        case .remove: return try HomeDisposalStep.isUnfinished(at: walk) || walk.account != nil
+        case .remove: return try walk.account != nil ? true : HomeDisposalStep.isUnfinished(at: walk)
         }
     }
 

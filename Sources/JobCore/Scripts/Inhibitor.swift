@@ -21,7 +21,7 @@ public import SystemPackage
     /// Callers of ``hold(for:)`` that wait for the current lock.
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var isDecided = false
-    /// Whether the current holders were refused an inhibitor. One that is lost later is taken again by the next job.
+    /// Whether the current holders have not got an inhibitor. One that is lost later is taken again by the next job.
     private var isRefused = false
     private var hasGivenNotice = false
 
@@ -66,7 +66,9 @@ public import SystemPackage
         let lock = InhibitorLock(program: program, leavingTime: leavingTime)
         self.lock = lock
         isDecided = false
+        isRefused = true
         lock.take(who: who, reason: reason) {
+            if lock === self.lock { self.isRefused = false }
             self.decide(lock)
         } ended: {
             self.ended(lock, $0)
@@ -90,7 +92,6 @@ public import SystemPackage
     private func ended(_ lock: InhibitorLock, _ failure: String) {
         guard lock === self.lock else { return }
         report(failure, hint: "check that systemd-inhibit --list works")
-        isRefused = !isDecided
         decide(lock)
         self.lock = nil
     }

@@ -103,6 +103,8 @@ enum WriteResult: Hashable, Sendable {
     func write(_ write: EntryWrite, to key: AccountKey) async throws -> WriteResult {
         var dn = key.dn
         var isOutcomeUnknown = false
+        var busy = 0
+        defer { link.isNoLongerBusy(after: busy) }
         while true {
             let connection = try await link.connection()
             do throws(LDAPError) {
@@ -118,7 +120,10 @@ enum WriteResult: Hashable, Sendable {
                 case .noSuchObject:
                     guard let entry = try await self.entry(key, attributes: []), entry.dn != dn else { return .gone }
                     dn = entry.dn
-                case _ where error.isRetryable && !error.isBusy:
+                case _ where error.isBusy:
+                    busy += 1
+                    try await link.waitWhileBusy(error, tries: busy)
+                case _ where error.isRetryable:
                     isOutcomeUnknown = true
                     link.drop(connection, because: error)
                 default:
@@ -157,7 +162,8 @@ enum WriteResult: Hashable, Sendable {
         let ours = scope.accounts
         // Not the entryCSN: others may change the entry meanwhile, and where that matters the modifications are a compare-and-set.
         let isMeant = Filter.equal(AttributeNames.entryUUID, AttributeValue(key.uuid.description))
-        var losses = 0
+        var (losses, busy) = (0, 0)
+        defer { link.isNoLongerBusy(after: busy) }
         while true {
             guard let entry = try await self.entry(key, attributes: attributes, meeting: ours) else {
                 throw AccountGone(dn: key.dn)
@@ -176,10 +182,8 @@ enum WriteResult: Hashable, Sendable {
                     // So many lost races in a row mean something else: an attribute that may be read and not written.
                     if losses == Self.mostLosses { throw error }
                 case _ where error.isBusy:
-                    // It has answered: a new connection would get the same answer, and would break off what others do on this one.
-                    losses += 1
-                    if losses == Self.mostLosses { throw error }
-                    try await link.pause(afterFailures: losses)
+                    busy += 1
+                    try await link.waitWhileBusy(error, tries: busy)
                 case _ where error.isRetryable: link.drop(connection, because: error)
                 default:
                     link.leaveReplica(connection, because: error)

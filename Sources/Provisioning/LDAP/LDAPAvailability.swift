@@ -42,13 +42,14 @@ import Logging
         let isOther = !isFirst && (answer == nil) != (self.answer == nil)
         if isOther { announcedError = false }
         self.answer = answer
+        let state = error.isBusy ? "too busy" : "unreachable"
         let isMany = !announcedError && (failures[connection] ?? 0) >= most
         announcedError = announcedError || isMany
         if isMany {
             logger.error(
-                "\(answer ?? "the LDAP server is still unreachable, and the daemon keeps trying: \(error)")")
+                "\(answer ?? "the LDAP server is still \(state), and the daemon keeps trying: \(error)")")
         } else if isFirst || isOther {
-            logger.warning("\(answer ?? "the LDAP server is unreachable, and is tried again: \(error)")")
+            logger.warning("\(answer ?? "the LDAP server is \(state), and is tried again: \(error)")")
         } else {
             logger.debug("the LDAP server was tried again: \(error)", metadata: ["connection": "\(connection)"])
         }

@@ -45,6 +45,8 @@ import LDAP
     func withConnection<Result>(
         _ body: (LDAPConnection) async throws(LDAPError) -> Result
     ) async throws -> Result {
+        var busy = 0
+        defer { isNoLongerBusy(after: busy) }
         while true {
             let connection = try await self.connection()
             do throws(LDAPError) {
@@ -54,10 +56,29 @@ import LDAP
             } catch {
                 try Task.checkCancellation()
                 guard error.isRetryable else { throw error }
-                drop(connection, because: error)
+                if error.isBusy {
+                    busy += 1
+                    try await waitWhileBusy(error, tries: busy)
+                } else {
+                    drop(connection, because: error)
+                }
             }
         }
     }
+
+    /// Waits before an operation is repeated for which the server was too busy. The connection stays: a new one would get the same answer, and
+    /// would break off what others do on this one.
+    /// - Parameter tries: in a row; at least 1.
+    func waitWhileBusy(_ error: LDAPError, tries: Int) async throws {
+        availability.failed(busyName, error)
+        try await pause(afterFailures: tries)
+    }
+
+    /// An operation has ended that may have waited.
+    func isNoLongerBusy(after tries: Int) { if tries > 0 { availability.recovered(busyName) } }
+
+    /// Not the link's own name, since other operations succeed meanwhile.
+    private var busyName: String { "\(name), busy" }
 
     /// A connection of the caller's own, as soon as a server can be reached. It is closed with its last reference. Failures are not logged, since
     /// the link logs its own.

@@ -95,7 +95,7 @@ enum ReconcileResult: Sendable {
     /// The job failed, and the entry has no attribute for that, so it still asks for the work.
     case pause(until: Timestamp)
 
-    /// Whether the reconcile decided nothing, so that callers wait for the next one.
+    /// Whether callers wait for the next reconcile.
     var isRepeated: Bool {
         switch self {
         case .wait(_, isDue: true), .conflict, .contended, .stale: true

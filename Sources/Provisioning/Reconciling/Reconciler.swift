@@ -322,7 +322,7 @@ import Logging
             logger.warning("\(key.dn) is changed by others each time before the daemon can write to it; trying again")
         }
         if result != nil { noteShortage(again == nil ? nil : memory.shortage, of: uuid) }
-        let due = finish(uuid, result, again: again, notified: run.notified)
+        let due = giveBack(uuid, result, again: again, notified: run.notified)
         if case .retry(let record) = result { reconcileWhenCanceled(record.job, uuid) }
         if due == nil {
             dns.forget(uuid)
@@ -339,7 +339,7 @@ import Logging
     /// Gives the account back to the scheduler.
     /// - Parameter notified: the entryCSNs of the notifications during the reconcile.
     /// - Returns: when the scheduler starts it again; nil: after the next notification.
-    private func finish(
+    private func giveBack(
         _ uuid: EntryUUID, _ result: ReconcileResult?, again: Timestamp?, notified: [AttributeValue?]
     ) -> Timestamp? {
         let key = Self.key(of: uuid)

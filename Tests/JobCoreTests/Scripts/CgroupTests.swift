@@ -82,6 +82,38 @@ extension Processes {
             try await eventually("both are gone") { try await noneIsLeft() }
         }
 
+        /// Whether a filter of system calls may forbid clone3(2).
+        private static var isFiltered: Bool {
+            (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8).contains("Seccomp:\t0")) != true
+        }
+
+        @Test(
+            "a process starts in its cgroup, without a write to cgroup.procs",
+            .enabled(if: geteuid() == 0 && !isFiltered, "needs root, and system calls without a filter"))
+        func startedInside() throws {
+            let path = try CgroupParent.own.get().path.appending("test-\(getpid())-started")
+            try FileManager.default.createDirectory(atPath: path.string, withIntermediateDirectories: false)
+            defer { rmdir(path.string) }
+            let cgroup = try FileDescriptor.open(path, .readOnly, options: [.directory, .closeOnExec])
+            defer { try? cgroup.close() }
+            let watch = FileDescriptor(rawValue: inotify_init1(Int32(IN_NONBLOCK | IN_CLOEXEC)))
+            defer { try? watch.close() }
+            let entrance = path.appending("cgroup.procs")
+            #expect(inotify_add_watch(watch.rawValue, entrance.string, UInt32(IN_OPEN)) >= 0)
+            func isOpened() throws -> Bool {
+                try withUnsafeTemporaryAllocation(byteCount: 4_096, alignment: 8) { buffer in
+                    do { return try watch.read(into: buffer) > 0 } catch Errno.resourceTemporarilyUnavailable {
+                        return false
+                    }
+                }
+            }
+            #expect(clinux_try_cgroup(cgroup.rawValue) == 0)
+            #expect(try !isOpened())
+            // The watch sees such an access.
+            try FileDescriptor.open(entrance, .readOnly).close()
+            #expect(try isOpened())
+        }
+
         @Test("where clone3(2) does not start a process in its cgroup, the process enters it")
         func entered() throws {
             // clone3(2) refuses what is no cgroup.

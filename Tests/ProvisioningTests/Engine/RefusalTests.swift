@@ -58,7 +58,7 @@ import Testing
         }
     }
 
-    @Test("an answer that the server is busy keeps the connection, and the write is tried a bounded number of times")
+    @Test("a server that is too busy for a write keeps its connection, is reported once, and is asked again")
     func busy() async throws {
         try await EngineHarness.run(sandbox: Self.sandbox) { harness in
             try await harness.add("4000001", mode: "added", classes: ["errAuxObject"], others: Self.answering(51))
@@ -67,12 +67,20 @@ import Testing
                 $0.ldapRetry = RetryPolicy(
                     maximumAttempts: .max, delay: .milliseconds(1), maximumDelay: .milliseconds(1))
             } _: { engine in
-                await #expect {
+                let write = Task {
                     try await engine.write(to: key, reading: []) { _ in [.replace("sstBackupSize", "5")] }
-                } throws: {
-                    ($0 as? LDAPError)?.code == .busy
                 }
+                try await eventually("it is an error after some tries") {
+                    harness.messages.contains { $0.hasPrefix("error") && $0.contains("too busy") }
+                }
+                #expect(await !engine.snapshot().isLDAPAvailable)
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                write.cancel()
+                await #expect(throws: CancellationError.self) { try await write.value }
+                #expect(await engine.snapshot().isLDAPAvailable)
             }
+            #expect(harness.messages.filter { $0.contains("too busy") }.count == 2)
             #expect(!harness.messages.contains { $0.contains("unreachable") })
         }
     }
