@@ -90,6 +90,48 @@ import Testing
         }
     }
 
+    /// The start of a program that listens in the daemon's place, and ends each connection without an answer.
+    private static let silentDaemon = """
+        import socket, sys
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(sys.argv[1])
+        listener.listen()
+        print("listening", flush=True)
+        while True:
+            listener.accept()[0].close()
+        """
+
+    @Test("a daemon that does not answer: jobs list and show and accounts explain use the history; jobs run and backup end with 75")
+    func daemonDoesNotAnswer() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\n[Job quick]\nSCRIPT = /bin/true")
+            let daemon = try await harness.running()
+            try await harness.add("3724300")
+            let id = try await harness.run("quick")
+            _ = try await harness.ended(id)
+            try await harness.reached("added", "3724300")
+            await harness.stop(daemon)
+            let silent = try RunningProgram(
+                URL(filePath: "/usr/bin/python3"), ["-c", Self.silentDaemon, harness.path("run/control.sock")])
+            defer { silent.kill(SIGKILL) }
+            try await silent.says("listening")
+
+            for arguments in [["jobs", "list"], ["jobs", "show", "\(id)"]] {
+                let shown = try RunningProgram(
+                    DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
+                #expect(await shown.end() == 0, "\(shown.output)")
+                #expect(shown.output.contains("quick") && shown.output.contains("warning: "), "\(shown.output)")
+            }
+            let explained = try await harness.command("accounts", "explain", "3724300")
+            #expect(explained.status == 0 && explained.output.contains("last job "), "\(explained.output)")
+            for arguments in [["jobs", "run", "quick"], ["backup", "daily", "--no-wait"], ["jobs", "list", "--follow"]] {
+                let failed = try RunningProgram(
+                    DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
+                #expect(await failed.end() == 75, "\(failed.output)")
+            }
+        }
+    }
+
     @Test(
         "while another program keeps the history locked, jobs list and show tell what is open, what is missing and the hint, and end with 1; when it lets go the history is written again"
     )

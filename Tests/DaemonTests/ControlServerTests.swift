@@ -224,7 +224,7 @@ struct ControlServerTests {
             try await client.exchange(ControlRequest(line: []))
         }
         #expect(error == .notListening(server.path))
-        #expect(error?.exitStatus == .tryAgain)
+        #expect(error?.failure.status == .tryAgain)
         #expect(error?.description.contains("no daemon listens") == true)
     }
 

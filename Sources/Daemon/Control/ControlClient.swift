@@ -94,33 +94,37 @@ package enum ControlClientError: Error, Hashable, Sendable, CustomStringConverti
     /// A system call failed.
     case failed(FilePath, Errno)
 
-    /// The failure, with the hint.
-    package var description: String {
+    package var description: String { failure.description }
+
+    /// The error of a command.
+    package var failure: CommandFailure {
         switch self {
         case .notListening(let path):
-            "\(path): no daemon listens here; start it, or give its settings by -c so that its RUNTIME_DIRECTORY is found"
-        case .notAllowed(let path): "\(path): only root and the daemon's own user may ask the daemon; use sudo"
+            CommandFailure(
+                "\(path): no daemon listens here",
+                hint: "start it, or give its settings by -c so that its RUNTIME_DIRECTORY is found", status: .tryAgain)
+        case .notAllowed(let path):
+            CommandFailure(
+                "\(path): only root and the daemon's own user may ask the daemon", hint: "use sudo", status: .notAllowed)
         case .timedOut(let path, let timeout):
-            "\(path): the daemon did not answer within \(timeout.components.seconds) s; see its log, or try again"
-        case .cutOff(let path): "\(path): the daemon ended before it had answered; try again when it runs"
-        case .refused(let failure): failure.description
+            CommandFailure(
+                "\(path): the daemon did not answer within \(timeout.components.seconds) s",
+                hint: "try again, or see its log", status: .tryAgain)
+        case .cutOff(let path):
+            CommandFailure(
+                "\(path): the daemon ended before it had answered", hint: "try again when it runs", status: .tryAgain)
+        case .refused(let failure): failure
         case .tooLarge(let count):
-            "the request has \(count) bytes, more than \(ControlRequest.sizeLimit); ask for less at once"
-        case .unencodable(let reason): "the request cannot be written as JSON: \(reason)"
+            CommandFailure(
+                "the request has \(count) bytes, more than \(ControlRequest.sizeLimit)", hint: "ask for less at once",
+                status: .wrongUsage)
+        case .unencodable(let reason):
+            CommandFailure("the request cannot be written as JSON: \(reason)", hint: "report this as a defect")
         case .incomprehensible(let path, let reason):
-            "\(path): the answer cannot be understood: \(reason); use the same version as the daemon"
-        case .failed(let path, let code): "\(path): the daemon cannot be asked: \(code)"
-        }
-    }
-
-    /// What the process ends with.
-    package var exitStatus: ProcessExitStatus {
-        switch self {
-        case .notListening, .timedOut, .cutOff: .tryAgain
-        case .notAllowed: .notAllowed
-        case .tooLarge: .wrongUsage
-        case .refused(let failure): failure.status
-        case .unencodable, .incomprehensible, .failed: .failure
+            CommandFailure(
+                "\(path): the answer cannot be understood: \(reason)", hint: "use the same version as the daemon")
+        case .failed(let path, let code):
+            CommandFailure("\(path): the daemon cannot be asked: \(code)", hint: "see its log")
         }
     }
 }

@@ -30,7 +30,7 @@ struct Explanation: Encodable {
 
     /// - Parameters:
     ///   - window: in which requests are carried out; nil: at any time.
-    ///   - daemon: its status, nil: none runs here; or why this user may not ask it.
+    ///   - daemon: its status, nil: none runs here; or why it cannot be asked.
     init(
         entry: Entry, policy: DecisionPolicy, window: TimeWindow?, now: Timestamp,
         daemon: Result<DaemonStatus?, CommandFailure>,
@@ -139,7 +139,7 @@ struct Explanation: Encodable {
         switch asked {
         case .success(let status?): daemon = status
         case .success(nil): return "does not run here"
-        case .failure(let refusal): return "unknown: \(refusal.reason); run this command as root"
+        case .failure(let failure): return "unknown: \(failure)"
         }
         let running = daemon.running.first { $0.uuid == uuid }
         if let running {
@@ -176,12 +176,12 @@ struct Explanation: Encodable {
 }
 
 extension Result<DaemonStatus?, CommandFailure> {
-    /// - Throws: `CommandFailure` if the daemon cannot be asked, unless the user is not permitted.
+    /// - Throws: `CommandFailure` if the daemon cannot be asked, unless the user is not permitted or it does not answer.
     /// - Parameter account: nil: its entry takes no part in provisioning.
     init(asking control: DaemonControl, of account: EntryUUID?) async throws {
         do {
             self = .success(try await control.status(of: account))
-        } catch let refusal as CommandFailure where refusal.status == .notAllowed {
+        } catch let refusal as CommandFailure where [.notAllowed, .tryAgain].contains(refusal.status) {
             self = .failure(refusal)
         }
     }

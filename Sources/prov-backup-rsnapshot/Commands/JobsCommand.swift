@@ -7,7 +7,7 @@ import SystemPackage
 struct JobsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "jobs", abstract: "List jobs, show one, cancel one, or run a script of the settings as a job.",
-        discussion: "Without a daemon, list and show use the job history.",
+        discussion: "Without a daemon that answers, list and show use the job history.",
         subcommands: [List.self, Show.self, Cancel.self, Run.self])
 
     struct List: AsyncParsableCommand {
@@ -52,7 +52,7 @@ struct JobsCommand: AsyncParsableCommand {
             guard follow else { return }
             var known = Dictionary(list.jobs.map { ($0.id, $0.withoutDuration) }, uniquingKeysWith: { _, last in last })
             while true {
-                guard isLive else { throw jobs.noDaemon("the recorded jobs are listed above") }
+                guard isLive else { throw jobs.nothingToFollow("the recorded jobs are listed above") }
                 StandardOutput.flush()
                 try await Task.sleep(for: JobLookup.interval)
                 (list, isLive) = try await jobs.list(query)
@@ -175,13 +175,15 @@ extension Job {
     }
 }
 
-/// Looks up jobs for commands: in the daemon, or in the history if none runs.
-struct JobLookup {
+/// Looks up jobs for commands: in the daemon, or in the history if none runs or it does not answer.
+final class JobLookup {
     /// The interval of commands that follow jobs.
     static let interval = Duration.seconds(1)
 
     private let files: SettingsOptions
     let control: DaemonControl
+    /// Why the daemon does not answer, which was printed and is not tried again; nil: it answers, or none runs.
+    private var silence: CommandFailure?
 
     /// - Throws: `CommandFailure` if RUNTIME_DIRECTORY is unknown.
     init(_ files: SettingsOptions) throws {
@@ -189,17 +191,30 @@ struct JobLookup {
         control = try files.control()
     }
 
-    /// - Returns: the jobs sorted by number, and whether a daemon runs.
+    /// - Returns: the jobs sorted by number, and whether they are the daemon's answer.
     func list(_ query: JobFilter) async throws -> (list: JobList, isLive: Bool) {
-        if let list = try await control.jobs(query) { return (list, true) }
-        let jobs = try recorded().jobs(matching: query).map { $0.asRecorded("no daemon runs") }
+        if let list = try await ask({ try await $0.jobs(query) }) { return (list, true) }
+        let jobs = try recorded().jobs(matching: query).map { $0.asRecorded(absence) }
         return (JobList(jobs.sorted { $0.id < $1.id }), false)
     }
 
     func job(_ id: UInt64) async throws -> Job? {
-        if let answer = try await control.job(id) { return answer }
-        return try recorded().job(JobID(id))?.asRecorded("no daemon runs")
+        if let answer = try await ask({ try await $0.job(id) }) { return answer }
+        return try recorded().job(JobID(id))?.asRecorded(absence)
     }
+
+    /// - Returns: nil: no daemon runs, or it does not answer.
+    private func ask<Answer>(_ question: (DaemonControl) async throws -> Answer?) async throws -> Answer? {
+        guard silence == nil else { return nil }
+        do { return try await question(control) } catch let failure as CommandFailure where failure.status == .tryAgain {
+            printError("warning: \(failure.reason); what follows is from the job history")
+            silence = failure
+            return nil
+        }
+    }
+
+    /// Why an open job of the history is not known to run.
+    private var absence: String { silence == nil ? "no daemon runs" : "the daemon does not answer" }
 
     /// An account's newest job of each type.
     struct LastJobs {
@@ -240,7 +255,7 @@ struct JobLookup {
             StandardOutput.flush()
             if last != nil { try await Task.sleep(for: Self.interval) }
             guard let answer = try await control.job(id) else {
-                throw noDaemon("the job continues when the daemon starts")
+                throw nothingToFollow("the job continues when the daemon starts")
             }
             guard let job = answer else {
                 throw CommandFailure(
@@ -257,8 +272,8 @@ struct JobLookup {
         CommandFailure("there is no job \(id)", hint: "look it up with: prov-backup-rsnapshot jobs list")
     }
 
-    func noDaemon(_ remark: String) -> CommandFailure {
-        control.noDaemon(", so there is nothing to follow; \(remark)")
+    func nothingToFollow(_ remark: String) -> CommandFailure {
+        silence ?? control.noDaemon(", so there is nothing to follow; \(remark)")
     }
 
     /// The daemon cannot read its history, so only open jobs are shown.
@@ -277,7 +292,7 @@ struct JobLookup {
         do throws(HistoryError) {
             return try HistoryReader(file: file) { printError("warning: \($0.text)") }
         } catch {
-            throw control.noDaemon(", and \(error)")
+            throw silence ?? control.noDaemon(", and \(error)")
         }
     }
 }

@@ -107,9 +107,9 @@ struct ReportCommand: AsyncParsableCommand {
                 "PROV_REPORT_SOCKET is not the daemon's socket: \(path)", hint: "do not change it: the daemon sets it",
                 status: .wrongUsage)
         case .tooLarge, .unencodable:
-            CommandFailure("\(error)", hint: "do not change PROV_JOB_TOKEN", status: .wrongUsage)
+            CommandFailure(error.failure.reason, hint: "do not change PROV_JOB_TOKEN", status: .wrongUsage)
         case .timedOut, .cutOff, .incomprehensible, .failed:
-            CommandFailure("\(error)", hint: "nothing was reported", status: .tryAgain)
+            CommandFailure(error.failure.reason, hint: "nothing was reported", status: .tryAgain)
         }
     }
 }

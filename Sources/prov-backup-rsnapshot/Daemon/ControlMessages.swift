@@ -176,7 +176,7 @@ struct DaemonControl {
 
     /// - Returns: nil: no daemon runs here; an inner nil: there was nothing to do.
     func provision(_ key: AccountKey) async throws -> ProvisioningExitCode?? {
-        let code: Int32?? = try await ask(.provision(key), timeout: Self.workTimeout)
+        let code: Int32?? = try await askWork(.provision(key))
         return code.map { $0.flatMap(ProvisioningExitCode.init) }
     }
 
@@ -201,15 +201,23 @@ struct DaemonControl {
 
     func cancel(_ id: UInt64) async throws -> CanceledJob { try await need(.cancel(id)) }
 
-    func run(_ name: String) async throws -> AcceptedJobs { try await need(.run(name), timeout: Self.workTimeout) }
+    func run(_ name: String) async throws -> AcceptedJobs { try await needWork(.run(name)) }
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> AcceptedJobs {
-        try await need(.backup(level: level, accounts: accounts, isForced: isForced), timeout: Self.workTimeout)
+        try await needWork(.backup(level: level, accounts: accounts, isForced: isForced))
     }
 
     /// For requests whose work has its own time limits, such as one for the event handlers of each job: a client that gave up first would end the
-    /// submission in the middle, and would not learn the numbers of its jobs.
-    private static let workTimeout = Duration.seconds(24 * 3600)
+    /// submission in the middle, and would not learn the numbers of its jobs. A daemon that hangs is found by a question before it.
+    private func needWork<Value: Codable & Sendable>(_ request: DaemonRequest) async throws -> Value {
+        guard let value: Value = try await askWork(request) else { throw noDaemon() }
+        return value
+    }
+
+    private func askWork<Value: Codable & Sendable>(_ request: DaemonRequest) async throws -> Value? {
+        guard try await health() != nil else { return nil }
+        return try await ask(request, timeout: .seconds(24 * 3600))
+    }
 
     func scripts() async throws -> [ScriptLine] { try await need(.scripts) }
 
@@ -240,11 +248,8 @@ struct DaemonControl {
     ) async throws -> Value? {
         let client = ControlClient(socket: ControlServer.socketPath(in: runtimeDirectory), timeout: timeout)
         do throws(ControlClientError) { return try await client.ask(request, for: Value.self) } catch {
-            switch error {
-            case .notListening: return nil
-            case .refused(let failure): throw failure
-            default: throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
-            }
+            if case .notListening = error { return nil }
+            throw error.failure
         }
     }
 }
