@@ -114,6 +114,26 @@ import Testing
         #expect(try snapshots.notes == before)
     }
 
+    @Test("a file with the name of a snapshot is named, nothing replaces it, and it counts for none")
+    func foreignFile() throws {
+        let files = try TestDirectory()
+        let snapshots = try Snapshots(in: files)
+        try snapshots.make("daily.0", "d0")
+        try snapshots.make("daily.2", "d2")
+        let file = snapshots.directory.path.appending("daily.1")
+        #expect(close(open(file.string, O_CREAT | O_WRONLY | O_EXCL, 0o600)) == 0)
+        try snapshots.rotation().trim("daily", to: 2)
+        try snapshots.make(".sync", "new")
+        let inode = try snapshots.inode(".sync")
+        let failure = try #require(throws: HeldDirectory.Failure.self) {
+            try snapshots.rotation().put(inode, from: ".sync", before: "daily", retain: 2)
+        }
+        #expect(failure.path == file)
+        #expect(RsnapshotBackup.outcome(of: failure)?.message.contains("move it away") == true)
+        #expect(unlink(file.string) == 0)
+        #expect(try snapshots.notes == ["daily.0": "d0", "daily.2": "d2", ".sync": "new"])
+    }
+
     @Test("snapshots beyond the number are removed only if the full number of newer ones exists")
     func trims() throws {
         let files = try TestDirectory()

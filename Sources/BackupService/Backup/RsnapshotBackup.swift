@@ -77,10 +77,7 @@ import SystemPackage
         let message: String
         switch error {
         case let failure as HeldDirectory.Failure:
-            let isQuota = failure.cause == .diskQuotaExceeded
-            message =
-                "\(failure); "
-                + (isQuota ? SnapshotState.End.quotaHint : "check the directory, the disk and the kernel's log")
+            message = "\(failure); \(hint(for: failure))"
             failureClass = FailureClass(failure.cause) ?? .permanent
         case let excess as TreeWalk.LimitExceeded:
             message = "\(excess); \(excess.hint); with SNAPSHOTS = readonly no account can change its snapshots"
@@ -90,6 +87,17 @@ import SystemPackage
         default: return nil
         }
         return JobOutcome(.failed, failureClass: failureClass, message: message)
+    }
+
+    private nonisolated static func hint(for failure: HeldDirectory.Failure) -> String {
+        switch failure.cause {
+        case .diskQuotaExceeded: SnapshotState.End.quotaHint
+        case .fileExists: "it is no snapshot: move it away"
+        case .readOnlyFileSystem:
+            "see what is read-only: findmnt -T \(failure.path.removingLastComponent().shellWord) (if it is the mount of snapshots that were "
+                + "taken away, move them back, or umount it to begin without any)"
+        default: "check the directory, the disk and the kernel's log"
+        }
     }
 
     // MARK: - Before the copy

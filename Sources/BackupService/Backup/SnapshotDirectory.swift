@@ -136,11 +136,7 @@ struct SnapshotRotation {
 
     /// Drops the snapshots beyond the level's number, if it has that number of newer ones.
     func trim(_ level: String, to retain: Int) throws {
-        let prefix = level + "."
-        let indices = try snapshots.directory.names().compactMap { name -> Int? in
-            guard name.string.hasPrefix(prefix) else { return nil }
-            return Int(name.string.dropFirst(prefix.count))
-        }
+        let indices = try snapshots.snapshots().filter { $0.level.rawValue == level }.map(\.index)
         guard Set(indices).isSuperset(of: 0..<retain) else { return }
         for index in indices.sorted() where index >= retain { try drop(Self.name(level, index)) }
     }
@@ -161,7 +157,7 @@ struct SnapshotRotation {
     private func rename(_ old: FilePath.Component, _ new: FilePath.Component) throws {
         try beforeEach()
         guard try snapshots.directory.rename(old, into: snapshots.directory, as: new) else {
-            throw snapshots.directory.failure("rename to \(new)", old, .fileExists)
+            throw snapshots.directory.failure("rename \(old) to", new, .fileExists)
         }
     }
 }

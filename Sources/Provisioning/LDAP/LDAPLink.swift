@@ -16,8 +16,10 @@ import LDAP
     /// Callers that wait for the connection.
     private let waiters = Waiters<LDAPConnection>()
     private var isStopped = false
-    /// Failures since the last successful operation. A server that answers only with refusals counts as unavailable.
+    /// Lost connections and failed logins since the last successful operation.
     private var failures = 0
+    /// Operations for which the server was too busy, and that have not ended.
+    private var busyOperations = 0
 
     /// - Parameters:
     ///   - name: for messages, such as `watch`.
@@ -68,14 +70,19 @@ import LDAP
 
     /// Waits before an operation is repeated for which the server was too busy. The connection stays: a new one would get the same answer, and
     /// would break off what others do on this one.
-    /// - Parameter tries: in a row; at least 1.
+    /// - Parameter tries: of the operation, in a row; at least 1.
     func waitWhileBusy(_ error: LDAPError, tries: Int) async throws {
+        if tries == 1 { busyOperations += 1 }
         availability.failed(busyName, error)
         try await pause(afterFailures: tries)
     }
 
     /// An operation has ended that may have waited.
-    func isNoLongerBusy(after tries: Int) { if tries > 0 { availability.recovered(busyName) } }
+    func isNoLongerBusy(after tries: Int) {
+        guard tries > 0 else { return }
+        busyOperations -= 1
+        if busyOperations == 0 { availability.recovered(busyName) }
+    }
 
     /// Not the link's own name, since other operations succeed meanwhile.
     private var busyName: String { "\(name), busy" }
