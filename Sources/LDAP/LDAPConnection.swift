@@ -23,7 +23,7 @@ import Synchronization
     private var end: LDAPError?
 
     private var waiting: Deque<Operation> = []
-    /// By message id.
+    /// The operations that were sent, by message id.
     private var sent: [Int32: Operation] = [:]
     /// The events that the loop watches the socket for; empty: none.
     private var interest: EventLoop.Events = []

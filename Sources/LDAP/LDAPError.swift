@@ -12,9 +12,9 @@ public struct LDAPError: Error, Hashable, Sendable {
     public var diagnostic: String
     /// The URIs of servers that may do what this one does not (RFC 4511, section 4.1.10).
     public var referrals: [String]
-    /// Of a bind: the password policy's answer; nil: the server sent none.
+    /// The password policy's answer to a bind; nil: the server sent none.
     public var passwordPolicy: PasswordPolicyResponse?
-    /// Of the start of TLS: why the server's certificate is refused; nil: unknown, or another reason.
+    /// Why the server's certificate is refused at the start of TLS; nil: unknown, or another reason.
     public var certificateFault: CertificateFault?
     /// The connection can no longer be used. The outcome of pending operations is unknown.
     public var isConnectionLost: Bool

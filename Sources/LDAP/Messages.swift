@@ -16,7 +16,7 @@ struct Outcome: Hashable, Sendable {
     var diagnostic = ""
     var referrals: [String] = []
     var controls: [Control] = []
-    /// Of an extended response (RFC 4511, section 4.12).
+    /// The name of an extended response (RFC 4511, section 4.12).
     var identifier: String?
     var value: [UInt8]?
 }

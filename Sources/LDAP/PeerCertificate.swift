@@ -4,7 +4,7 @@ import Glibc
 struct PeerCertificate: Hashable {
     /// Host names and addresses: those in subjectAltName, or without one the subject's common name (RFC 4513, section 3.1.3).
     private(set) var names: [String] = []
-    /// As `YYYYMMDDhhmmssZ`.
+    /// The period of validity, as `YYYYMMDDhhmmssZ`.
     let begin: String, end: String
 
     private static let commonName: [UInt8] = [0x55, 0x04, 0x03], alternativeNames: [UInt8] = [0x55, 0x1d, 0x11]

@@ -58,7 +58,7 @@ import SystemPackage
 }
 
 extension Duration {
-    /// For poll(2): rounded up, so that a loop does not spin just before a deadline; never negative.
+    /// The milliseconds for poll(2): rounded up, so that a loop does not spin just before a deadline; never negative.
     var milliseconds: Int32 {
         let (seconds, attoseconds) = components
         guard self > .zero else { return 0 }
@@ -72,7 +72,7 @@ extension Duration {
 /// One place to connect to, as the kernel wants it.
 struct Address: Sendable {
     let family: Int32
-    /// For messages.
+    /// The name for messages.
     let name: String
     private let bytes: [UInt8]
 

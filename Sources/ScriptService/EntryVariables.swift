@@ -10,7 +10,7 @@ import Provisioning
 struct EntryVariables {
     /// The kernel's MAX_ARG_STRLEN without the NUL.
     static let largestVariable = 131_071
-    /// Of all variables; the kernel's default limit for arguments and environment is 2 MiB.
+    /// The most bytes of all variables; the kernel's default limit for arguments and environment is 2 MiB.
     static let largestTotal = 1 << 20
 
     private(set) var values: [String: String] = [:]

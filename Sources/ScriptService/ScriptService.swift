@@ -154,7 +154,7 @@ struct ScriptStep: ProvisioningStep {
 
     // MARK: - The entry's name
 
-    /// In bytes of UTF-8; as of a file name.
+    /// The longest name, in bytes of UTF-8, which is that of a file.
     private static let longestName = 255
 
     /// - Throws: code 1 for a name that could be taken for an option, or break a line.

@@ -101,7 +101,9 @@ import Testing
             listener.accept()[0].close()
         """
 
-    @Test("a daemon that does not answer: jobs list and show and accounts explain use the history; jobs run and backup end with 75")
+    @Test(
+        "a daemon that does not answer: jobs list and show and accounts explain use the history; jobs run and backup end with 75"
+    )
     func daemonDoesNotAnswer() async throws {
         try await DaemonHarness.run { harness in
             try harness.settings(backup: "HOME_SCRIPT =\n[Job quick]\nSCRIPT = /bin/true")
@@ -124,7 +126,9 @@ import Testing
             }
             let explained = try await harness.command("accounts", "explain", "3724300")
             #expect(explained.status == 0 && explained.output.contains("last job "), "\(explained.output)")
-            for arguments in [["jobs", "run", "quick"], ["backup", "daily", "--no-wait"], ["jobs", "list", "--follow"]] {
+            for arguments in [
+                ["jobs", "run", "quick"], ["backup", "daily", "--no-wait"], ["jobs", "list", "--follow"],
+            ] {
                 let failed = try RunningProgram(
                     DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
                 #expect(await failed.end() == 75, "\(failed.output)")

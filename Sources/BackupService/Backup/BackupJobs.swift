@@ -11,7 +11,7 @@ package struct BackupJobs: Sendable {
     private let currentConfiguration: @Sendable () -> BackupConfiguration
     private let currentJobs: @Sendable () -> BackupJobsConfiguration
     let clock: any WallClock
-    /// For TIMEOUT.
+    /// The clock of TIMEOUT.
     var steadyClock: any SteadyClock = ContinuousClock()
 
     /// - Parameters:

@@ -121,7 +121,7 @@ struct CopySandbox: Sendable {
 }
 
 extension CopySandbox {
-    /// For a copy.
+    /// The sandbox of a copy.
     /// - Throws: code 3 if a program is missing, if others could change it or a file that rsync reads, or if the copy cannot reach the snapshots.
     init(
         _ configuration: BackupConfiguration, account: BackupAccount, home: HomePath, snapshots: FilePath,

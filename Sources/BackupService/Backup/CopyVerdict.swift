@@ -51,7 +51,7 @@ extension SnapshotState.End {
     static let quotaHint =
         "the account's quota is used up, of bytes or of files (QUOTA_FILES): raise sstQuota (it counts the snapshots too), or keep fewer snapshots"
 
-    /// By the system's errors in rsync's messages.
+    /// What helps against the system's errors in rsync's messages.
     private static func hint(_ output: RsyncOutput) -> String {
         let memory = "memory ran out: raise MEMORY in [Backup Jobs]"
         let hints = [
@@ -129,7 +129,7 @@ struct RsyncOutput: Sendable {
     fileprivate static let mostKept = 5
     /// A path has at most 4,096 bytes, each escaped by five; longer lines are cut.
     private static let longestLine = 24 * 1024
-    /// Of a kept line; its middle, in the file name, is left out.
+    /// The longest line that is kept whole, in bytes; the middle of others, in the file name, is left out.
     private static let longestKept = 300
 
     /// Files that vanished before they were copied.

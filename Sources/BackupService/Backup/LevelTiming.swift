@@ -98,7 +98,7 @@ package struct LevelTiming: Sendable {
 }
 
 extension SnapshotLevel {
-    /// From one snapshot to the next, if there is no schedule.
+    /// The time from one snapshot to the next, if there is no schedule.
     fileprivate var period: Duration {
         let hours =
             switch self {

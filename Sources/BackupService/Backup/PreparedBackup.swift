@@ -9,7 +9,7 @@ struct PreparedBackup: Sendable {
     let account: BackupAccount
     let home: HomePath
     var work: SnapshotWork
-    /// Of all work on the account's files but the rotation.
+    /// The deadline of all work on the account's files but the rotation.
     let deadline: Deadline
     var warnings: [String]
     /// Another entry with the same uid, whose job makes the snapshot of their home; nil: there is none.

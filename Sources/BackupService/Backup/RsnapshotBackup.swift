@@ -18,7 +18,7 @@ import SystemPackage
     /// Whether it makes a snapshot even if another job has made one since it was requested.
     let isForced: Bool
     let clock: any WallClock
-    /// For TIMEOUT.
+    /// The clock of TIMEOUT.
     let steadyClock: any SteadyClock
 
     /// A job whose attempts are interrupted or fail is repeated for so long after its request.

@@ -7,7 +7,7 @@
 /// directories, which renames do not change. Specification: snapshots.md#sizes.
 struct SizeRecord: Codable, Hashable, Sendable {
     struct Snapshot: Codable, Hashable, Sendable {
-        /// Of its top directory.
+        /// The inode of its top directory.
         var inode: UInt64
         /// Bytes on the disk of files that no newer snapshot has.
         var bytes: UInt64
@@ -110,12 +110,12 @@ struct SizeRecord: Codable, Hashable, Sendable {
 
     // MARK: - Limits of walks
 
-    /// For a walk through a snapshot or another tree of the account: an unfinished copy, or its uploads.
+    /// The limit of a walk through a snapshot or another tree of the account: an unfinished copy, or its uploads.
     func nameLimit(of inode: UInt64?) -> NameLimit {
         snapshots.first { $0.inode == inode }?.names.map(NameLimit.counted) ?? .uncounted(like: largest)
     }
 
-    /// For all walks of a job through the recorded snapshots and other trees of the account together.
+    /// The limit of all walks of a job through the recorded snapshots and other trees of the account together.
     /// - Parameter others: their number, at least 1.
     func nameLimit(others: Int) -> NameLimit {
         let counts = snapshots.compactMap(\.names)
@@ -141,23 +141,23 @@ struct NameLimit: Hashable, Sendable, CustomStringConvertible {
 
     /// Added to any number: an empty tree may get files meanwhile.
     private static let margin = 100_000
-    /// For one tree of an account without recorded counts.
+    /// The limit of one tree of an account without recorded counts, in names.
     private static let mostOfTree = 100_000_000
-    /// For all trees of an account that were not counted.
+    /// The limit of all trees of an account that were not counted, in names.
     private static let mostUncounted = 1_000_000_000
     /// Larger counts are cut, so that sums do not overflow.
     private static let most: UInt64 = 1 << 40
 
     var description: String { "\(names) names (\(reason))" }
 
-    /// For a tree whose names were counted, by rsync or by an earlier walk.
+    /// The limit of a tree whose names were counted, by rsync or by an earlier walk.
     static func counted(_ count: UInt64) -> NameLimit {
         NameLimit(
             names: 2 * Int(min(count, most)) + margin,
             reason: "twice the \(count) that were counted in it, and \(margin)")
     }
 
-    /// For trees that were not counted.
+    /// The limit of trees that were not counted.
     /// - Parameters:
     ///   - trees: their number, at least 1.
     ///   - largest: names in the account's largest tree that was counted; nil: none was.
@@ -170,10 +170,10 @@ struct NameLimit: Hashable, Sendable, CustomStringConvertible {
             } ?? "its names were not counted before")
     }
 
-    /// For a home or an archive without recorded counts, with all its snapshots.
+    /// The limit of a home or an archive without recorded counts, with all its snapshots.
     static let unrecorded = NameLimit(names: mostUncounted, reason: "nothing is recorded of it")
 
-    /// For walks through the trees of both.
+    /// The limit of walks through the trees of both.
     static func + (left: NameLimit, right: NameLimit) -> NameLimit {
         NameLimit(names: left.names + right.names, reason: "\(left.reason); and \(right.reason)")
     }

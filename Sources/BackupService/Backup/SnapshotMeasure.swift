@@ -5,17 +5,17 @@ import SystemPackage
 ///
 /// Sizes are those on the disk: allocated blocks as du counts them, each file once however many names it has.
 struct SnapshotTree: Codable, Hashable, Sendable {
-    /// Of its top directory.
+    /// The inode of its top directory.
     var inode: UInt64
     /// Names that are not directories.
     var files: UInt64 = 0
     /// Bytes of everything in it, shared or not, the top directory included.
     var bytes: UInt64 = 0
-    /// Of these, bytes of files that the snapshot before does not have.
+    /// The bytes among these of files that the snapshot before does not have.
     var ownBytes: UInt64 = 0
     /// All names, without the top directory; nil: not counted.
     var names: UInt64?
-    /// Of a copy: whether all files were copied; nil: unknown, which counts as true.
+    /// Whether all files were copied; nil: unknown, which counts as true.
     var isWhole: Bool?
 }
 

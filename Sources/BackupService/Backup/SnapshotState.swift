@@ -10,7 +10,7 @@ import SystemPackage
 package struct SnapshotState: Codable, Hashable, Sendable {
     /// The format; files with a larger number are rejected.
     static let currentVersion = 1
-    /// Of jobs that are no longer open.
+    /// How many jobs that are no longer open are remembered.
     private static let mostCompleted = 16
 
     var version = Self.currentVersion
@@ -86,7 +86,7 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         package var level: String
         var began: Int64
         var ended: Int64?
-        /// As in the job history: `success`, `warnings`, `failed`, …; nil: it runs, or was interrupted.
+        /// The result, named as in the job history: `success`, `warnings`, `failed`, …; nil: it runs, or was interrupted.
         package var result: String?
         /// One line; empty for a plain success.
         package var message: String

@@ -18,7 +18,7 @@ struct SnapshotWork: Sendable {
         var hadUploads: Bool
         /// Counted by rsync; nil: unknown.
         var names: UInt64?
-        /// Of ``prepareCopy(isCancelled:)``.
+        /// The file system that ``prepareCopy(isCancelled:)`` opened.
         var fileSystem: HeldDirectory
     }
 
@@ -26,7 +26,7 @@ struct SnapshotWork: Sendable {
     let configured: ConfiguredSnapshots
     let sandbox: CopySandbox
     let clock: any WallClock
-    /// As it is recorded, or will be; empty before ``begin(_:open:isCancelled:)``.
+    /// The state that is recorded, or will be; empty before ``begin(_:open:isCancelled:)``.
     var state = SnapshotState()
 
     /// An interrupted copy, whose files the next one links.

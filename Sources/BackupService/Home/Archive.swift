@@ -8,7 +8,7 @@ package import SystemPackage
 struct ArchiveName: Hashable, Sendable {
     /// The directory below a volume that holds archived homes.
     static let directory: FilePath.Component = ".deleted"
-    /// Of the name of a home, or of an account's snapshots, while it is removed: `.removed-UID-NUMBER` in that directory. Under its own name an
+    /// The beginning of the name of a home, or of an account's snapshots, while it is removed: `.removed-UID-NUMBER` in that directory. Under its own name an
     /// interrupted removal would leave what a later `add` takes for a whole home and for good snapshots.
     static let removedPrefix = ".removed-"
 

@@ -36,7 +36,7 @@ final class HeldDirectory: Sendable {
             [.noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .improperLink].contains(cause)
         }
 
-        /// For a removal that a read-only snapshot of btrfs stops, which any user can make of an own directory; nil for other failures.
+        /// The failure of a removal that a read-only snapshot of btrfs stops, which any user can make of an own directory; nil for other failures.
         var readOnlySubvolume: ProvisioningFailure? {
             guard cause == .readOnlyFileSystem else { return nil }
             // Of the name itself, or of a name in it.

@@ -75,7 +75,7 @@ struct HomeTakeOverStep: ProvisioningStep {
         /// The name of the next directory in it; nil: it is `.snapshots`.
         let next: FilePath.Component?
         let isMount: Bool
-        /// As of the opening.
+        /// The directory's status when it was opened.
         let status: stat
 
         var path: FilePath { directory.path }

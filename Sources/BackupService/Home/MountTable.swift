@@ -10,7 +10,7 @@ struct MountTable: Hashable, Sendable {
         var device: String
         var point: FilePath
         var type: String
-        /// Of the mount and of the file system.
+        /// The options of the mount and of the file system.
         var options: Set<String> = []
     }
 

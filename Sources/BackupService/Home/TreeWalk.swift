@@ -40,7 +40,7 @@ final class TreeWalk {
 
     /// A name in the directory that is being read, valid until the next call of ``next()``.
     struct Name {
-        /// As in the directory entry; for a mount it differs from that of its status.
+        /// The inode of the directory entry; for a mount it differs from that of its status.
         let inode: UInt64
         fileprivate let type: UInt8
         /// Any bytes but `/`, ended by NUL.
@@ -79,7 +79,7 @@ final class TreeWalk {
         func isSame(_ status: stat) -> Bool { device == UInt64(status.st_dev) && inode == UInt64(status.st_ino) }
     }
 
-    /// Of the tree's top, as of its opening.
+    /// The status of the tree's top when it was opened.
     let status: stat
     private let top: HeldDirectory
     private let limit: NameLimit
@@ -92,7 +92,7 @@ final class TreeWalk {
     /// Names visited, including those of earlier walks that are counted together.
     private(set) var steps: Int
     private var moved = 0
-    /// Of the last directory that was taken from its owner.
+    /// The former owner of the last directory that was taken from its owner.
     private var formerOwner: UInt32?
 
     private static let sameTree =
@@ -352,7 +352,7 @@ final class TreeWalk {
 
     // MARK: - Errors
 
-    /// Of the last system call, by errno.
+    /// The failure of the last system call, by errno.
     private func failure(_ operation: String, _ name: UnsafePointer<CChar>? = nil) -> HeldDirectory.Failure {
         let cause = Errno(rawValue: errno)
         return HeldDirectory.Failure(operation: operation, path: path(name), cause: cause)

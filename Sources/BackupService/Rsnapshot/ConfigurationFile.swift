@@ -13,7 +13,7 @@ struct ConfigurationFile: Hashable, Sendable {
     /// With `.account` only root may be able to write the directory and the file.
     let ownership: Ownership
     let path: FilePath
-    /// Of a new text that is not yet checked and renamed.
+    /// The file of a new text that is not yet checked and renamed.
     let temporaryPath: FilePath
 
     private let name: FilePath.Component

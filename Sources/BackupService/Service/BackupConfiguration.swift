@@ -72,7 +72,7 @@ package struct BackupConfiguration: Hashable, Sendable {
     package var timeLimit = BackupJobsConfiguration().timeLimit
     /// The path of `prov-backup-confine`.
     package var confine: FilePath = CopySandbox.installedHelper
-    /// For rsnapshot's lock files, one for each account; only root can write there.
+    /// The directory of rsnapshot's lock files, one for each account; only root can write there.
     package var lockDirectory: FilePath = "/run/prov-backup-rsnapshot"
     /// PROV_REPORT_SOCKET of scripts; empty: none.
     package var reportSocket = ""
@@ -183,11 +183,11 @@ extension Pool: SettingsSection {
 /// The section `[Backup Jobs]`.
 package struct BackupJobsConfiguration: Hashable, Sendable {
     package var slots = 2
-    /// Of one attempt's work on the files of an account, the copy included.
+    /// The limit of one attempt's work on the files of an account, the copy included.
     package var timeLimit = Duration.seconds(12 * 3600)
     package var memory: UInt64 = 2 << 30
     package var window: TimeWindow?
-    /// By level; a missing level has no schedule.
+    /// The schedule of each level; a missing level has none.
     package var schedules: [SnapshotLevel: CronSchedule] = [:]
     package var writesAny = true
     package var writesBackupSize = true
@@ -198,7 +198,7 @@ package struct BackupJobsConfiguration: Hashable, Sendable {
 
     /// Between SIGTERM and SIGKILL for rsnapshot.
     package var grace = Duration.seconds(30)
-    /// For retryable failures, such as a lock that another rsnapshot holds.
+    /// How a retryable failure is repeated, such as a lock that another rsnapshot holds.
     package var retry = RetryPolicy(maximumAttempts: 5, delay: .seconds(60), maximumDelay: .seconds(3600))
     /// The name of this server in `sstBackupLastSuccessfulBackup`; without a colon.
     package var host = ""

@@ -15,7 +15,7 @@ struct QuotaStep: ProvisioningStep {
     private let lifts: Bool
     /// Bytes; nil: no limit.
     private let limit: UInt64?
-    /// As of the plan.
+    /// The arguments that the plan determined.
     private let arguments: [String]
 
     /// - Parameters:

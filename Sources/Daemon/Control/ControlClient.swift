@@ -8,7 +8,7 @@ package import SystemPackage
 package struct ControlClient: Sendable {
     /// The socket's file.
     package let path: FilePath
-    /// For one request, from connecting to the end of the reply.
+    /// The limit of one request, from connecting to the end of the reply.
     package let timeout: Duration
 
     /// - Parameter path: see `ControlServer.socketPath(in:)`.
@@ -105,7 +105,8 @@ package enum ControlClientError: Error, Hashable, Sendable, CustomStringConverti
                 hint: "start it, or give its settings by -c so that its RUNTIME_DIRECTORY is found", status: .tryAgain)
         case .notAllowed(let path):
             CommandFailure(
-                "\(path): only root and the daemon's own user may ask the daemon", hint: "use sudo", status: .notAllowed)
+                "\(path): only root and the daemon's own user may ask the daemon", hint: "use sudo", status: .notAllowed
+            )
         case .timedOut(let path, let timeout):
             CommandFailure(
                 "\(path): the daemon did not answer within \(timeout.components.seconds) s",

@@ -18,7 +18,7 @@ package import SystemPackage
     private let access: ControlAccess
     private let timeLimit: Duration
     private let handler: Handler
-    /// By their descriptors, which their tasks close.
+    /// The clients by their descriptors, which their tasks close.
     private var clients: [Int32: (user: UInt32?, task: Task<Void, Never>)] = [:]
     /// Ends the interruption after the kernel could not accept a client; nil: accepting is not interrupted.
     private var pause: EventLoop.Timer?

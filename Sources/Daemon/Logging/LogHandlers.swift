@@ -56,7 +56,7 @@ package struct LineLogHandler: LogHandler {
 
     // MARK: - The system's log
 
-    /// By syslog(3), or as lines with a priority (`<6>…`) to standard error if that is connected to the journal or if `/dev/log` does not exist.
+    /// Writes by syslog(3), or as lines with a priority (`<6>…`) to standard error if that is connected to the journal or if `/dev/log` does not exist.
     ///
     /// - Parameters:
     ///   - identity: the name in the log, such as `Backup-Rsnapshot`, which is kept for ever: a process makes one handler.
@@ -102,7 +102,7 @@ package struct LineLogHandler: LogHandler {
 
     // MARK: - The terminal
 
-    /// To the standard error stream: time, level, message, metadata. Colours are used if it is a terminal and `NO_COLOR` is unset or empty.
+    /// Writes to the standard error stream: time, level, message, metadata. Colours are used if it is a terminal and `NO_COLOR` is unset or empty.
     ///
     /// - Parameter environment: `NO_COLOR` and `TERM`.
     package static func terminal(environment: [String: String]) -> Self {

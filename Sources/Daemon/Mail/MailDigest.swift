@@ -12,9 +12,9 @@ package struct MailDigest: Sendable {
     package struct Section: Hashable, Sendable {
         /// The run's name; nil: jobs of no run.
         package var title: String?
-        /// At most ``MailDigest/mostTexts``.
+        /// The texts that are kept, at most ``MailDigest/mostTexts``.
         package private(set) var texts: [String] = []
-        /// Of all texts, also of those that are not kept.
+        /// The number of all texts, also of those that are not kept.
         package private(set) var count = 0
         fileprivate var openJobs: Set<JobID> = []
         /// All jobs were submitted.
@@ -43,7 +43,7 @@ package struct MailDigest: Sendable {
     private static let interval = Duration.seconds(3_600)
 
     private var lastSent: Timestamp?
-    /// By the run's number; 0: jobs of no run.
+    /// The sections by the run's number; 0: jobs of no run.
     private var sections: [UInt64: Section] = [:]
     private var runs: [JobID: UInt64] = [:]
     private var lastRun: UInt64 = 0

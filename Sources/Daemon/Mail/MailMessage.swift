@@ -3,7 +3,7 @@ package import JobCore
 
 /// A mail of plain text from root on this machine, and its encoding (RFC 5322, RFC 2045 to 2047). The mail transport adds the domain.
 struct MailMessage: Hashable, Sendable {
-    /// At least one.
+    /// The recipients, at least one.
     var recipients: [MailAddress]
     /// The name before the sender's address.
     var senderName: String

@@ -25,7 +25,7 @@ package struct Settings: Sendable {
     }
 
     let schema: SettingsSchema
-    /// By their identities, see ``SettingDeclaration/id(_:)``.
+    /// The entries by their identities, see ``SettingDeclaration/id(_:)``.
     var entries: [String: Entry] = [:]
     /// Settings with an error: a wrong text, or an unreadable file of a secret.
     var faulty: Set<String> = []
@@ -57,7 +57,7 @@ package struct Settings: Sendable {
 
     /// The settings cannot be used with errors. In the order of the files.
     package var errors: [SettingsProblem] { problems(.error) }
-    /// In the order of the files.
+    /// The warnings, in the order of the files.
     package var warnings: [SettingsProblem] { problems(.warning) }
 
     private func problems(_ severity: SettingsProblem.Severity) -> [SettingsProblem] {
@@ -201,11 +201,11 @@ package struct SettingsSchema: Sendable {
     package struct Section: Sendable {
         package let name: SectionName
         package let meaning: String
-        /// In the order of the reference, including the keys for files of secrets.
+        /// The keys, in the order of the reference, including those for files of secrets.
         package let keys: [SettingDeclaration]
         let retired: [RetiredSetting]
         let unknownKey: SettingValueError?
-        /// For a section that is accepted and ignored: what replaces it.
+        /// What replaces a section that is accepted and ignored; nil: it is not ignored.
         package let replacement: String?
 
         package init<Settings: SettingsSection>(_ section: Settings.Type) {

@@ -34,7 +34,7 @@ public struct ExitProfile: Hashable, Sendable {
 
     /// The name that settings use.
     public var name: String
-    /// By exit code (0…255).
+    /// The meanings of the exit codes (0…255).
     public var meanings: [Int32: Meaning]
 
     /// A custom profile.

@@ -291,7 +291,7 @@ public struct ReportLine: Hashable, Sendable, Codable {
 
 /// The number of a job: unique, never reused, increasing also across restarts.
 public struct JobID: Hashable, Comparable, Sendable, CustomStringConvertible {
-    /// From 1 on.
+    /// The number, from 1 on.
     public let number: UInt64
 
     /// A number from a ``JobIDSource``.

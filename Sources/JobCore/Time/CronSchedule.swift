@@ -150,7 +150,7 @@ struct CronField: Sendable {
     /// 7 is Sunday as well, and becomes 0.
     static let dayOfWeek = CronField(
         "day of week", 0...7, names: ["sun", "mon", "tue", "wed", "thu", "fri", "sat"], from: 0)
-    /// In the order of the notation.
+    /// All fields, in the order of the notation.
     static let all = [minute, hour, dayOfMonth, month, dayOfWeek]
 
     private init(_ name: String, _ range: ClosedRange<Int>, names: [String] = [], from firstNamed: Int = 0) {

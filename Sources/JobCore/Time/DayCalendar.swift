@@ -167,14 +167,14 @@ package struct LocalTime: Hashable, Comparable, Sendable {
         secondOfDay = min(max(hour, 0), 23) * 3_600 + min(max(minute, 0), 59) * 60 + min(max(second, 0), 59)
     }
 
-    /// As if it were UTC, for order and distances.
+    /// The time of a number of seconds as if it were UTC, for order and distances.
     init(secondsSince1970 seconds: Int64) {
         let (quotient, remainder) = seconds.quotientAndRemainder(dividingBy: 86_400)
         day = CalendarDay(daysSince1970: remainder < 0 ? quotient - 1 : quotient)
         secondOfDay = Int(remainder < 0 ? remainder + 86_400 : remainder)
     }
 
-    /// As if it were UTC.
+    /// The seconds as if it were UTC.
     var secondsSince1970: Int64 { day.daysSince1970 * 86_400 + Int64(secondOfDay) }
 
     /// 0 to 23.

@@ -177,7 +177,7 @@ public struct LDAPSyntaxError: Error, Hashable, CustomStringConvertible {
 }
 
 extension String {
-    /// For messages: in quotes, control characters escaped, long text cut.
+    /// The text for messages: in quotes, control characters escaped, long text cut.
     var quotedForMessage: String {
         let limit = 200
         let start = String(prefix(limit))

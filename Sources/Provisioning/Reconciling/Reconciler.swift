@@ -288,7 +288,7 @@ import Logging
         }
     }
 
-    /// With the current settings.
+    /// The reconciler with the current settings.
     /// - Parameter now: for delays between attempts; nil: by the clock.
     private func reconciler(of key: AccountKey, now: Timestamp? = nil) -> AccountReconciler {
         AccountReconciler(

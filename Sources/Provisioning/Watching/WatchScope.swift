@@ -3,7 +3,7 @@ import JobCore
 
 /// How requests are detected (setting `DETECTION`).
 public enum Detection: String, CaseIterable, Hashable, Sendable {
-    /// By a persistent search if the server supports it, else by polling.
+    /// A persistent search if the server supports it, else polling.
     case auto
     case persist, poll
 }

@@ -199,7 +199,7 @@ struct BackupExplanation: Encodable {
         let newest: Timestamp?
         /// The last job of the level with a complete snapshot.
         let lastGood: Timestamp?
-        /// In cron notation.
+        /// The schedule, in cron notation.
         let schedule: String?
         /// The next run, within WINDOW.
         let next: Timestamp?

@@ -206,7 +206,8 @@ final class JobLookup {
     /// - Returns: nil: no daemon runs, or it does not answer.
     private func ask<Answer>(_ question: (DaemonControl) async throws -> Answer?) async throws -> Answer? {
         guard silence == nil else { return nil }
-        do { return try await question(control) } catch let failure as CommandFailure where failure.status == .tryAgain {
+        do { return try await question(control) } catch let failure as CommandFailure where failure.status == .tryAgain
+        {
             printError("warning: \(failure.reason); what follows is from the job history")
             silence = failure
             return nil

@@ -311,7 +311,7 @@ enum TextFiles {
         }
     }
 
-    /// In bytes; 0: not a regular file.
+    /// The size in bytes; 0: not a regular file.
     static func size(of file: FileDescriptor) -> Int {
         var status = stat()
         return fstat(file.rawValue, &status) == 0 ? Int(status.st_size) : 0

@@ -7,9 +7,9 @@ import SystemPackage
 
 /// `[Database]`: the LDAP servers, and the connections to them.
 struct DatabaseSettings: SettingsSection {
-    /// In the order of preference.
+    /// The servers, in the order of preference.
     var servers: [String] = []
-    /// For servers without a URL.
+    /// The port of servers without a URL.
     var port: Int?
     var user: DN?
     var password: Secret?

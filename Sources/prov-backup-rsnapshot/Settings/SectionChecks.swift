@@ -39,7 +39,7 @@ extension BackupConfiguration {
 }
 
 extension Pool {
-    /// In the order of the file.
+    /// All pools, in the order of the file.
     static func all(_ settings: inout Settings, below roots: [FilePath]) -> [Pool] {
         let roots = roots.map { $0.lexicallyNormalized() }
         return settings.labels(of: Self.self).map { name in
