@@ -811,6 +811,29 @@ struct BackupJobTests {
         }
     }
 
+    @Test(
+        "a damaged snapshot prevents no new one, neither as the newest nor after it was dropped, and is reported",
+        .enabled(if: DamageableVolume.isPossible, "needs root, loop devices and debugfs"))
+    func damagedSnapshot() async throws {
+        try await BackupHarness.run { harness in
+            let volume = try await DamageableVolume(in: harness.directory)
+            try await harness.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            let upload = FilePath("homes/\(first)/incoming/directory/file")
+            try harness.directory.makeDirectory(upload.removingLastComponent())
+            try harness.directory.write("text", to: upload)
+            #expect(try await harness.backup(.daily, first) == .success)
+            try await volume.damage("\(first)/.snapshots/daily.0/directory")
+            for number in 0..<5 {
+                try harness.directory.write("text \(number)", to: upload)
+                let outcome = try await harness.backup(.daily, first)
+                // Once it is neither linked nor dropped nobody reads it.
+                #expect(outcome.result == .warnings || number == 1, "\(number): \(outcome)")
+                #expect(try text(harness.snapshot("daily.0/directory/file", of: first)) == "text \(number)")
+            }
+            withExtendedLifetime(volume) {}
+        }
+    }
+
     @Test("of two unfinished copies the larger one is continued, and a larger level does not change it")
     func furtherCopy() async throws {
         try await BackupHarness.run { harness in

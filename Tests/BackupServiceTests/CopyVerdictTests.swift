@@ -57,6 +57,9 @@ import Testing
             "rsync: [receiver] set_acl: xacl_set(.a.vuRwlU, ACL_TYPE_ACCESS): Invalid argument (22)",
             "rsync: [generator] set_acl: sys_acl_set_file(d, ACL_TYPE_DEFAULT): Operation not permitted (1)",
             "rsync: [sender] send_files failed to open \"/h/a\": Operation not permitted (1)",
+            "rsync: [sender] send_files failed to open \"/h/a\": Is a directory (21)",
+            "rsync: [sender] send_files failed to open \"/h/a\": No such device or address (6)",
+            "ERROR: a failed verification -- update discarded.",
             "filename overflows max-path len by 125: /h/deep/deep",
             "rsync: [sender] opendir \"/h" + String(repeating: "/d", count: 1_024)
                 + "\" failed: Cannot allocate memory (12)",
@@ -69,6 +72,26 @@ import Testing
         for text in [line + "\n" + full, full + "\n" + line] {
             #expect(isFailed(verdict("entered\nrsync exited 23\n", text)))
         }
+    }
+
+    @Test("a file that became shorter during the copy was copied again: the copy is whole, unless rsync could not")
+    func changed() {
+        let line = "rsync: [sender] read errors mapping \"/h/a\": No data available (61)\n"
+        let whole = verdict("entered\nrsync exited 23\n", line)
+        #expect(isWhole(whole) && (try? whole.get())?.note.contains("/h/a") == true, "\(whole)")
+        #expect(
+            isPartial(
+                verdict("entered\nrsync exited 23\n", line + "ERROR: a failed verification -- update discarded.\n")))
+        #expect(isFailed(verdict("entered\nrsync exited 12\n", line)))
+        #expect(
+            isFailed(
+                verdict(
+                    "entered\nrsync exited 23\n",
+                    line + "rsync: [sender] read errors mapping \"/h/b\": Input/output error (5)\n")))
+        #expect(
+            RsyncOutput.kind(
+                of: "rsync: [receiver] mkstemp \"/h/] read errors mapping \" failed: No data available (61)")
+                == \.errors)
     }
 
     @Test(

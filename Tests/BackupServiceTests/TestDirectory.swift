@@ -133,6 +133,34 @@ func mountBtrfs(in directory: TestDirectory) async throws {
     guard unlink(image.string) == 0 else { throw Errno(rawValue: errno) }
 }
 
+/// A small ext4 at the directory's `homes`, until the directory is removed.
+struct DamageableVolume {
+    private let image: FilePath
+    private let point: FilePath
+
+    static let isPossible =
+        isRoot && access("/dev/loop-control", F_OK) == 0 && Program.isExecutable("/usr/sbin/mkfs.ext4")
+        && Program.isExecutable("/usr/sbin/debugfs")
+
+    init(in directory: TestDirectory) async throws {
+        image = try directory.write("", to: "image")
+        point = directory.homes
+        guard truncate(image.string, 64 << 20) == 0 else { throw Errno(rawValue: errno) }
+        try await runTool("/usr/sbin/mkfs.ext4", "-q", image.string)
+        try await mount()
+    }
+
+    private func mount() async throws { try await runTool("/usr/bin/mount", "-o", "loop", image.string, point.string) }
+
+    /// Makes a directory unreadable, as a failed disk does.
+    /// - Parameter path: below the volume.
+    func damage(_ path: String) async throws {
+        try await runTool("/usr/bin/umount", point.string)
+        try await runTool("/usr/sbin/debugfs", "-w", "-R", "clri /\(path)", image.string)
+        try await mount()
+    }
+}
+
 let canMountBtrfs =
     isRoot && access("/dev/loop-control", F_OK) == 0 && Program.isExecutable("/usr/sbin/mkfs.btrfs")
 

@@ -85,6 +85,25 @@ import Testing
         }
     }
 
+    @Test(
+        "a second daemon with directories of its own for the same accounts ends with 75 unless they share claims, since both would carry out each request"
+    )
+    func secondDaemonOfTheAccounts() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let first = try await harness.running()
+            let own =
+                "STATE_DIRECTORY = \(harness.path("state2"))\nRUNTIME_DIRECTORY = \(harness.path("run2"))"
+            try harness.settings(service: own)
+            let second = try await harness.command("run", "--once")
+            #expect(second.status == 75, "\(second.output)")
+            #expect(second.output.contains("process \(first.id) holds the lock"), "\(second.output)")
+            try harness.settings(service: own + "\n[Attributes]\nCLAIM = provisioningClaim")
+            #expect(try await harness.command("run", "--once").status == 0)
+            await harness.stop(first)
+        }
+    }
+
     @Test("STATE_DIRECTORY and RUNTIME_DIRECTORY may be the same directory")
     func oneDirectory() async throws {
         try await DaemonHarness.run { harness in

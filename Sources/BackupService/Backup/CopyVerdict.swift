@@ -35,7 +35,12 @@ extension SnapshotState.End {
             self.init(
                 isWhole: false,
                 warning: "not everything could be copied: \(output.uncopied.text); "
-                    + "check their owners, their ACLs and the length of their names")
+                    + "check their owners and groups (BACKUP_SANDBOX = root copies those of others), their ACLs and the length of their names"
+            )
+        case .exited(code: 23) where output.changed.count > 0 && output.errors.count == 0:
+            self.init(
+                isWhole: true,
+                note: "files changed while they were copied, and were copied again: \(output.changed.text)")
         case .exited(let code):
             let reason = output.errors.count > 0 ? output.errors.text : output.uncopied.text
             throw failed(
@@ -134,8 +139,11 @@ struct RsyncOutput: Sendable {
 
     /// Files that vanished before they were copied.
     var vanished = Lines()
-    /// Files that this account can never copy: unreadable, too long a name, another owner, an ACL for another user.
+    /// Files that are not in the copy, and that the next attempt would not copy either: unreadable, too long a name, another owner, an ACL for another
+    /// user; or that kept changing.
     var uncopied = Lines()
+    /// Files that became shorter while they were copied. rsync copies them again at its end; if that fails too, it also reports that.
+    var changed = Lines()
     /// All other errors: disk, quota, memory, unknown.
     var errors = Lines()
     /// Names in the copy, by rsync's own count (`--stats`); nil: unknown.
@@ -182,12 +190,13 @@ struct RsyncOutput: Sendable {
 
     /// Whether a directory lies deeper than rsync 3.5 goes: 1,024 levels, some of which are above what is copied. It calls that a lack of memory.
     private static func isTooDeep(_ line: String) -> Bool {
-        line.prefix { $0 != "\"" }.hasSuffix("] opendir ") && line.utf8.count { $0 == UInt8(ascii: "/") } > 1_000
+        operation(of: line).hasSuffix("] opendir ") && line.utf8.count { $0 == UInt8(ascii: "/") } > 1_000
     }
 
     /// Where a line counts; nil: it is no error.
     static func kind(of line: String) -> WritableKeyPath<Self, Lines>? {
         if line.hasPrefix("file has vanished: ") || line.hasPrefix("directory has vanished: ") { return \.vanished }
+        if line.hasPrefix("ERROR: "), line.hasSuffix(" failed verification -- update discarded.") { return \.uncopied }
         if ["ERROR: ", "could not make way for "].contains(where: line.hasPrefix) { return \.errors }
         // The whole path is longer than PATH_MAX.
         let tooLong = [
@@ -197,6 +206,10 @@ struct RsyncOutput: Sendable {
         guard line.hasPrefix("rsync: ") else { return nil }
         switch errno(of: line) {
         case ENOENT, EACCES, ENAMETOOLONG, ELOOP: return \.uncopied
+        // The end of the file came early.
+        case ENODATA where operation(of: line).hasSuffix("] read errors mapping "): return \.changed
+        // Replaced by a directory, a socket or a device since the directory was read.
+        case EISDIR where isOpening(line), ENXIO where isOpening(line), ENOTDIR where isOpening(line): return \.uncopied
         case ENOMEM where isTooDeep(line): return \.uncopied
         case EPERM where isOwnersRight(line), EINVAL where isOwnersRight(line): return \.uncopied
         default: return \.errors
@@ -218,10 +231,15 @@ struct RsyncOutput: Sendable {
         if line.hasPrefix("rsync: ["), let role = line.firstIndex(of: "]"), line[role...].hasPrefix("] set_acl: ") {
             return true
         }
-        guard let quote = line.firstIndex(of: "\"") else { return false }
-        let operation = line[..<quote]
-        return ["chown ", "chgrp ", "lchown ", "mknod ", "] send_files failed to open "].contains {
-            operation.hasSuffix($0)
-        }
+        let operation = operation(of: line)
+        return isOpening(line) || ["chown ", "chgrp ", "lchown ", "mknod "].contains(where: operation.hasSuffix)
     }
+
+    /// Whether rsync tried to open a file to copy it.
+    private static func isOpening(_ line: String) -> Bool {
+        operation(of: line).hasSuffix("] send_files failed to open ")
+    }
+
+    /// What comes before the name; empty if there is no name in quotes.
+    private static func operation(of line: String) -> Substring { line.firstIndex(of: "\"").map { line[..<$0] } ?? "" }
 }

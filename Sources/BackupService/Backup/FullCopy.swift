@@ -89,7 +89,7 @@ extension SnapshotWork {
             let copy: SnapshotTree
             do {
                 copy = try count(name, isCancelled)
-            } catch let failure as HeldDirectory.Failure where failure.cause == .ioError || !failure.cause.isShortage {
+            } catch let failure as HeldDirectory.Failure where failure.isDamage {
                 // It is damaged, and may be the one that is looked for.
                 if name == SnapshotRotation.keptName { return name }
                 damage = damage ?? failure

@@ -272,9 +272,10 @@ import SystemPackage
         _ prepared: inout PreparedBackup, _ attempt: RunningAttempt
     ) async throws -> SnapshotWork.FinishedCopy {
         let deadline = prepared.deadline
-        let (file, fileSystem) = try await attempt.step("make room") {
+        let (file, fileSystem, unremoved) = try await attempt.step("make room") {
             try await change(&prepared.work, until: deadline) { try $0.prepareCopy(isCancelled: $1) }
         }
+        if let unremoved { attempt.write("a dropped snapshot was not removed: \(unremoved.message)") }
         return try await attempt.step("copy") {
             let hadUploads = try await BlockingWork.run { [prepared] _ in try prepared.hasUploads() }
             try deadline.demand()

@@ -113,11 +113,17 @@ struct SnapshotWork: Sendable {
     // MARK: - Copy
 
     /// Makes room for a copy, and its directory.
-    /// - Returns: the path of the run's configuration, and the file system for ``inspect``.
+    /// - Returns: the path of the run's configuration, the file system for ``inspect``, and why a dropped snapshot could not be removed, which does
+    ///   not prevent the copy.
     mutating func prepareCopy(
         isCancelled: @escaping @Sendable () -> Bool
-    ) throws -> (configuration: FilePath, fileSystem: HeldDirectory) {
-        try trimAndEmptyTrash(isCancelled: isCancelled)
+    ) throws -> (configuration: FilePath, fileSystem: HeldDirectory, unremoved: JobOutcome?) {
+        var unremoved: JobOutcome?
+        do {
+            try trimAndEmptyTrash(isCancelled: isCancelled)
+        } catch let error where Self.isUnremovable(error) {
+            unremoved = RsnapshotBackup.outcome(of: error)
+        }
         let isPartialFlushed = try keepReliable(isCancelled: isCancelled)
         state.unfinished = mounted.map { .written(boot: $0, isPartialFlushed: isPartialFlushed) }
         try snapshots.record(state)
@@ -135,7 +141,7 @@ struct SnapshotWork: Sendable {
         let partial = try snapshots.inode(of: Self.partialName).map { _ in snapshots.path.appending(Self.partialName) }
         let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsyncOfRsnapshot, partial: partial)
         try directory.write(Array(text.utf8), to: Self.runConfigurationName, mode: 0o644)
-        return (snapshots.path.appending(Self.runConfigurationName), try directory.readable())
+        return (snapshots.path.appending(Self.runConfigurationName), try directory.readable(), unremoved)
     }
 
     /// Flushes an unfinished copy, so that it can be continued after the end of the boot as well.
@@ -167,7 +173,8 @@ struct SnapshotWork: Sendable {
             // The next job guesses, and warns.
             guard try work.findFullCopy(isCancelled: isCancelled) == nil else { return }
             try work.trimAndEmptyTrash(isCancelled: isCancelled)
-        } catch is DecodingError {}
+        } catch is DecodingError {
+        } catch let error where Self.isUnremovable(error) {}
     }
 
     private mutating func trimAndEmptyTrash(isCancelled: @escaping @Sendable () -> Bool) throws {
@@ -217,10 +224,15 @@ struct SnapshotWork: Sendable {
         if try copy.isEmpty() { return try directory.removeEmptyDirectory(name) }
         let limit = state.sizes.nameLimit(of: nil)
         if try directory.directory(Self.partialName) != nil {
-            let bytes = try [name, Self.partialName].map {
-                try SnapshotCounter(directory, state.sizes, isCancelled: isCancelled).count($0, limit: limit).bytes
+            func bytes(_ name: FilePath.Component) throws -> UInt64 {
+                do {
+                    return try SnapshotCounter(directory, state.sizes, isCancelled: isCancelled)
+                        .count(name, limit: limit).bytes
+                } catch let error where Self.isUnremovable(error) {
+                    return 0
+                }
             }
-            if bytes[0] < bytes[1] { return try remove(name, isCancelled) }
+            if try bytes(name) < bytes(Self.partialName) { return try remove(name, isCancelled) }
             try remove(Self.partialName, isCancelled)
         }
         _ = try directory.rename(name, into: directory, as: Self.partialName)
@@ -232,8 +244,23 @@ struct SnapshotWork: Sendable {
         for name in [SnapshotRotation.copyName, Self.partialName] { try remove(name, isCancelled) }
     }
 
+    /// Removes an unfinished copy. One that cannot be removed becomes a dropped snapshot, so that it is in no copy's way.
     private func remove(_ name: FilePath.Component, _ isCancelled: @escaping @Sendable () -> Bool) throws {
-        try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled).remove(name, in: directory)
+        do {
+            try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled).remove(name, in: directory)
+        } catch let error where Self.isUnremovable(error) {
+            guard try snapshots.inode(of: name) != nil else { throw error }
+            try rotation.drop(name)
+        }
+    }
+
+    /// Whether an error concerns the tree that was read or removed, such as a damaged directory.
+    private static func isUnremovable(_ error: any Error) -> Bool {
+        switch error {
+        case let failure as HeldDirectory.Failure: failure.isDamage
+        case is TreeWalk.LimitExceeded: true
+        default: false
+        }
     }
 
     /// Moves a copy that was made in the closed directory to `.sync`.
@@ -274,7 +301,14 @@ struct SnapshotWork: Sendable {
             throw refusal("\(snapshots.path)/\(name) is missing or not a directory")
         }
         let counter = SnapshotCounter(directory, state.sizes, isCancelled: isCancelled)
-        if let previous = try linkedSnapshot() { try counter.count(previous, .namesOnly) }
+        var warnings: [String] = []
+        if let previous = try linkedSnapshot() {
+            do {
+                try counter.count(previous, .namesOnly)
+            } catch let failure as HeldDirectory.Failure where failure.isDamage {
+                warnings.append("\(previous) is damaged: \(failure); check the file system (fsck)")
+            }
+        }
         var copy = try counter.count(name, limit: copied.names.map(NameLimit.counted))
         var end = copied.end
         copy.isWhole = end.isWhole
@@ -289,9 +323,9 @@ struct SnapshotWork: Sendable {
             isEmpty && copied.hadUploads
             ? "nothing was copied: RSNAPSHOT_TEMPLATE excludes all uploads of the account; correct it if it should not"
             : nil
-        for warning in [exclusion, copy.warning(after: state.fullCopy, uid: uid)].compactMap(\.self) {
-            end.warning += (end.warning.isEmpty ? "" : "; ") + warning
-        }
+        warnings += [exclusion, copy.warning(after: state.fullCopy, uid: uid)].compactMap(\.self)
+        if !end.warning.isEmpty { warnings.insert(end.warning, at: 0) }
+        end.warning = warnings.joined(separator: "; ")
         try flush(copied.fileSystem)
         state.rotation = SnapshotState.Rotation(
             level: job.level, inode: copy.inode, source: name.string, job: .init(job), copy: copy, end: end,
@@ -366,24 +400,41 @@ struct SnapshotWork: Sendable {
         try emptyTrash(isCancelled: isCancelled)
     }
 
+    /// Removes all dropped snapshots that can be removed.
+    /// - Throws: at the end, why one could not be removed.
     private mutating func emptyTrash(isCancelled: @escaping @Sendable () -> Bool) throws {
+        var unremoved: (any Error)?
         for name in try directory.names() where SnapshotRotation.isTrash(name) {
-            let inode = try snapshots.inode(of: name)
-            if let inode {
-                state.sizes.beginRemoval(of: inode)
-                try recordIfRoom()
+            do {
+                try emptyTrash(name, isCancelled)
+            } catch let error where Self.isUnremovable(error) {
+                unremoved = unremoved ?? error
             }
-            let freed = try TreeRemoval(limit: state.sizes.nameLimit(of: inode), isCancelled: isCancelled)
-                .remove(name, in: directory)
-            if let inode {
-                state.sizes.endRemoval(of: inode, freed: freed)
-                try recordIfRoom()
-            }
+        }
+        if let unremoved { throw unremoved }
+    }
+
+    private mutating func emptyTrash(
+        _ name: FilePath.Component, _ isCancelled: @escaping @Sendable () -> Bool
+    ) throws {
+        let inode = try snapshots.inode(of: name)
+        if let inode {
+            state.sizes.beginRemoval(of: inode)
+            try recordIfRoom()
+        }
+        let freed = try TreeRemoval(limit: state.sizes.nameLimit(of: inode), isCancelled: isCancelled)
+            .remove(name, in: directory)
+        if let inode {
+            state.sizes.endRemoval(of: inode, freed: freed)
+            try recordIfRoom()
         }
     }
 }
 
 extension HeldDirectory.Failure {
+    /// What was read or removed is damaged or in the way; nothing else that is on the disk need be.
+    var isDamage: Bool { cause == .ioError || !cause.isShortage }
+
     /// The disk, or the quota, is full.
     fileprivate var isLackOfRoom: Bool { [.noSpace, .diskQuotaExceeded].contains(cause) }
 }

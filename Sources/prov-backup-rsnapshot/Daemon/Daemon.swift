@@ -226,14 +226,22 @@ import SystemPackage
         }
     }
 
-    /// Two locks, because RUNTIME_DIRECTORY may be removed and created again while a daemon runs.
-    private func takeLocks() throws -> (runtime: InstanceLock, state: InstanceLock) {
+    /// Two locks, because RUNTIME_DIRECTORY may be removed and created again while a daemon runs. Without claims a third one, since daemons with
+    /// directories of their own would both carry out the requests of the same accounts.
+    private func takeLocks() throws -> (runtime: InstanceLock, state: InstanceLock, accounts: InstanceLock?) {
         let (runtime, state) = (configuration.service.runtimeDirectory, configuration.service.stateDirectory)
         try RuntimeDirectory.prepare(runtime)
         try RuntimeDirectory.prepare(state, mode: 0o700)
-        // With another name, because both may be the same directory.
+        let accounts = configuration.backup.configurationDirectory
+        // A missing directory is reported with the requests that need it.
+        let needsLock =
+            configuration.script == nil && configuration.engine.policy.names.claim == nil
+            && access(accounts.string, F_OK) == 0
+        // With other names, because all may be the same directory.
         return (
-            try InstanceLock(in: runtime), try InstanceLock(in: state, name: "state-lock", setting: "STATE_DIRECTORY")
+            try InstanceLock(in: runtime), try InstanceLock(in: state, name: "state-lock", setting: "STATE_DIRECTORY"),
+            needsLock
+                ? try InstanceLock(in: accounts, name: ".accounts-lock", setting: "RSNAPSHOT_CONFIG_DIRECTORY") : nil
         )
     }
 
