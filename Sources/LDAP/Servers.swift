@@ -140,6 +140,8 @@ package final class ServerList: Sendable {
     private struct State {
         /// The one that worked last.
         var last: ServerAddress?
+        /// Those that have refused a write; the others are tried before them.
+        var replicas: Set<ServerAddress> = []
         var refusals: [ServerAddress: (error: LDAPError, count: Int, until: ContinuousClock.Instant)] = [:]
 
         mutating func refused(_ server: ServerAddress, _ error: LDAPError) {
@@ -156,14 +158,23 @@ package final class ServerList: Sendable {
     package init(_ servers: [ServerAddress]) { self.servers = servers }
 
     /// The server that is tried first next time.
-    package var current: ServerAddress? { state.withLock(\.last) ?? servers.first }
+    package var current: ServerAddress? { state.withLock { $0.last ?? inOrder($0).first } }
 
-    /// The next connection is tried at the first server again, because the one that worked last refuses writes.
-    /// - Returns: false: that is the first one.
-    package func startAtFirst() -> Bool {
+    /// Those that are not known to be replicas come first.
+    private func inOrder(_ state: State) -> [ServerAddress] {
+        servers.filter { !state.replicas.contains($0) } + servers.filter(state.replicas.contains)
+    }
+
+    /// The next connection is tried at another server, because the one that worked last is a replica, which refuses writes.
+    /// - Returns: false: there is no other one.
+    package func leaveReplica() -> Bool {
         state.withLock { state in
-            defer { state.last = nil }
-            return state.last.map { $0 != servers.first } ?? false
+            guard let last = state.last, servers.count > 1 else { return false }
+            state.last = nil
+            state.replicas.insert(last)
+            // One of them may have become the provider.
+            if servers.allSatisfy(state.replicas.contains) { state.replicas = [last] }
+            return true
         }
     }
 
@@ -193,8 +204,8 @@ package final class ServerList: Sendable {
 
     /// - Returns: the servers to be tried, in this order, and the refusals of those that are left alone, unless all are.
     private func candidates() -> ([ServerAddress], refusals: [LDAPError]) {
-        let (preferred, refusals) = state.withLock { ($0.last ?? servers.first, $0.refusals) }
-        let all = [preferred].compactMap(\.self) + servers.filter { $0 != preferred }
+        let (last, servers, refusals) = state.withLock { ($0.last, inOrder($0), $0.refusals) }
+        let all = [last].compactMap(\.self) + servers.filter { $0 != last }
         let now = ContinuousClock.now
         let isReady = { server in refusals[server].map { $0.until <= now } ?? true }
         let ready = all.filter(isReady)

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import JobCore
 import Provisioning
 import SystemPackage
@@ -243,6 +244,20 @@ import Testing
         }
         let plain = "-j \(chroot) sftp scp rsync\n"
         #expect(try text(record) == "\(plain)-f \(plain)\(plain)")
+    }
+
+    @Test(
+        "needs root: a full or read-only volume is to be tried again", .enabled(if: isRoot),
+        arguments: ["mode=0755,nr_inodes=1", "mode=0755,size=8m"])
+    func lacksRoom(options: String) async throws {
+        let directory = try chrootDirectory()
+        let volume = try TestMount(at: directory.homes, options: options)
+        if options.hasSuffix("8m") {
+            #expect(mount("none", directory.homes.string, "tmpfs", UInt(MS_REMOUNT | MS_RDONLY), "") == 0)
+        }
+        let result = try await run(directory.homes.appending("3723707"))
+        #expect(result.termination == .exited(code: 75), "\(result.outputTail)")
+        withExtendedLifetime(volume) {}
     }
 
     @Test("with ownership none it works for every user, and changes no owner")

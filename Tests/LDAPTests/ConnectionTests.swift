@@ -78,8 +78,10 @@ struct ConnectionTests {
             #expect(list.current == missing)
             #expect(try await list.connect(options: options).server == working)
             #expect(list.current == working)
-            #expect(list.startAtFirst() && list.current == missing)
-            #expect(!list.startAtFirst())
+            let isLeft = list.leaveReplica()
+            #expect(isLeft && list.current == missing)
+            let isLeftAgain = list.leaveReplica()
+            #expect(!isLeftAgain)
             #expect(try await list.connect(options: options).server == working)
             try await sandbox.kill()
             let error = try #require(
@@ -93,6 +95,26 @@ struct ConnectionTests {
             try await ServerList([]).connect(options: ConnectionOptions())
         }
         #expect(empty?.code == .paramError)
+    }
+
+    @Test func `a replica that is the first of the servers is left for the next one, and tried after it`() async throws {
+        try await withSandbox { sandbox, _ in
+            let options = try sandbox.options()
+            let replica = try ServerAddress(parsing: sandbox.uri)
+            let missing = ServerAddress(.local(path: "/nonexistent/provider"))
+            let list = ServerList([replica, missing])
+            #expect(try await list.connect(options: options).server == replica)
+            let isLeft = list.leaveReplica()
+            #expect(isLeft && list.current == missing)
+            // The provider is away, so that at least the watch goes on.
+            #expect(try await list.connect(options: options).server == replica)
+            let isLeftAgain = list.leaveReplica()
+            #expect(isLeftAgain && list.current == missing)
+            let alone = ServerList([replica])
+            #expect(try await alone.connect(options: options).server == replica)
+            let isAloneLeft = alone.leaveReplica()
+            #expect(!isAloneLeft)
+        }
     }
 
     @Test func `closing fails what is under way and what comes later, and can be repeated`() async throws {

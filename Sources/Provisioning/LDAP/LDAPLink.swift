@@ -117,9 +117,9 @@ import LDAP
         noteFailure(error)
     }
 
-    /// A server refused a write: if it is a replica, and not the first server of the settings, those are tried in their order again.
+    /// A server refused a write: if it is a replica, and the settings name other servers, those are tried first.
     func leaveReplica(_ connection: LDAPConnection, because error: LDAPError) {
-        guard error.isReplicaRefusal, connection === current, login.startAtFirst() else { return }
+        guard error.isReplicaRefusal, connection === current, login.leaveReplica() else { return }
         drop(connection, because: error)
     }
 
@@ -196,7 +196,7 @@ import LDAP
     /// Callers that wait for the end of an attempt or of a delay; they get the error of a failed attempt.
     private let waiters = Waiters<LDAPError>()
     private var alarm: Task<Void, Never>?
-    private var startedAtFirst: ContinuousClock.Instant?
+    private var leftReplica: ContinuousClock.Instant?
     private var isStopped = false
 
     init(
@@ -268,11 +268,11 @@ import LDAP
         return configuration().ldapRetry.endlessDelay(afterAttempt: failures, using: &generator)
     }
 
-    /// The next connection is tried at the first server again. While that one is away the replica comes next, so this is seldom done.
+    /// The next connection is tried at another server. While all others are away it is the replica again, so this is seldom done.
     /// - Returns: whether it is to be made.
-    func startAtFirst() -> Bool {
-        guard startedAtFirst.map({ .now - $0 > .seconds(30) }) ?? true, servers.startAtFirst() else { return false }
-        startedAtFirst = .now
+    func leaveReplica() -> Bool {
+        guard leftReplica.map({ .now - $0 > .seconds(30) }) ?? true, servers.leaveReplica() else { return false }
+        leftReplica = .now
         return true
     }
 

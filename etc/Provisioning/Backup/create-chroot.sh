@@ -21,7 +21,7 @@
 # This script works by name as root, so other users must not be able to rename any directory of the path. The daemon takes over directories
 # that an account could change before it starts this script; run by hand on such a home, it refuses. Nothing below HOME is touched.
 
-set -euo pipefail
+set -Eeuo pipefail
 umask 022
 export LC_ALL=C
 
@@ -29,6 +29,17 @@ die() {
     echo "create-chroot.sh: $*" >&2
     exit 1
 }
+
+# Whether the volume of the home is full, has no inodes left, or is read-only. That is not the account's failure.
+lacks_room() {
+    local place=${account:-/} free size inodes free_inodes
+    while [ ! -d "$place/." ]; do place=${place%/*}; done
+    [ -w "$place/." ] || return 0
+    read -r free size inodes free_inodes <<<"$(stat -f -c '%f %S %c %d' -- "$place/.")"
+    # btrfs counts no inodes.
+    ((free * size < 1048576 || inodes > 0 && free_inodes == 0))
+}
+trap 'if lacks_room; then exit 75; fi' ERR
 
 # --- The request ------------------------------------------------------------------------------------------------------------------
 
@@ -144,7 +155,10 @@ mark=$chroot/.incomplete
 again=()
 [ ! -e "$mark" ] || again=(-f)
 : >"$mark"
-copied=$(jk_init "${again[@]}" -j "$chroot" sftp scp rsync 2>&1) || die "jk_init failed: $copied"
+if ! copied=$(jk_init "${again[@]}" -j "$chroot" sftp scp rsync 2>&1); then
+    echo "create-chroot.sh: jk_init failed: $copied" >&2
+    if lacks_room; then exit 75; else exit 1; fi
+fi
 [ -z "$copied" ] || printf '%s\n' "$copied"
 if [[ $copied == *ERROR:* ]]; then
     echo "create-chroot.sh: not all programs could be copied into $chroot" >&2
