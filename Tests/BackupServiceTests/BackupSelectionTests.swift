@@ -64,6 +64,7 @@ import Testing
             try await harness.add("4000030", host: "backup1")
             try await harness.add("4000031", host: "backup1")
             try harness.directory.write("", to: FilePath("rsnapshot.d/4000031.conf"))
+            try await harness.add("4000032", host: "backup1") { $0["uidNumber"] = ["4000033"] }
             let jobs = harness.jobs()
             let good = try await jobs.requests(of: .daily, accounts: ["4000031", "4000031"]).jobs
             #expect(good.map(\.client) == ["4000031"])
@@ -72,6 +73,7 @@ import Testing
                 ("4000021", "it keeps no daily snapshots: sstBackupIntervalDaily is \"0\""),
                 ("4000022", "it belongs to \"backup2\"; run the backup there"),
                 ("4000023", "it is to be deleted (deleting)"), ("4000030", "4000030.conf does not exist"),
+                ("4000032", ": uid is 4000032 and uidNumber is 4000033"),
                 ("4999999", "LDAP has no such account"), ("*", "this is not a uid"),
                 ("", "this is not a uid"),
             ]

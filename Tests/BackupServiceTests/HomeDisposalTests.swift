@@ -297,6 +297,25 @@ struct StandingClock: WallClock {
         }
     }
 
+    @Test(
+        "a purge keeps what is left of a removal while the account has a configuration, since the delete was withdrawn")
+    func withdrawnRemoval() async throws {
+        let directory = try TestDirectory()
+        try directory.makeDirectory("homes/.deleted", mode: 0o700)
+        let left = try directory.makeDirectory("homes/.deleted/.removed-3723707-1")
+        try directory.write("snapshot", to: "homes/.deleted/.removed-3723707-1/file")
+        let file = try directory.write("", to: "rsnapshot.d/3723707.conf")
+        let later = SystemWallClock().now + .seconds(2 * 86_400)
+        let kept = try await purge(directory.configuration(), now: later)
+        #expect(kept.problems.count == 1 && kept.problems[0].contains("\(left)"), "\(kept.problems)")
+        #expect(exists(left.appending("file")))
+        let checked = try await directory.configuration().snapshotRequirements()
+        #expect(checked.contains { !$0.isMet && $0.subject == "ON_DELETE" })
+        #expect(unlink(file.string) == 0)
+        #expect(try await purge(directory.configuration(), now: later).problems == [])
+        #expect(!exists(left))
+    }
+
     @Test("a purge stopped by TIMEOUT reports the remaining homes, and the next one removes them")
     func purgeTimeLimit() async throws {
         let directory = try TestDirectory()

@@ -173,6 +173,33 @@ import Testing
         #expect(names.sorted() == [".snapshots", ".ssh", "incoming"])
     }
 
+    @Test(
+        "a link in the place of the uploads is named with the command that moves it away", arguments: [nil, "exit 0"])
+    func linkedUploads(script: String?) async throws {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned("3723707")
+            let (directory, home) = (harness.directory, harness.home("3723707"))
+            let uploads = home.appending("incoming")
+            #expect(rename(uploads.string, directory.path.appending("away").string) == 0)
+            try directory.link("homes/3723707/incoming", to: directory.path.appending("away"))
+            let command = "mv -T \(uploads) \(uploads).other"
+            var configuration = harness.configuration
+            configuration.homeScript = try script.map { try directory.script($0) }
+            let service = BackupRsnapshotService(configuration: configuration)
+            let entry = try #require(try await harness.entry("3723707"))
+            let failure = try await service.failure(.modify, entry)
+            #expect(
+                failure?.code == .cannotCreateHomeDir && failure?.hint.contains(command) == true,
+                "\(failure?.hint ?? "")")
+            let found = try await harness.inspection(of: "3723707", snapshots: .own)
+            #expect(found.obstacles.contains { $0.contains(command) }, "\(found.obstacles)")
+            #expect(try await harness.backup(.daily, "3723707").message.contains(command))
+            try await runTool("/bin/sh", "-c", command)
+            try await service.carryOut(.modify, entry)
+            #expect(status(uploads)?.isDirectory == true)
+        }
+    }
+
     @Test("accounts whose jobs make the same parents concurrently do not disturb each other")
     func together() async throws {
         let directory = try TestDirectory()

@@ -70,6 +70,22 @@ struct SnapshotStoreTests {
         var storedFile: String? { try? text(home.store.pushing("daily.0/file")) }
     }
 
+    @Test("a store that others could change is named itself, and not its read-only mount", arguments: [false, true])
+    func foreignStore(isOwned: Bool) async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        let store = account.home.store
+        #expect((isOwned ? chown(store.string, number, number) : chmod(store.string, 0o777)) == 0)
+        let command = "chown -h root:root \(store); chmod go-w \(store)"
+        let failure = try await BackupRsnapshotService(configuration: account.configuration(.readonly)).failure(
+            .modify, accountEntry(home: account.home.text))
+        #expect(failure?.code == .cannotCheckHomeDirPresence)
+        #expect(failure?.hint.hasPrefix("\(command);") == true, "\(failure.map { "\($0)" } ?? "modified")")
+        try await runTool("/bin/sh", "-c", command)
+        try await account.provision(.readonly)
+        #expect(try account.isShown)
+    }
+
     @Test("the snapshots of a home whose place has changed are not deleted")
     func moved() async throws {
         let account = try await Account(.hidden)

@@ -133,6 +133,10 @@ extension BackupInspection {
         var state: SnapshotState?
         attempt { found in
             let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
+            found.notices += ArchivePurge.removals(configuration.places).filter { $0.uid == described.uid }.map {
+                "\($0.path) is left of a removal that has not ended, and the daemon keeps it while the account has a configuration; if it holds "
+                    + "snapshots that are wanted, move it to the account's place; else: rm -rf \($0.path.shellWord)"
+            }
             guard let home = try found.home(of: described, configuration) else { return }
             if found.isProvisioned {
                 found.inspectConfiguration(
@@ -166,14 +170,15 @@ extension BackupInspection {
         let isVacant = try walk?.isVacant() ?? true
         switch try isVacant ? .absent : walk?.condition(ownership: configuration.ownership) {
         case nil, .absent:
+            let file = ConfigurationFile(of: account.uid, configuration)
             let missing = HomePath.missing(
                 at: home.map { "\($0.path)" } ?? configuration.places.rootList,
-                for: isVacant ? ConfigurationFile(of: account.uid, configuration) : nil)
+                for: try isVacant && file.exists() ? file : nil)
             if isProvisioned { obstacles.append("\(missing.reason); \(missing.hint)") }
             return nil
         case .unfinished(let objection):
             if isProvisioned, let home {
-                obstacles.append("\(home.path) \(objection); \(ConfiguredSnapshots.provisionAgain)")
+                obstacles.append("\(home.path) \(objection); \(walk?.repair ?? ConfiguredSnapshots.provisionAgain)")
             }
         case .whole: break
         }

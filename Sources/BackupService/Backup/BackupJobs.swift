@@ -253,10 +253,17 @@ package struct BackupJobs: Sendable {
         }
         let file = ConfigurationFile(of: uid, configuration)
         do {
-            if try await BlockingWork.run({ _ in try file.exists() }) { return nil }
-            return BackupRefusal(of: account, "\(file.path) does not exist", ConfiguredSnapshots.provisionAgain)
+            return try await BlockingWork.run { [configuration] _ in
+                if try file.exists() { return nil }
+                // Of an entry with another uid than before the reason is that.
+                _ = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
+                return BackupRefusal(of: account, "\(file.path) does not exist", ConfiguredSnapshots.provisionAgain)
+            }
         } catch let failure as ProvisioningFailure {
-            return BackupRefusal(of: account, failure.reason, failure.hint)
+            // A fault of the entry names it itself.
+            let name = "\(account.key.dn): "
+            let reason = failure.reason.hasPrefix(name) ? String(failure.reason.dropFirst(name.count)) : failure.reason
+            return BackupRefusal(of: account, reason, failure.hint)
         }
     }
 }

@@ -36,8 +36,7 @@ struct PreparedBackup: Sendable {
         case .absent: throw HomePath.missing(at: "\(home.path)")
         case .unfinished(let objection):
             throw ProvisioningFailure(
-                .cannotCheckHomeDirPresence, reason: "\(home.path) \(objection)",
-                hint: ConfiguredSnapshots.provisionAgain)
+                .cannotCheckHomeDirPresence, reason: "\(home.path) \(objection)", hint: walk.repair)
         }
         guard let text = try file.trustedText() else {
             throw ProvisioningFailure(

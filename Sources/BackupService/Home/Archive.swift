@@ -10,7 +10,21 @@ struct ArchiveName: Hashable, Sendable {
     static let directory: FilePath.Component = ".deleted"
     /// The beginning of the name of a home, or of an account's snapshots, while it is removed: `.removed-UID-NUMBER` in that directory. Under its own name an
     /// interrupted removal would leave what a later `add` takes for a whole home and for good snapshots.
-    static let removedPrefix = ".removed-"
+    private static let removedPrefix = ".removed-"
+
+    /// The name of what is removed.
+    static func removed(_ uid: String, _ number: Int) -> FilePath.Component {
+        .named("\(removedPrefix)\(uid)-\(number)")
+    }
+
+    /// The uid in the name of what is removed; nil for any other name.
+    static func uid(ofRemoved name: FilePath.Component) -> String? {
+        guard name.string.hasPrefix(removedPrefix) else { return nil }
+        let parts = name.string.dropFirst(removedPrefix.count)
+            .split(separator: "-", omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2, BackupAccount.isUID(parts[0]), EntryReader.decimal(parts[1]) != nil else { return nil }
+        return parts[0]
+    }
 
     let uid: String
     let archived: Timestamp
@@ -35,8 +49,8 @@ extension ArchiveName {
     }
 }
 
-/// The removal of archived homes that are old enough, and of what an interrupted removal left; the daemon runs it once a day. Names that neither
-/// has made are ignored.
+/// The removal of archived homes that are old enough, and of what an interrupted removal left, unless the account has been provisioned again; the
+/// daemon runs it once a day. Names that neither has made are ignored.
 package struct ArchivePurge: Sendable {
     /// Called for each home when it has been removed, with the volume or root that held it.
     package typealias Removed = @MainActor @Sendable (_ path: FilePath, _ volume: FilePath) async -> Void
@@ -44,12 +58,12 @@ package struct ArchivePurge: Sendable {
     private let configuration: BackupConfiguration
     private let now: Timestamp
     private let removed: Removed
-    /// Homes that could not be removed, with the reason and the hint.
+    /// What is not removed, with the reason and the hint.
     private var problems: [String] = []
 
     /// Removes what is due. A home that cannot be removed does not prevent the removal of others; each has a time limit of its own.
     /// - Parameter now: for the age of archived homes.
-    /// - Returns: what could not be removed, with the reason and the hint.
+    /// - Returns: what is not removed, with the reason and the hint.
     /// - Throws: `CancellationError`; the next run continues an interrupted removal.
     package static func run(
         _ configuration: BackupConfiguration, now: Timestamp, removed: @escaping Removed
@@ -75,8 +89,14 @@ package struct ArchivePurge: Sendable {
         let abandoned = try await BlockingWork.run { [now] _ in
             try HomeWalk.explained(below: base) { try Self.abandoned(names, in: directory, now: now) }
         }
-        for name in abandoned {
-            try await reporting { try await Self.remove(name, in: directory, within: $0.configuration.timeLimit) }
+        for (name, uid) in abandoned {
+            try await reporting { purge in
+                let file = ConfigurationFile(of: uid, purge.configuration)
+                guard try await !BlockingWork.run({ () throws(ProvisioningFailure) in try file.exists() }) else {
+                    return purge.problems.append(Self.kept(directory.path.appending(name), file, uid))
+                }
+                try await Self.remove(name, in: directory, within: purge.configuration.timeLimit)
+            }
         }
     }
 
@@ -101,12 +121,28 @@ package struct ArchivePurge: Sendable {
     /// What removals have left that nothing continues, since no delete of the account followed.
     private static func abandoned(
         _ names: [FilePath.Component], in directory: HeldDirectory, now: Timestamp
-    ) throws -> [FilePath.Component] {
-        try names.filter { name in
-            guard name.string.hasPrefix(ArchiveName.removedPrefix), let status = try directory.status(of: name)
-            else { return false }
-            return now - Timestamp(secondsSince1970: Int64(status.st_ctim.tv_sec)) > longestRemoval
+    ) throws -> [(name: FilePath.Component, uid: String)] {
+        try names.compactMap { name in
+            guard let uid = ArchiveName.uid(ofRemoved: name), let status = try directory.status(of: name),
+                now - Timestamp(secondsSince1970: Int64(status.st_ctim.tv_sec)) > longestRemoval
+            else { return nil }
+            return (name, uid)
         }
+    }
+
+    /// What removals have left that have not ended, on all volumes whose `.deleted` can be read. It blocks.
+    static func removals(_ places: HomePlaces) -> [(path: FilePath, uid: String)] {
+        places.bases.flatMap { base -> [(path: FilePath, uid: String)] in
+            let found = try? HomeWalk.contents(of: ArchiveName.directory, in: base, places)
+            return (found?.names ?? []).compactMap { name in
+                ArchiveName.uid(ofRemoved: name).map { (base.appending(ArchiveName.directory).appending(name), $0) }
+            }
+        }
+    }
+
+    /// The delete was withdrawn, perhaps since it was a mistake.
+    private static func kept(_ path: FilePath, _ file: ConfigurationFile, _ uid: String) -> String {
+        "\(path), of a removal that has not ended, is kept because \(file.path) exists; see prov-backup-rsnapshot accounts explain \(uid)"
     }
 
     private static func remove(
@@ -145,10 +181,6 @@ struct HomeDisposalStep: ProvisioningStep {
 
     private var store: SnapshotStore { SnapshotStore(home) }
     private var accountName: FilePath.Component { .named(account.uid) }
-    private var removedPrefix: String { Self.removedPrefix(accountName) }
-    private static func removedPrefix(_ name: FilePath.Component) -> String {
-        "\(ArchiveName.removedPrefix)\(name.string)-"
-    }
 
     var preview: String {
         let hasStore = (try? HomeWalk(to: home).store()) != nil
@@ -166,20 +198,29 @@ struct HomeDisposalStep: ProvisioningStep {
 
     /// Whether a removal of the account at this place has begun and not ended.
     static func isUnfinished(at walk: HomeWalk) throws(ProvisioningFailure) -> Bool {
-        let prefix = removedPrefix(walk.home.accountName)
+        let uid = walk.home.accountName.string
         return try HomeWalk.explained(below: walk.home.root) { () throws(HeldDirectory.Failure) in
-            try walk.base?.directory(ArchiveName.directory)?.names().contains { $0.string.hasPrefix(prefix) } ?? false
+            try walk.base?.directory(ArchiveName.directory)?.names().contains { ArchiveName.uid(ofRemoved: $0) == uid }
+                ?? false
         }
     }
 
     func perform(in attempt: RunningAttempt) async throws {
         if disposal != .keep { try await demandUnique() }
         let step = self
-        try await BlockingWork.walk(
-            within: timeLimit, code: .undefinedError, unfinished: "\(home.accountDirectory) could not be removed",
-            explain: explain
-        ) {
-            try step.dispose($0)
+        do {
+            try await BlockingWork.walk(
+                within: timeLimit, code: .undefinedError, unfinished: "\(home.accountDirectory) could not be removed",
+                explain: explain
+            ) {
+                try step.dispose($0)
+            }
+        } catch let error as CancellationError {
+            // The delete may have been a mistake.
+            attempt.write(
+                "what is left of it is in \(home.base.appending(ArchiveName.directory)), until the delete is repeated or the purge removes it"
+            )
+            throw error
         }
     }
 
@@ -207,14 +248,14 @@ struct HomeDisposalStep: ProvisioningStep {
         for parent in [stores, walk.account == nil ? nil : walk.accountParent].compactMap(\.self) {
             do {
                 guard let archive = try archive(in: base, isNeeded: true) else { continue }
-                try move(from: parent, into: archive) { .named("\(removedPrefix)\($0)") }
+                try move(from: parent, into: archive) { ArchiveName.removed(account.uid, $0) }
             } catch let failure as HeldDirectory.Failure where Self.preventsMove.contains(failure.cause) {
                 try removal.remove(accountName, in: parent)
             }
         }
         guard let archive = try archive(in: base, isNeeded: false) else { return }
         // Also those of earlier attempts.
-        for name in try archive.names() where name.string.hasPrefix(removedPrefix) {
+        for name in try archive.names() where ArchiveName.uid(ofRemoved: name) == account.uid {
             try removal.remove(name, in: archive)
         }
     }
@@ -258,7 +299,7 @@ struct HomeDisposalStep: ProvisioningStep {
             .undefinedError, .retryable,
             reason:
                 "\(archive.path) holds 99 homes of \(account.uid) that were archived within a second, or not removed",
-            hint: "remove those whose names begin with \(removedPrefix), or wait a second")
+            hint: "remove those whose names begin with .removed-\(account.uid)-, or wait a second")
     }
 
     /// A removal would stop at a mount; this check stops before anything is removed.

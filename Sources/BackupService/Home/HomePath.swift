@@ -49,7 +49,9 @@ struct HomePath: Hashable, Sendable {
             }
         return ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "there is no home at \(place)",
-            hint: "mount its volume if it is not mounted\(next)")
+            hint:
+                "mount its volume if it is not mounted, or bring an archived home back from .deleted of its volume\(next)"
+        )
     }
 
     /// Why a text is not the place of a home. The reason continues the text in a sentence.

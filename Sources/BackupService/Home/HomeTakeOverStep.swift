@@ -117,18 +117,30 @@ struct HomeTakeOverStep: ProvisioningStep {
     // MARK: - Refusals
 
     private func checkOwner(_ place: Place) throws(ProvisioningFailure) {
-        let (owner, path) = (place.status.st_uid, place.path)
+        let store = store(shownAt: place)
+        let (owner, path) = (place.status.st_uid, store ?? place.path)
         let command = "chown -h root:root \(path.shellWord); chmod go-w \(path.shellWord)"
         if ![0, geteuid(), account.uidNumber].contains(owner) {
             throw refusal(
                 "\(path) belongs to user \(owner), who is neither root nor the account",
                 "find out whose it is; if it is the account's: \(command)")
         }
+        if store != nil {
+            throw refusal("\(path), which is mounted at \(place.path), can be changed by others than root", command)
+        }
         if place.isMount {
             throw refusal(
                 "\(path) is a mount, which others than root can change",
                 "umount it; or if it is meant to be there: \(command)")
         }
+    }
+
+    /// The account's directory of the store, if a mount shows that: through the mount, which is read-only, its owner cannot be changed.
+    private func store(shownAt place: Place) -> FilePath? {
+        guard place.isMount, place.next == nil, let store = try? HomeWalk(to: home, isTakenOver: true).store(),
+            (try? store.isSame(as: place.directory)) == true
+        else { return nil }
+        return home.store
     }
 
     private func checkContents(_ place: Place) throws {

@@ -184,6 +184,23 @@ struct HomeWalk {
         }
     }
 
+    /// How to get the home that ``condition(ownership:)`` asks for.
+    var repair: String {
+        [moveAway, ConfiguredSnapshots.provisionAgain].compactMap(\.self).joined(separator: "; then ")
+    }
+
+    /// The command for a file in the home that has the name of one of its directories; nil: there is none.
+    var moveAway: String? {
+        let name = [HomePath.snapshotsName, HomePath.incomingName].first { name in
+            (try? directory?.status(of: name)).map { !$0.isDirectory } ?? false
+        }
+        return name.map { name in
+            let path = home.path.appending(name)
+            return
+                "see what \(path) is, and move it away: mv -T \(path.shellWord) \(FilePath("\(path).other").shellWord)"
+        }
+    }
+
     /// A link that the account made while it owned the directory of the snapshots: `rm -rf daily.6/`, with that slash, empties the target.
     private static func foreignLink(in snapshots: HeldDirectory) throws(HeldDirectory.Failure) -> FilePath.Component? {
         try snapshots.firstName(ofType: Int(DT_LNK)) { name throws(HeldDirectory.Failure) in

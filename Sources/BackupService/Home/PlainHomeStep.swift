@@ -66,7 +66,8 @@ struct PlainHomeStep: ProvisioningStep {
         if let danger = try walk.danger(ownership: ownership) {
             throw ProvisioningFailure(
                 .cannotCreateHomeDir, reason: "\(home.path) \(danger)",
-                hint: "let it and its .snapshots be directories that belong to root and that only root can write, "
+                hint: walk.moveAway
+                    ?? "let it and its .snapshots be directories that belong to root and that only root can write, "
                     + "without links of the account in .snapshots: "
                     + "the account could otherwise make root write anywhere")
         }

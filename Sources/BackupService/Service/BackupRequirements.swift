@@ -1,3 +1,4 @@
+import EventLoop
 import LDAP
 import Glibc
 import JobCore
@@ -380,8 +381,9 @@ extension BackupConfiguration {
         }
     }
 
-    /// Whether the homes show their snapshots as SNAPSHOTS says. It examines the mounts of all accounts.
-    /// - Returns: empty if no account's snapshots are in a store.
+    /// Whether the homes show their snapshots as SNAPSHOTS says, and whether a removal that has not ended may hold snapshots of a provisioned
+    /// account. It examines the mounts of all accounts.
+    /// - Returns: empty if no account's snapshots are in a store or in such a removal.
     /// - Throws: `CancellationError`.
     package func snapshotRequirements() async throws -> [Requirement] {
         let report = try await SnapshotViews.look(self)
@@ -422,6 +424,17 @@ extension BackupConfiguration {
         if !report.unassigned.isEmpty {
             let reason = "snapshots of accounts without a configuration, such as deleted ones that are kept: "
             findings.append(.note(Self.subject, reason + Self.list(report.unassigned)))
+        }
+        let kept = await BlockingWork.run(on: .walks) {
+            ArchivePurge.removals(places).filter {
+                (try? ConfigurationFile(of: $0.uid, self).exists()) == true
+            }.map(\.path)
+        }
+        if !kept.isEmpty {
+            findings.append(
+                .unmet(
+                    "ON_DELETE", "removals of provisioned accounts have not ended: " + Self.list(kept),
+                    hint: "do for each account what prov-backup-rsnapshot accounts explain UID says"))
         }
         return findings
     }

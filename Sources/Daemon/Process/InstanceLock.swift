@@ -64,7 +64,7 @@ package final class InstanceLock: Sendable {
                 throw CommandFailure(
                     "\(path): \(holder.map { "process \($0)" } ?? "another process") holds the lock",
                     hint:
-                        "stop that instance (a service for other accounts needs a \(setting) of its own, one for the same accounts CLAIM)",
+                        "if it has just been started, try again; else stop that instance (a service for other accounts needs a \(setting) of its own, one for the same accounts CLAIM)",
                     status: .tryAgain)
             }
             if isFile(descriptor, at: path) { return descriptor }
