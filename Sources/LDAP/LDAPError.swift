@@ -59,7 +59,7 @@ extension LDAPError: CustomStringConvertible {
     public var description: String { reason + (hint.map { "; \($0)" } ?? "") }
 
     /// The description without the hint.
-    var reason: String {
+    package var reason: String {
         var text = "\(operation) at \(server): \(code)"
         if !diagnostic.isEmpty { text += ": \(diagnostic)" }
         if let certificateFault { text += ": \(certificateFault)" }
@@ -90,18 +90,28 @@ extension LDAPError: CustomStringConvertible {
             "this server is a replica or does not hold the entry; put \(provider) first in SERVER"
         case .confidentialityRequired, .strongerAuthRequired: "use ldaps://, StartTLS or ldapi://"
         case .undefinedAttributeType: "check that the server has loaded the schema"
+        case .invalidAttributeSyntax where diagnostic.hasPrefix("objectClass:"):
+            "check that the server has loaded the schema, and the name of the object class"
+        case .objectClassViolation where diagnostic.contains("requires attribute"): "add the attribute to the entry"
         case .objectClassViolation:
             "check that the server has loaded the schema, and that the entry has an object class that permits its attributes"
+        case .entryAlreadyExists: "leave out what is there already, or change it by a record with changetype: modify"
+        case .unwillingToPerform where diagnostic.contains("no global superior knowledge"):
+            "check the end of the DN: it is below none of the suffixes of this server's databases"
         case .syncRefreshRequired: "start again without a cookie"
         case .connectError where Self.usesTLS.contains(operation):
             "check that the server speaks TLS at this port, that its certificate is for this name, and that TLS_CA_FILE holds"
                 + " its authority's"
         case .connectError: "check the server's name and port, that it runs, and that no firewall is between"
-        case .timeout: "the server did not answer in time; check its load, or raise the time limit"
+        case .timeout where operation == Self.connecting:
+            "the server did not answer in time; check that it runs, its load and the network, or raise CONNECT_TIMEOUT"
+        case .timeout: "the server did not answer in time; check its load, or raise OPERATION_TIMEOUT"
         default: nil
         }
     }
 
+    /// The operation of an attempt to connect, up to its bind.
+    static let connecting = "connect"
     /// The operations that start TLS.
     static let usesTLS = ["TLS handshake", "StartTLS"]
 }

@@ -65,7 +65,7 @@ final class Opening: Sendable {
     }
 
     private func interrupt(_ code: ResultCode) {
-        let error = state.withLock(\.failure) ?? LDAPError(code, operation: "connect", server: "\(server)")
+        let error = state.withLock(\.failure) ?? LDAPError(code, operation: LDAPError.connecting, server: "\(server)")
         guard resolve(.failure(error)) else { return }
         state.withLock { state in
             if let socket = state.socket { shutdown(socket.rawValue, Int32(SHUT_RDWR)) }
@@ -126,7 +126,7 @@ final class Opening: Sendable {
         }
         let isLate = ContinuousClock.now >= deadline
         throw LDAPError(
-            isLate ? .timeout : .connectError, operation: "connect", server: "\(server)",
+            isLate ? .timeout : .connectError, operation: LDAPError.connecting, server: "\(server)",
             diagnostic: answers.joined(separator: ", "))
     }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import Daemon
 import EventLoop
 import Glibc
+import JobCore
 import LDAP
 
 @main
@@ -53,6 +54,10 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
                 printErrors(failure.description)
                 end(failure.status.rawValue)
             }
+            if let failure = unknownCommand() {
+                printErrors(failure.description)
+                end(failure.status.rawValue)
+            }
             status = exitCode(for: error).rawValue
             let message = fullMessage(for: error)
             // Help or a completion script; its lines may be long.
@@ -60,6 +65,26 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
             if status != EXIT_SUCCESS { printErrors(message) }
         }
         end(status)
+    }
+
+    /// A word in place of a command, which is otherwise reported as an argument of `run`, the default one.
+    private static func unknownCommand() -> CommandFailure? {
+        var command: any ParsableCommand.Type = Self.self
+        var path = ""
+        for word in CommandLine.arguments.dropFirst() {
+            let commands = command.configuration.subcommands
+            guard !commands.isEmpty, !word.hasPrefix("-"), word != "help" else { return nil }
+            guard let next = commands.first(where: { $0._commandName == word }) else {
+                let names = commands.map { $0._commandName }
+                let nearest = NearestName.of(word, among: names).map { "did you mean \(path)\($0)?" }
+                return CommandFailure(
+                    "there is no command \(path)\(OneLine.escaping(String(word.prefix(40))))",
+                    hint: nearest ?? "there are: \(names.joined(separator: ", "))", status: .wrongUsage)
+            }
+            command = next
+            path += "\(word) "
+        }
+        return nil
     }
 
     /// A failure may have several reasons, one a line.

@@ -37,6 +37,11 @@ import Testing
                 "RSNAPSHOT_CONFIG_DIRECTORY",
             ])
         #expect(unmet.allSatisfy { $0.hint?.isEmpty == false })
+        // A directory made in place of an unmounted volume would take the homes.
+        for (subject, isVolume) in [("HOME_ROOTS", true), ("RSNAPSHOT_CONFIG_DIRECTORY", false)] {
+            let hint = unmet.first { $0.subject == subject }?.hint
+            #expect(hint?.contains("install -d") == true && hint?.contains("mount") == isVolume, "\(hint ?? "")")
+        }
     }
 
     @Test(
@@ -80,6 +85,17 @@ import Testing
             let command = type == "xfs" ? "umount '/srv/it'\\''s' && mount" : "quotaon -u '/srv/it'\\''s'"
             #expect(isMet || found.hint?.contains(command) == true, "\(found)")
         }
+    }
+
+    @Test(
+        "for a file system that setquota does not know no mount option is recommended",
+        arguments: ["tmpfs", "nfs4", "overlay", "btrfs"])
+    func withoutQuotas(type: String) throws {
+        let mount = try #require(MountTable(parsing: "31 27 8:1 / /srv rw - \(type) none rw\n").mounts.first)
+        let found = BackupConfiguration.enforcement(on: mount, isEnforced: nil)
+        #expect(!found.isMet && found.finding.contains(type))
+        #expect(found.hint?.contains("mount -o") == false && found.hint?.contains("QUOTA = none") == true)
+        #expect(found.hint?.contains("QUOTA = btrfs") == (type == "btrfs"))
     }
 
     @Test("a file system without quotas enforces none, by the kernel's answer")

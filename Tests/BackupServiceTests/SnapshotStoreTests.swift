@@ -353,6 +353,14 @@ struct SnapshotStoreTests {
             notices.count == 1 && notices.first?.hasSuffix("umount \(account.home.snapshots)") == true)
     }
 
+    @Test("where there are no snapshots, none are said to lie in the wrong place")
+    func noSnapshots() async throws {
+        let account = try await Account(.own)
+        #expect(try account.store.notices(.readonly).count == 1)
+        #expect(rmdir(account.home.snapshots.string) == 0)
+        for access in SnapshotAccess.allCases { #expect(try account.store.notices(access) == []) }
+    }
+
     @Test(
         "a second tree at .snapshots, as in a copy that was made through the mount, is closed to the customer and reported, and not covered; the commands of the hint put it away",
         arguments: [SnapshotAccess.readonly, .hidden])

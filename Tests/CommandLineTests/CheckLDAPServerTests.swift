@@ -276,6 +276,10 @@ import Testing
             #expect(wrongDN.status == 1)
             #expect(!wrong(wrongDN.output).isEmpty, "\(wrongDN.output)")
 
+            try settings { $0.replacing(harness.sandbox.daemonPasswordFile.string, with: password.path) }
+            let wrongPassword = try await harness.command("check")
+            #expect(wrongPassword.status == 77, "as of other commands: \(wrongPassword.output)")
+
             try settings { text in
                 text.split(separator: "\n").filter { !$0.hasPrefix("ADMIN_") }.joined(separator: "\n")
             }

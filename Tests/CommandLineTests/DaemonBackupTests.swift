@@ -38,6 +38,8 @@ struct DaemonBackupTests {
             }
             let first = try await harness.command("backup", "daily")
             #expect(first.status == 0 && first.output.contains("2 jobs: 2 success"), "\(first.output)")
+            let recent = try await harness.command("backup", "daily")
+            #expect(recent.status == 0 && recent.output.contains("skipped 2 accounts: "), "\(recent.output)")
             try harness.upload("newer", as: "changing", of: uids[0])
             let second = try await harness.command("backup", "daily", "--force")
             #expect(second.status == 0 && second.output.contains("2 jobs: 2 success"), "\(second.output)")

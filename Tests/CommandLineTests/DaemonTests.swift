@@ -414,6 +414,8 @@ import Testing
             let asked = try await harness.command("accounts", "provision", "3724301")
             #expect(asked.status == 4)
             #expect(asked.output.contains("CANNOT_CHECK_HOME_DIR_PRESENCE"))
+            let failed = try await harness.command("accounts", "provision", "3724301")
+            #expect(failed.status == 0 && failed.output.contains("accounts retry 3724301"), "\(failed.output)")
             let status = try await harness.command("status", "--json")
             #expect(status.output.contains("\"pid\":\(daemon.id)"))
             let unknown = try await harness.command("accounts", "explain", "nobody")

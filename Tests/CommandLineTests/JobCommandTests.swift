@@ -43,6 +43,17 @@ import Testing
         }
     }
 
+    @Test("an error of the LDAP server has its own hint, and says what became of a change only to what makes one")
+    func directoryHints() {
+        let error = LDAPError(.noSuchObject, operation: "search", server: "ldap://here")
+        let withoutHint = LDAPError(.other, operation: "search", server: "ldap://here")
+        let failure: CommandFailure = CommandFailure(error)
+        #expect(failure.hint == error.hint && failure.description == error.description)
+        #expect(CommandFailure(error, consequence: "it stays").hint == error.hint.map { "\($0); it stays" })
+        #expect(CommandFailure(error, hint: "look", consequence: nil).hint == "look")
+        #expect(!CommandFailure(withoutHint, consequence: nil).hint.isEmpty)
+    }
+
     @Test("an error of a file has the hint of the file, and says nothing of what was started")
     func fileErrors() throws {
         let runtime = #expect(throws: CommandFailure.self) { try RuntimeDirectory.prepare("relative") }

@@ -127,6 +127,51 @@ import Testing
         }
     }
 
+    @Test("load of what the daemon may not do names the options for another identity, and ends with 77")
+    func daemonIdentity() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let file = harness.directory.appending(path: "new.ldif")
+            try Self.record("new").write(to: file, atomically: true, encoding: .utf8)
+            let refused = try await harness.command("ldif", "load", file.path)
+            #expect(refused.status == 77 && refused.output.contains("insufficientAccessRights"), "\(refused.output)")
+            for option in ["--server", "--bind-dn", "--password-file"] {
+                #expect(refused.output.contains(option), "\(refused.output)")
+            }
+            #expect(!refused.output.contains("access rules"), "\(refused.output)")
+        }
+    }
+
+    @Test("load says how to fix a record that slapd refuses; only a missing schema is looked for at the server")
+    func refusedRecords() async throws {
+        try await DaemonHarness.run { harness in
+            func record(_ parent: String, _ lines: String) -> String { "dn: ou=new,\(parent)\nou: new\n\(lines)\n" }
+            let suffix = SandboxTree.accountsDN
+            let unit = "objectClass: organizationalUnit"
+            let cases: [(record: String, code: ResultCode, hint: String)] = [
+                (record("dc=elsewhere", unit), .unwillingToPerform, "suffixes"),
+                (
+                    record(suffix, "\(unit)\nobjectClass: posixAccount"), .objectClassViolation,
+                    "add the attribute"
+                ),
+                (record(suffix, "\(unit)\nobjectClass: noSuchClass"), .invalidAttributeSyntax, "schema"),
+                (record(suffix, "\(unit)\nnoSuchAttribute: 1"), .undefinedAttributeType, "schema"),
+                (record(suffix, "\(unit)\nuidNumber: 1"), .objectClassViolation, "schema"),
+                ("dn: \(suffix)\nou: accounts\n\(unit)\n", .entryAlreadyExists, "changetype: modify"),
+            ]
+            for (number, fault) in cases.enumerated() {
+                let file = harness.directory.appending(path: "\(number).ldif")
+                try fault.record.write(to: file, atomically: true, encoding: .utf8)
+                let refused = try await load(harness, [file.path])
+                #expect(
+                    refused.status == 1 && refused.output.contains("\(fault.code)")
+                        && refused.output.contains(fault.hint), "\(fault.record): \(refused.output)")
+                #expect(
+                    refused.output.contains("schema") == (fault.hint == "schema"), "\(fault.record): \(refused.output)")
+            }
+        }
+    }
+
     @Test("load says of a record during which the connection is lost that it is unknown whether it was loaded")
     func lostConnection() async throws {
         try await DaemonHarness.run { harness in

@@ -244,9 +244,28 @@ import Testing
         let precious = directory.appending(path: "homes/precious")
         try FileManager.default.createDirectory(at: precious, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
-        let program = try RunningProgram(DaemonHarness.program, ["sandbox", "stop", "--directory", directory.path])
-        #expect(await program.end() == 1, "\(program.output)")
+        for path in [directory, directory.appending(path: "removed")] {
+            let program = try RunningProgram(DaemonHarness.program, ["sandbox", "stop", "--directory", path.path])
+            #expect(await program.end() == 1)
+            #expect(program.output.contains("there is no sandbox in \(path.path)"), "\(program.output)")
+        }
         #expect(FileManager.default.fileExists(atPath: precious.path))
+    }
+
+    @Test("a mistyped command is named, with the one that was meant or else all there are")
+    func unknownCommand() async throws {
+        let cases = [
+            (["stauts"], "did you mean status?"), (["accounts", "lits", "--failed"], "did you mean accounts list?"),
+            (["xyzzy"], "there are: run, reload, "), (["jobs", "xyzzy"], "there are: list, "),
+        ]
+        for (arguments, hint) in cases {
+            let program = try RunningProgram(DaemonHarness.program, arguments)
+            #expect(await program.end() == 64)
+            #expect(program.output.contains(hint) && !program.output.contains("Usage"), "\(program.output)")
+        }
+        let positional = try RunningProgram(DaemonHarness.program, ["report", "xyzzy"])
+        #expect(await positional.end() == 64)
+        #expect(!positional.output.contains("there is no command"), "\(positional.output)")
     }
 
     @Test("`sandbox start` writes nothing to a directory of another user", .enabled(if: geteuid() == 0))

@@ -62,6 +62,13 @@ struct LDAPErrorTests {
         #expect(error(code).hint.map(error(code).description.hasSuffix) == true)
     }
 
+    @Test func `a timeout names the setting that allows more time`() {
+        for (operation, setting) in [(LDAPError.connecting, "CONNECT_TIMEOUT"), ("search", "OPERATION_TIMEOUT")] {
+            let late = LDAPError(.timeout, operation: operation, server: "ldap://b")
+            #expect(late.hint?.contains(setting) == true)
+        }
+    }
+
     @Test func `a referral names the server to put first, as SERVER takes it`() {
         #expect(error(.referral).description.contains("put ldap://c first in SERVER"))
         var other = error(.referral)

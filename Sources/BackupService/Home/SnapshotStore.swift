@@ -162,7 +162,8 @@ struct SnapshotStore: Sendable {
             return ["\(foreignMount.reason); \(foreignMount.hint)"]
         }
         var notices: [String] = []
-        if condition.isInStore != (access != .own) {
+        let hasSnapshots = condition.isInStore || condition.point != .absent
+        if hasSnapshots, condition.isInStore != (access != .own) {
             let place = condition.isInStore ? home.store : home.snapshots
             notices.append(
                 "SNAPSHOTS is \(access.rawValue), and the snapshots lie in \(place), where backups go on; to move them, "

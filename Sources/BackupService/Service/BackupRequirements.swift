@@ -42,6 +42,7 @@ package struct Requirement: Hashable, Sendable {
 
 /// What these settings need from the machine. Changes nothing; runs rsnapshot, rsync and the sandbox once each.
 extension BackupConfiguration {
+    private static let configurationSubject = "RSNAPSHOT_CONFIG_DIRECTORY"
     /// The oldest rsnapshot whose configurations know `retain`.
     private static let oldestRsnapshot = (major: 1, minor: 3)
     /// The oldest rsync whose receiver does not follow a link that replaces a directory while it writes. An account owns the directories of its
@@ -68,7 +69,7 @@ extension BackupConfiguration {
         findings.append(await rsnapshotRequirement())
         findings += [await sandboxRequirement()].compactMap(\.self)
         findings.append(await templateRequirement())
-        findings.append(requirement(of: configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
+        findings.append(requirement(of: configurationDirectory, subject: Self.configurationSubject))
         return findings
     }
 
@@ -86,7 +87,9 @@ extension BackupConfiguration {
             }
         } catch {
             if error.cause == .noSuchFileOrDirectory {
-                return .unmet(subject, "\(path) does not exist", hint: "install -d -m 0755 \(path.shellWord)")
+                // A directory made in place of an unmounted volume would be on the root file system.
+                let mount = subject == Self.configurationSubject ? "" : "if it is a volume, mount it; otherwise: "
+                return .unmet(subject, "\(path) does not exist", hint: "\(mount)install -d -m 0755 \(path.shellWord)")
             }
             return .unmet(subject, HomeWalk.explain(error, root: path))
         }
@@ -195,6 +198,13 @@ extension BackupConfiguration {
             ["usrquota", "quota", "uquota"].contains($0) || $0.hasPrefix("usrjquota=")
         }
         guard !(isEnforced ?? hasOption) else { return .met("QUOTA", "\(mount.point) limits users") }
+        guard mount.type == "xfs" || mount.type.hasPrefix("ext") else {
+            return .unmet(
+                "QUOTA", "\(mount.point) is \(mount.type), on which setquota limits no users",
+                hint: mount.type == "btrfs"
+                    ? "write QUOTA = btrfs, or QUOTA = none" : "let the homes lie on ext4 or xfs, or write QUOTA = none"
+            )
+        }
         let point = mount.point.shellWord
         let commands =
             mount.type == "xfs"

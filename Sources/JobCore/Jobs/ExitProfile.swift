@@ -54,7 +54,7 @@ public struct ExitProfile: Hashable, Sendable {
             ExitReading(.failed, .permanent, result.termination, title: "stopped at its time limit", profile: name)
         case .cancellation:
             ExitReading(
-                .aborted, .permanent, result.termination, title: "stopped because the job was cancelled", profile: name)
+                .aborted, .permanent, result.termination, title: "stopped because the job was canceled", profile: name)
         }
     }
 

@@ -38,6 +38,6 @@ public struct GracefulStop: Sendable {
     /// The message about a job that did not end.
     public static func notEnded(_ name: String, job: JobID) -> CoreNotice {
         CoreNotice(
-            .error, "stopping: \(name) did not end after it was cancelled; it continues at the next start", job: job)
+            .error, "stopping: \(name) did not end after it was canceled; it continues at the next start", job: job)
     }
 }

@@ -88,7 +88,7 @@ import SystemPackage
     private nonisolated func start() throws(ScriptError) -> (ScriptProcess, ContinuousClock.Instant) {
         guard !isCancelled.load(ordering: .sequentiallyConsistent) else {
             throw ScriptError(
-                .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled",
+                .cancelled, path: invocation.executable, reason: "was not started: the job was canceled",
                 hint: "nothing to fix")
         }
         let end = clock.now + invocation.timeLimit.boundedForSleep

@@ -129,7 +129,8 @@ extension SettingValueError {
     ///   - field: the name of the field; nil if the error is not in a field.
     ///   - position: of the error in characters, counted from 1.
     fileprivate init(field: String?, position: Int, reason: String, hint: String) {
-        self.init("\(field.map { "\($0) " } ?? "")(character \(position)): \(reason)", hint: hint)
+        let place = "character \(position)"
+        self.init("\(field.map { "\($0) (\(place))" } ?? place): \(reason)", hint: hint)
     }
 }
 

@@ -269,7 +269,7 @@ import Logging
             } catch is CancellationError {
                 logger.log(
                     level: memory.level,
-                    "\(key.dn) is tried again: its work threw CancellationError, and nothing had cancelled it")
+                    "\(key.dn) is tried again: its work threw CancellationError, and nothing had canceled it")
                 if let job = account.summary?.job {
                     self.registry.status(job, .waitingForStartTime)
                     self.reconcileWhenCanceled(job, uuid)

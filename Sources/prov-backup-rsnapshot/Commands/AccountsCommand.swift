@@ -83,7 +83,11 @@ struct AccountsCommand: AsyncParsableCommand {
             let asked = try await DaemonControl(settings).provision(key)
             let code = if let asked { asked } else { try await Daemon(files: account.files, log: log).provision(key) }
             guard let code else {
-                print("\(name): nothing to do; \(explain)")
+                let retry = AccountCommand.retry.text(found.entry.accountReference)
+                print(
+                    found.status.phase == .failed
+                        ? "\(name): its last request has failed; after the cause is fixed, write it again: \(retry)"
+                        : "\(name): nothing to do; \(explain)")
                 return
             }
             print("\(name): \(code.name) (\(code.rawValue))\(code == .success ? "" : "; \(explain)")")
@@ -312,10 +316,11 @@ struct AccountStore {
             if error.code == .noSuchAttribute || error.code == .assertionFailed {
                 throw CommandFailure("\(dn) was changed at the same time", hint: "try again")
             }
-            guard error.isConnectionLost || error.code == .timeout else { throw CommandFailure(error) }
+            let isUnknown = error.isConnectionLost || error.code == .timeout
             throw CommandFailure(
-                error.description, hint: "it is unknown whether \(dn) was changed: look at it, then try again",
-                status: .unavailable)
+                error,
+                consequence: isUnknown
+                    ? "it is unknown whether \(dn) was changed: look at it, then try again" : "nothing was changed")
         }
     }
 }

@@ -9,8 +9,8 @@ struct BackupCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "backup", abstract: "Make snapshots of a level for all accounts that have it, or for some.",
         discussion: """
-            The daemon makes them as jobs. Exit status: 0 when all succeeded, 1 when any failed, 69 when no daemon runs or the \
-            LDAP server is unavailable.
+            The daemon makes them as jobs. Ctrl-C ends only the waiting, and the jobs go on; jobs cancel ends one. Exit status: 0 when \
+            all succeeded, 1 when any failed, 69 when no daemon runs or the LDAP server is unavailable.
             """)
 
     @OptionGroup var files: SettingsOptions
@@ -35,7 +35,7 @@ struct BackupCommand: AsyncParsableCommand {
         accepted.warn()
         if accepted.recent > 0 {
             printError(
-                "skipped \(accepted.recent) accounts, because their last \(level) snapshot is less than half of a period old (--force makes it)"
+                "skipped \(HealthReport.accounts(accepted.recent)): the last \(level) snapshot was made less than half a period ago (--force makes another)"
             )
         }
         let ids = accepted.jobs

@@ -24,7 +24,7 @@ extension Checklist {
         } catch let error as LDAPError {
             add(
                 "LDAP server", "\(error)", hint: "provisioning does not work until this is fixed",
-                status: error.isRetryable ? .unavailable : .failure)
+                status: CommandFailure(error).status)
         } catch {
             add("LDAP server", "\(error)", hint: "provisioning does not work until this is fixed")
         }

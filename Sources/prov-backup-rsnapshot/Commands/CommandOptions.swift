@@ -100,16 +100,22 @@ struct LogOptions: ParsableArguments {
 }
 
 extension CommandFailure {
-    init(_ error: LDAPError) { self.init(error, hint: "nothing was changed") }
+    /// The failure of what only reads.
+    init(_ error: LDAPError) { self.init(error, consequence: nil) }
 
-    /// - Parameter hint: where something was or may have been changed.
-    init(_ error: LDAPError, hint: String) {
+    /// - Parameters:
+    ///   - hint: instead of the error's.
+    ///   - consequence: whether something was or may have been changed.
+    init(_ error: LDAPError, hint: String? = nil, consequence: String?) {
         let status: ProcessExitStatus =
             switch error.code {
             case .insufficientAccessRights, .invalidCredentials, .inappropriateAuthentication: .notAllowed
             default: error.isRetryable ? .unavailable : .failure
             }
-        self.init(error.description, hint: hint, status: status)
+        let hints = [hint ?? error.hint, consequence].compactMap(\.self)
+        self.init(
+            error.reason,
+            hint: hints.isEmpty ? "see: prov-backup-rsnapshot check" : hints.joined(separator: "; "), status: status)
     }
 
     /// An error of the daemon, of any kind.

@@ -147,7 +147,10 @@ struct JobsCommand: AsyncParsableCommand {
     struct Run: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Run a script of the settings, section [Job NAME], as a job now.",
-            discussion: "Prints the job's number. With --wait the exit status is 0 if the job succeeded, otherwise 1.")
+            discussion: """
+                Prints the job's number. With --wait the exit status is 0 if the job succeeded, otherwise 1; Ctrl-C ends only the waiting, and \
+                the job goes on (jobs cancel ends it).
+                """)
 
         @OptionGroup var files: SettingsOptions
         @Argument(help: "The name in [Job NAME].") var name: String

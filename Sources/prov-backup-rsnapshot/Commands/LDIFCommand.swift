@@ -47,7 +47,8 @@ struct LDIFLoadCommand: AsyncParsableCommand {
     func run() async throws {
         let connection = try await connect()
         defer { connection.close() }
-        var loader = LDIFLoader(connection: connection, continuesOnError: continueOnError)
+        let isDaemon = sandbox == nil && server == nil
+        var loader = LDIFLoader(connection: connection, isDaemon: isDaemon, continuesOnError: continueOnError)
         for file in files { try await loader.load(file) }
         let records = loader.loaded == 1 ? "record" : "records"
         print("\(loader.loaded) \(records) loaded" + (loader.failed > 0 ? ", \(loader.failed) failed" : ""))
@@ -195,6 +196,8 @@ extension DN {
 /// Loads LDIF files record by record, with only a part of the file in memory.
 struct LDIFLoader {
     let connection: LDAPConnection
+    /// Whether the connection has the identity of the daemon.
+    let isDaemon: Bool
     let continuesOnError: Bool
     private(set) var loaded = 0
     private(set) var failed = 0
@@ -227,8 +230,9 @@ struct LDIFLoader {
                     let isUnknown = error.isConnectionLost || error.code == .timeout
                     try note(
                         CommandFailure(
-                            error,
-                            hint: isUnknown ? "it is unknown whether the record was loaded: look at it" : Self.notLoaded
+                            error, hint: isDaemon && error.code == .insufficientAccessRights ? Self.notForDaemon : nil,
+                            consequence: isUnknown
+                                ? "it is unknown whether the record was loaded: look at it" : Self.notLoaded
                         ), at: "\(path):\(record.line): \(record.dn)")
                 }
             } catch let error as LDAPSyntaxError {
@@ -238,6 +242,9 @@ struct LDIFLoader {
     }
 
     private static let notLoaded = "the record was not loaded"
+    private static let notForDaemon =
+        "this is the daemon's identity, which may only do what its work needs; load it as the program that writes the requests "
+        + "(--server, --bind-dn, --password-file)"
 
     /// - Parameter place: nil: the reason has it.
     private mutating func note(_ failure: CommandFailure, at place: String?) throws {

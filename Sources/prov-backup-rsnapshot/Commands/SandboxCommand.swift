@@ -65,7 +65,12 @@ struct SandboxCommand: AsyncParsableCommand {
         func run() async throws {
             let directory = try directory.resolve()
             let server = SandboxSettings.server(in: directory)
-            let isStopped = if case .stopped = try SandboxStatus.of(server) { !keepData } else { false }
+            let status = try SandboxStatus.of(server)
+            guard status != .absent else {
+                throw CommandFailure(
+                    "there is no sandbox in \(directory)", hint: "name the directory of one with --directory")
+            }
+            let isStopped = status == .stopped && !keepData
             let sandbox = isStopped ? nil : try LDAPSandbox.running(in: server)
             // Before the server's data, so that the command can be repeated if this fails.
             if !keepData { try SandboxSettings.removeHomes(from: directory) }

@@ -180,7 +180,8 @@ import SystemPackage
                 do { try await engine.runOnce() } catch let error as LDAPError {
                     throw CommandFailure(
                         error,
-                        hint: "requests that were found before this had begun; see: prov-backup-rsnapshot jobs list")
+                        consequence:
+                            "requests that were found before this had begun; see: prov-backup-rsnapshot jobs list")
                 }
                 return await engine.snapshot()
             }

@@ -338,7 +338,7 @@ import SystemPackage
         }
         guard !submitted.isEmpty, let failure = CommandFailure(error) else { return error }
         return CommandFailure(
-            error is LDAPError ? failure.reason : "\(failure)",
+            "\(failure)",
             hint: "jobs submitted before this: \(submitted.count); see: prov-backup-rsnapshot jobs list",
             status: failure.status)
     }

@@ -287,7 +287,7 @@ import Testing
         ])
     func noSchedule(text: String, position: Int, hint: String) {
         let error = #expect(throws: SettingValueError.self) { try CronSchedule(parsing: text) }
-        #expect(error?.reason.hasPrefix("(character \(position)): ") == true, "\(error?.reason ?? "")")
+        #expect(error?.reason.hasPrefix("character \(position): ") == true, "\(error?.reason ?? "")")
         #expect(error?.hint.contains(hint) == true)
     }
 
