@@ -10,12 +10,12 @@ import Testing
 struct CertificateTests {
     /// A server with a certificate of an authority of our own.
     private func withServer(
-        named names: String, commonName: String = "server", days: Int = 30,
+        named names: String, commonName: String = "server", validity: String = TestAuthority.thirtyDays,
         _ body: (LDAPSandbox, TestAuthority, Ports) async throws -> Void
     ) async throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let certificate = try authority.certify(names, commonName: commonName, days: days)
+        let certificate = try authority.certify(names, commonName: commonName, validity: validity)
         var options = SandboxOptions.testing
         (options.loopbackPort, options.loopbackTLSPort) = (0, 0)
         options.globalLines = [
@@ -110,7 +110,7 @@ struct CertificateTests {
                 }
             }
         }
-        try await withServer(named: "DNS:localhost", days: -1) { _, authority, ports in
+        try await withServer(named: "DNS:localhost", validity: TestAuthority.past) { _, authority, ports in
             for way in ports.ways {
                 let error = try #require(
                     await failure { () async throws(LDAPError) in
@@ -154,7 +154,7 @@ struct CertificateTests {
     @Test func `a truncated certificate is parsed as far as possible, and its times are decoded`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let file = try authority.certify("DNS:*.example.org,IP:::1,email:a@example.org", days: 30)
+        let file = try authority.certify("DNS:*.example.org,IP:::1,email:a@example.org")
         let bytes = try authority.der(of: file)
         let certificate = try PeerCertificate(bytes)
         #expect(certificate.names == ["*.example.org", "::1"])
@@ -194,26 +194,43 @@ struct TestAuthority {
     let directory: URL
     var file: URL { directory.appending(path: "ca.crt") }
     var serverKey: URL { directory.appending(path: "server.key") }
+    /// Options of `openssl ca`, since `openssl x509` takes no negative days with OpenSSL 3.5 and no dates with 3.0.
+    static let thirtyDays = "-days 30"
+    static let past = "-startdate 20200101000000Z -enddate 20200102000000Z"
     private static let newKey = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
 
     init() throws {
         directory = FileManager.default.temporaryDirectory.appending(path: "authority-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
         try shell("openssl req -x509 \(Self.newKey) -subj /CN=authority -keyout ca.key -out ca.crt")
+        try Data().write(to: directory.appending(path: "index"))
+        try """
+        [ca]
+        default_ca = ca
+        database = index
+        new_certs_dir = .
+        rand_serial = yes
+        default_md = default
+        unique_subject = no
+        policy = policy
+        [policy]
+        commonName = supplied
+        """.write(to: directory.appending(path: "ca.cnf"), atomically: true, encoding: .utf8)
     }
 
     func remove() { try? FileManager.default.removeItem(at: directory) }
 
     /// - Parameters:
     ///   - names: as openssl writes subjectAltName.
-    ///   - days: from now; -1 until yesterday.
-    func certify(_ names: String, commonName: String = "server", days: Int) throws -> URL {
+    ///   - validity: ``thirtyDays`` from now, or ``past``.
+    func certify(_ names: String, commonName: String = "server", validity: String = thirtyDays) throws -> URL {
         try "subjectAltName=\(names)\n".write(
             to: directory.appending(path: "names"), atomically: true, encoding: .utf8)
         try shell(
             """
             openssl req \(Self.newKey) -subj /CN=\(commonName) -keyout server.key -out server.csr
-            openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -set_serial 2 -days \(days) -extfile names -out server.crt
+            openssl ca -batch -config ca.cnf -cert ca.crt -keyfile ca.key \(validity) -extfile names -notext \
+                -in server.csr -out server.crt
             """)
         return directory.appending(path: "server.crt")
     }
