@@ -212,10 +212,24 @@ public import Logging
     public func accounts(
         where condition: Filter? = nil, attributes: [AttributeName], ofAllHosts: Bool = false
     ) -> AccountList {
-        let scope = ofAllHosts ? entries.scope.ofAllHosts : entries.scope
-        return AccountList(
-            entries: entries, filter: .and([scope.accounts] + (condition.map { [$0] } ?? [])), attributes: attributes)
+        AccountList(entries: entries, filter: filter(condition, ofAllHosts: ofAllHosts), attributes: attributes)
     }
+
+    /// Entries with mode and state, also with a mode that is none of the protocol's, so that they take no part in provisioning.
+    /// - Parameters:
+    ///   - condition: a further condition.
+    ///   - attributes: besides those of the protocol.
+    public func entriesOfAllHosts(where condition: Filter, attributes: [AttributeName]) -> EntryList {
+        EntryList(entries: entries, filter: filter(condition, ofAllHosts: true), attributes: attributes)
+    }
+
+    private func filter(_ condition: Filter?, ofAllHosts: Bool) -> Filter {
+        let scope = ofAllHosts ? entries.scope.ofAllHosts : entries.scope
+        return .and([scope.accounts] + (condition.map { [$0] } ?? []))
+    }
+
+    /// The names of the protocol's attributes.
+    public var names: AttributeNames { entries.scope.names }
 
     /// Accounts whose `modify` is requested or claimed: what they ask for need not be done yet.
     public var openModify: Filter { entries.scope.openModify }
@@ -226,14 +240,16 @@ public import Logging
         AccountList(entries: entries, filter: entries.scope.pending, attributes: attributes)
     }
 
-    /// The accounts of this daemon whose last request failed, according to their ReturnValue; nil where entries have no ReturnValue.
+    /// The entries of this daemon whose last request failed, according to their ReturnValue, if entries have one, and those whose mode and state are
+    /// invalid (``AccountStatus/isInvalid(_:names:)``).
     /// - Parameter attributes: besides those of the protocol.
-    public func failedAccounts(attributes: [AttributeName]) -> AccountList? {
-        entries.scope.failed.map { AccountList(entries: entries, filter: $0, attributes: attributes) }
+    public func failedOrInvalid(attributes: [AttributeName]) -> EntryList {
+        let filters = [entries.scope.failed, entries.scope.invalid].compactMap(\.self)
+        return EntryList(entries: entries, filter: .or(filters), attributes: attributes)
     }
 
     /// Whether other daemons may work on the same accounts (attribute CLAIM).
-    public var sharesAccounts: Bool { entries.scope.names.claim != nil }
+    public var sharesAccounts: Bool { names.claim != nil }
 
     /// Reads one account; nil when it is gone, or no longer this daemon's. Waits for an LDAP server, until the calling task is cancelled.
     /// - Throws: `CancellationError`, or the server's refusal as a `LDAPError`.
@@ -249,7 +265,7 @@ public import Logging
         than account: Account, withSame attribute: AttributeName, attributes: [AttributeName]
     ) async throws -> [Account] {
         try await entries.others(
-            than: account.key.uuid, with: account.entry[attribute], of: attribute, attributes: attributes
+            than: account.key.uuid, with: [attribute: account.entry[attribute]], attributes: attributes
         ).compactMap { Account($0, names: entries.scope.names) }
     }
 

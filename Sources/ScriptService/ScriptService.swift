@@ -31,9 +31,9 @@ package struct ScriptService: ProvisioningService {
     /// A uid that is the NAME for the scripts identifies what they make.
     package var uniqueAttribute: AttributeName? { Entry.nameAttribute }
     /// None for a NAME from the DN, which may occur in two branches.
-    package func uniqueValues(of entry: Entry) -> [AttributeValue] {
+    package func uniqueValues(of entry: Entry, for operation: Operation) -> [AttributeName: [AttributeValue]] {
         let uids = entry[Entry.nameAttribute]
-        return uids.count == 1 ? uids : []
+        return uids.count == 1 ? [Entry.nameAttribute: uids] : [:]
     }
     /// The scripts are not called for others.
     package var isUniqueAmongAll: Bool { false }

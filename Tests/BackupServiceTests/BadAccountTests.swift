@@ -130,15 +130,24 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         #expect(try directory.listing() == before)
     }
 
-    @Test("the unique values of an entry are its uid, and its group if that could be another account's")
+    @Test(
+        "the unique values of an entry are its uid, also as the group of others, and its group if that could be another account's; of a deletion only the uid"
+    )
     func unique() throws {
         let directory = try TestDirectory()
         let service = BackupRsnapshotService(configuration: try directory.configuration())
         var entry = directory.entry()
-        #expect(service.uniqueValues(of: entry) == ["3723707"])
-        for (group, values) in [("3723708", ["3723707", "3723708"]), ("1000", ["3723707"]), ("x", ["3723707"])] {
-            entry["gidNumber"] = [AttributeValue(group)]
-            #expect(service.uniqueValues(of: entry).compactMap(\.text) == values)
+        let rows: [(group: AttributeValue, uids: [AttributeValue])] = [
+            ("3723707", ["3723707"]), ("3723708", ["3723707", "3723708"]), ("1000", ["3723707"]), ("x", ["3723707"]),
+        ]
+        for (group, uids) in rows {
+            entry["gidNumber"] = [group]
+            for operation in [Operation.add, .modify] {
+                #expect(
+                    service.uniqueValues(of: entry, for: operation) == ["uid": uids, "gidNumber": ["3723707"]])
+            }
+            #expect(service.uniqueValues(of: entry, for: .delete) == ["uid": ["3723707"]])
+            #expect(service.exclusionNames(of: entry) == ["3723707"])
         }
     }
 

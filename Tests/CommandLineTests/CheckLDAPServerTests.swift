@@ -70,6 +70,54 @@ import Testing
         }
     }
 
+    @Test("a gidNumber that is the uid of another account, of any host, is NOT; one that is nobody's uid is a note")
+    func groups() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(service: "HOST = backup-01", backup: Self.scheduled)
+            let host: [AttributeName: String] = ["host": "backup-01"]
+            try await harness.add("3724398", host.merging(["gidNumber": "3724399"]) { $1 })
+            try await harness.add("3724397", host.merging(["gidNumber": "5000"]) { $1 })
+            let before = try await harness.command("check")
+            #expect(before.status == 0 && wrong(before.output).isEmpty, "\(before.output)")
+            #expect(line("groups", before.output)?.contains("2 accounts, such as uid=372439") == true)
+            try await harness.add("3724399", ["host": "backup-02"])
+            let checked = try await harness.command("check")
+            let wrong = wrong(checked.output)
+            #expect(checked.status == 1 && wrong.count == 1, "\(checked.output)")
+            #expect(wrong.first?.hasPrefix("NOT   groups: 1 account, such as uid=3724398,") == true, "\(wrong)")
+            #expect(checked.output.contains("\n      groups: 1 account, such as uid=3724397,"), "\(checked.output)")
+        }
+    }
+
+    @Test("accounts whose mode or state is invalid are NOT, and counted, also the first one of all")
+    func invalid() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: Self.scheduled)
+            let time = "20260101T000000Z"
+            try await harness.add("3724301", ["sstProvisioningMode": "modifed"])
+            try await harness.add("3724302", ["sstProvisioningMode": "modifed", "sstProvisioningState": time])
+            try await harness.add("3724303", ["sstProvisioningMode": "deleting", "sstProvisioningState": time])
+            try await harness.add("3724304")
+            let checked = try await harness.command("check")
+            let wrong = wrong(checked.output)
+            #expect(checked.status == 1 && wrong.count == 1, "\(checked.output)")
+            #expect(wrong.first?.hasPrefix("NOT   accounts: 3 accounts, such as uid=3724301,") == true, "\(wrong)")
+            #expect(wrong.first?.hasSuffix("see: prov-backup-rsnapshot accounts explain 3724301") == true, "\(wrong)")
+        }
+    }
+
+    @Test("an index on gidNumber is demanded, by which each request is searched")
+    func groupIndex() async throws {
+        try await Self.withPieces {
+            $0 == "indexes.conf" ? $1.replacing("uid,uidNumber,gidNumber,host", with: "uid,uidNumber,host") : $1
+        } _: { harness in
+            try harness.settings(backup: Self.scheduled)
+            let checked = try await harness.command("check")
+            let wrong = wrong(checked.output)
+            #expect(wrong.count == 1 && wrong[0].hasPrefix("NOT   indexes: none for gidNumber:"), "\(checked.output)")
+        }
+    }
+
     @Test("a replica that is first in SERVER is named with its provider, and nothing else of it is wrong")
     func replica() async throws {
         var options = SandboxOptions.testing
@@ -192,10 +240,12 @@ import Testing
             #expect(checked.status == 1)
             let found = line("indexes", checked.output) ?? ""
             #expect(found.hasPrefix("NOT "))
-            #expect(found.contains("none for entryCSN, sstProvisioningState: "), "\(found)")
+            #expect(found.contains("none for entryCSN, sstProvisioningState, gidNumber: "), "\(found)")
             try harness.settings(service: "HOST = backup1", backup: Self.scheduled)
             let byHost = try await harness.command("check")
-            #expect(byHost.output.contains("none for entryCSN, sstProvisioningState, host: "), "\(byHost.output)")
+            #expect(
+                byHost.output.contains("none for entryCSN, sstProvisioningState, gidNumber, host: "), "\(byHost.output)"
+            )
         }
     }
 

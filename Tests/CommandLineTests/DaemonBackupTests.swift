@@ -361,10 +361,12 @@ struct DaemonBackupTests {
             let daemon = try await harness.running()
             try await harness.add("3724300", ["sstIsActive": "FALSE"])
             try await harness.add("3724301", ["sstBackupIntervalWeekly": "0"])
+            try await harness.add("3724302", ["sstProvisioningMode": "modifed"])
             for uid in ["3724300", "3724301"] { try await harness.reached("added", uid) }
             for (level, uid, hint) in [
                 ("daily", "3724300", "sstIsActive"), ("weekly", "3724301", "sstBackupIntervalWeekly"),
-                ("daily", "3724399", "accounts list"), ("daily", "../x", "seven digits"),
+                ("daily", "3724302", "modifed"), ("daily", "3724399", "accounts list"),
+                ("daily", "../x", "seven digits"),
                 ("fortnightly", "3724300", "daily"),
             ] {
                 let refused = try await harness.command("backup", level, "--account", uid)

@@ -75,6 +75,12 @@ import Testing
                 }, .warning, ["provisioning failed for 4 accounts (1, 2, 3, ...)", "explain 1", "failed_accounts=4"]
             ),
             (
+                Self.health {
+                    $0.invalidAccounts = 2
+                    $0.invalidUIDs = ["1", "2"]
+                }, .warning, ["mode or state is invalid for 2 accounts (1, 2)", "explain 1", "invalid_accounts=2;0;;0"]
+            ),
+            (
                 Self.health { $0.status.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("7")]) },
                 .warning,
                 ["backups failed for 1 account (7 daily)", "explain 7", "failed_backups=1;0;;0"]
@@ -132,6 +138,46 @@ import Testing
             #expect(Overview.row(Self.job(1, status, began: 1)).0 == "running", "\(status)")
         }
         #expect(Overview.row(Self.job(1, .created, began: nil)).0 == "waiting")
+    }
+
+    @Test(
+        "accounts whose mode or state is invalid are listed with the failed ones, and counted by status and health, until a request is written; none is written again as a failed one"
+    )
+    func invalid() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            try await harness.add("3724300", ["sstProvisioningMode": "modifed"])
+            try await harness.add("3724301", ["sstProvisioningState": "00"])
+            func check() async throws {
+                let listed = try await harness.json("accounts", "list", "--failed")
+                #expect(listed.map { $0["uid"].string } == ["3724300", "3724301"])
+                #expect(listed.map { $0["mode"].string } == ["modifed", "add"])
+                #expect(listed.allSatisfy { $0["phase"] == .string("idle") })
+                #expect(try await harness.json("accounts", "list") == listed)
+                let status = try #require(try await harness.json("status").first)
+                #expect(status["directory"]["invalid"] == .number(2) && status["directory"]["failed"] == .number(0))
+                #expect(status["invalidUIDs"] == .array([.string("3724300"), .string("3724301")]))
+                let text = try await harness.command("status").output
+                #expect(text.contains("accounts explain 3724300"), "\(text)")
+            }
+            try await check()
+            let daemon = try await harness.serving()
+            try await check()
+            let bad = try await harness.command("health")
+            #expect(bad.status == 1 && bad.output.contains("(3724300, 3724301)"), "\(bad.output)")
+            #expect(bad.output.contains("accounts explain 3724300 |"), "\(bad.output)")
+            #expect(bad.output.contains("failed_accounts=0;") && bad.output.contains("invalid_accounts=2;"))
+            let retried = try await harness.command("accounts", "retry", "--all")
+            #expect(retried.status == 0, "\(retried.output)")
+            for uid in ["3724300", "3724301"] {
+                #expect(try await harness.text(uid, "sstProvisioningReturnValue") == nil)
+                try await harness.request(uid, "add")
+                try await harness.reached("added", uid)
+            }
+            let good = try await harness.command("health")
+            #expect(good.status == 0 && good.output.contains("invalid_accounts=0;"), "\(good.output)")
+            await harness.stop(daemon)
+        }
     }
 
     @Test(

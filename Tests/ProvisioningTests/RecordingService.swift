@@ -19,10 +19,14 @@ final class RecordingService: ProvisioningService {
     /// No two accounts may have the same.
     let unique = Mutex<AttributeName?>(nil)
     var uniqueAttribute: AttributeName? { unique.withLock(\.self) }
-    /// Another attribute whose values name the same.
+    /// Another attribute whose values name the same, except for deletions.
     let alsoUnique = Mutex<AttributeName?>(nil)
-    func uniqueValues(of entry: Entry) -> [AttributeValue] {
-        [uniqueAttribute, alsoUnique.withLock(\.self)].compactMap(\.self).flatMap { entry[$0] }
+    func uniqueValues(
+        of entry: Entry, for operation: Provisioning.Operation
+    ) -> [AttributeName: [AttributeValue]] {
+        guard let unique = uniqueAttribute else { return [:] }
+        guard operation != .delete, let other = alsoUnique.withLock(\.self) else { return [unique: entry[unique]] }
+        return [unique: entry[unique] + entry[other], other: entry[unique]]
     }
     /// Why nothing can be locked; nil: it can.
     let lockFailure = Mutex<ProvisioningFailure?>(nil)

@@ -53,7 +53,9 @@ import Testing
             (["jane"], ["jane"], "jane"), ([], [], "Jane"), (["a", "b"], [], "Jane"),
         ] as [([AttributeValue], [AttributeValue], String)] {
             let entry = entry(uids: uids, rdn: RDN("cn", "Jane"))
-            #expect(service.uniqueValues(of: entry) == unique)
+            for operation in Provisioning.Operation.allCases {
+                #expect(service.uniqueValues(of: entry, for: operation)["uid"] ?? [] == unique)
+            }
             #expect(service.exclusionNames(of: entry) == [name])
         }
     }

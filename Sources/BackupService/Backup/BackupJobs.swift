@@ -185,14 +185,19 @@ package struct BackupJobs: Sendable {
         found.sort { "\($0.key.uuid)" < "\($1.key.uuid)" }
         // The job warns of several entries with one uid.
         guard let account = found.first(where: { level.refusal(of: $0) == nil }) ?? found.first else {
-            let others = await engine.accounts(where: condition, attributes: [BackupAttribute.uid], ofAllHosts: true)
-            for try await account in others {
-                let hosts = account.status.hosts
+            let names = await engine.names
+            for try await entry in await engine.entriesOfAllHosts(
+                where: condition, attributes: [BackupAttribute.uid])
+            {
+                guard let hosts = AccountStatus(entry, names: names)?.hosts else {
+                    let absence = AccountStatus.absence(from: entry, names: names)
+                    throw refuse("\(entry.dn) takes no part in provisioning: \(absence.reason)", absence.hint)
+                }
                 throw refuse(
                     hosts.isEmpty
                         ? "it names no host, and this daemon serves those of certain hosts"
                         : "it belongs to \(hosts.map(\.quotedValue).joined(separator: ", "))",
-                    "run the backup there, or correct \(BackupAttribute.host) of \(account.key.dn) or HOST")
+                    "run the backup there, or correct \(BackupAttribute.host) of \(entry.dn) or HOST")
             }
             throw refuse(
                 "LDAP has no such account", "see accounts list, and SERVICE_SUBTREE and SEARCH_FILTER")

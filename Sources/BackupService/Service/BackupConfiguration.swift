@@ -212,6 +212,9 @@ package struct BackupJobsConfiguration: Hashable, Sendable {
     /// The attributes of an account's entry that its backup reads.
     package var readAttributes: [AttributeName] { BackupAttribute.all }
 
+    /// The attributes by which entries are searched, besides those of the protocol.
+    package var searchedAttributes: [AttributeName] { [BackupAttribute.uid, BackupAttribute.gidNumber] }
+
     /// The attributes of an account's entry that its backup writes.
     package var writtenAttributes: [AttributeName] {
         [

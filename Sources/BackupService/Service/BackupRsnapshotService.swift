@@ -36,12 +36,14 @@ package struct BackupRsnapshotService: ProvisioningService {
 
     /// The uid names the home, the quota and the rsnapshot configuration.
     package var uniqueAttribute: AttributeName? { BackupAttribute.uid }
-    /// The uid; also the group, if it could be that of another account, whose files would be accessible to this one.
-    package func uniqueValues(of entry: Entry) -> [AttributeValue] {
-        let group = entry[BackupAttribute.gidNumber].filter { value in
-            !entry[BackupAttribute.uid].contains(value) && value.text.map(BackupAccount.isUID) == true
-        }
-        return entry[BackupAttribute.uid] + group
+    /// The uid. Also the group, in both directions, since files are accessible to it: no account may have the uid of another one as its group. A
+    /// deletion makes no files.
+    package func uniqueValues(of entry: Entry, for operation: Operation) -> [AttributeName: [AttributeValue]] {
+        let uid = entry[BackupAttribute.uid]
+        guard operation != .delete else { return [BackupAttribute.uid: uid] }
+        func isUID(_ value: AttributeValue) -> Bool { value.text.map(BackupAccount.isUID) == true }
+        let group = entry[BackupAttribute.gidNumber].filter { !uid.contains($0) && isUID($0) }
+        return [BackupAttribute.uid: uid + group, BackupAttribute.gidNumber: uid.filter(isUID)]
     }
     package var requestedAttributes: [AttributeName] { BackupAttribute.all }
 

@@ -1,4 +1,4 @@
-import LDAP
+public import LDAP
 
 /// The result of a compare-and-set.
 enum WriteResult: Hashable, Sendable {
@@ -49,17 +49,19 @@ enum WriteResult: Hashable, Sendable {
     }
 
     /// Other entries that have one of these values, of any host, also those that take no part in provisioning.
-    /// - Parameter condition: a further condition.
+    /// - Parameters:
+    ///   - values: by attribute.
+    ///   - conditions: further conditions.
     /// - Throws: `CancellationError`, or an `LDAPError` that is not retryable.
     func others(
-        than uuid: EntryUUID, with values: [AttributeValue], of attribute: AttributeName, attributes: [AttributeName],
-        meeting condition: Filter? = nil
+        than uuid: EntryUUID, with values: [AttributeName: [AttributeValue]], attributes: [AttributeName],
+        meeting conditions: [Filter] = []
     ) async throws -> [Entry] {
-        guard !values.isEmpty else { return [] }
-        let isMeant = Filter.or(values.map { .equal(attribute, $0) })
+        let hasValue = values.flatMap { name, values in values.map { Filter.equal(name, $0) } }
+        guard !hasValue.isEmpty else { return [] }
         // Not paged: it finds few, and the paged list of pending accounts may use the same connection.
         let request = SearchRequest(
-            base: scope.base, filter: condition.map { .and([isMeant, $0]) } ?? isMeant,
+            base: scope.base, filter: .and([.or(hasValue)] + conditions),
             attributes: scope.names.requested + attributes, pageSize: 0)
         return try await link.withConnection { connection throws(LDAPError) in
             try await connection.search(request).all().filter { $0.uuid != uuid }
@@ -205,40 +207,66 @@ extension Entry {
     var uuid: EntryUUID? { text(AttributeNames.entryUUID).flatMap { EntryUUID(text: $0) } }
 }
 
-/// The accounts that a filter finds, each once, read page by page while the sequence is iterated.
+/// The accounts among the entries of a list; entries that take no part in provisioning are left out.
+public struct AccountList: AsyncSequence, Sendable {
+    let list: EntryList
+
+    init(entries: AccountEntries, filter: Filter, attributes: [AttributeName]) {
+        list = EntryList(entries: entries, filter: filter, attributes: attributes)
+    }
+
+    /// Sends nothing before the first account is asked for.
+    public func makeAsyncIterator() -> Iterator {
+        Iterator(entries: list.makeAsyncIterator(), names: list.entries.scope.names)
+    }
+
+    /// The iterator.
+    public struct Iterator: AsyncIteratorProtocol {
+        fileprivate var entries: EntryList.Iterator
+        fileprivate let names: AttributeNames
+
+        /// The next account, nil at the end.
+        public mutating func next() async throws -> Account? {
+            while let entry = try await entries.next() {
+                if let account = Account(entry, names: names) { return account }
+            }
+            return nil
+        }
+    }
+}
+
+/// The entries that a filter finds, each once, read page by page while the sequence is iterated.
 ///
 /// Each iteration has a connection of its own, because a server keeps one paged search for each connection. When the connection is lost, the
-/// search is repeated, and accounts that were returned before are skipped. Throws `CancellationError`, or the server's refusal as an `LDAPError`.
-public struct AccountList: AsyncSequence, Sendable {
+/// search is repeated, and entries that were returned before are skipped. Throws `CancellationError`, or the server's refusal as an `LDAPError`.
+public struct EntryList: AsyncSequence, Sendable {
     let entries: AccountEntries
     let filter: Filter
     let attributes: [AttributeName]
 
-    /// Sends nothing before the first account is asked for.
+    /// Sends nothing before the first entry is asked for.
     public func makeAsyncIterator() -> Iterator { Iterator(list: self) }
 
     /// The iterator.
     public struct Iterator: AsyncIteratorProtocol {
-        private let list: AccountList
+        private let list: EntryList
         private var search: LDAPSearch?
         private var returned: Set<EntryUUID> = []
         private var isAtEnd = false
         /// Searches in a row that failed before they returned an entry.
         private var failures = 0
 
-        init(list: AccountList) { self.list = list }
+        init(list: EntryList) { self.list = list }
 
-        /// The next account, nil at the end.
-        public mutating func next() async throws -> Account? {
+        /// The next entry, nil at the end.
+        public mutating func next() async throws -> Entry? {
             while !isAtEnd {
                 let connected = try await connectedSearch()
                 do throws(LDAPError) {
                     let entry = try await nextEntry(connected)
                     guard let entry else { break }
                     failures = 0
-                    if let account = try list.account(entry), returned.insert(account.key.uuid).inserted {
-                        return account
-                    }
+                    if let uuid = try list.uuid(of: entry), returned.insert(uuid).inserted { return entry }
                 } catch {
                     search = nil
                     try Task.checkCancellation()
@@ -273,14 +301,13 @@ public struct AccountList: AsyncSequence, Sendable {
             base: entries.scope.base, filter: filter, attributes: entries.scope.names.requested + attributes)
     }
 
-    /// - Returns: nil for an entry whose mode is none of the protocol's.
-    private func account(_ entry: Entry) throws(LDAPError) -> Account? {
+    private func uuid(of entry: Entry) throws(LDAPError) -> EntryUUID? {
         let hidden = AccountEntries.hiddenAttributes(of: entry)
         guard hidden.isEmpty else {
             throw LDAPError(
                 .insufficientAccessRights, operation: "read \(entry.dn)", server: "the LDAP server",
                 diagnostic: AccountEntries.hidden(hidden))
         }
-        return Account(entry, names: entries.scope.names)
+        return entry.uuid
     }
 }

@@ -44,6 +44,14 @@ public struct AccountStatus: Hashable, Sendable {
         claim = names.claim.flatMap { entry.text($0) }
     }
 
+    /// Whether an entry has mode and state, and they are no request, no claim and no outcome. Nothing is done for it, and it may have been meant as a
+    /// request.
+    public static func isInvalid(_ entry: Entry, names: AttributeNames) -> Bool {
+        guard let text = entry[names.mode].first, let state = entry[names.state].first else { return false }
+        guard let mode = text.text.flatMap(ProvisioningMode.init) else { return true }
+        return mode.stage != .done && state.text?.spaceFolded != "0"
+    }
+
     /// Why an entry takes no part in provisioning, as half a sentence, and how to change that; to be asked where `init` gives nil.
     public static func absence(from entry: Entry, names: AttributeNames) -> (reason: String, hint: String) {
         let hidden = AccountEntries.hiddenAttributes(of: entry)

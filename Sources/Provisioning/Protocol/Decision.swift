@@ -30,7 +30,7 @@ public enum Decision: Hashable, Sendable {
 
 /// Why an account is left alone.
 public enum LeaveReason: Hashable, Sendable {
-    /// Its state is not `0`.
+    /// Its mode is requested or claimed, and its state is not `0`.
     case nothingAsked
     /// Its request is done.
     case done

@@ -2,7 +2,7 @@ import LDAP
 
 /// A phase of an account (specification: protocol.md#modes-and-states).
 public enum AccountPhase: String, CaseIterable, Hashable, Sendable {
-    /// A mode whose state is not `0`, such as `add` with a timestamp.
+    /// Invalid: a requested or claimed mode whose state is not `0`, such as `add` with a timestamp.
     case idle
     /// `add`, state `0`. The raw value is in the JSON of `accounts` and must not change.
     case requested = "wished"

@@ -134,23 +134,28 @@ extension AccountReconciler {
         return result
     }
 
-    /// - Throws: `ProvisioningFailure` with code 1 while another entry has the same unique value; `CancellationError`, or the error of the search.
+    /// - Throws: `ProvisioningFailure` with code 1 while another entry has a value that only this one may have; `CancellationError`, or the error
+    ///   of the search.
     private func demandUnique(_ account: Account) async throws {
-        guard let attribute = service.uniqueAttribute else { return }
-        let values = service.uniqueValues(of: account.entry)
+        guard let unique = service.uniqueAttribute else { return }
+        let values = service.uniqueValues(of: account.entry, for: account.status.mode.operation)
         let others = try await entries.others(
-            than: account.status.uuid, with: values, of: attribute, attributes: [attribute],
-            meeting: service.isUniqueAmongAll ? nil : entries.scope.accounts)
+            than: account.status.uuid, with: values, attributes: Array(values.keys),
+            meeting: [.present(unique)] + (service.isUniqueAmongAll ? [] : [entries.scope.accounts]))
         guard let other = others.first else { return }
         // The server compares without regard to case, and also finds the value of a subtype (`uid;lang-de`), which is not read.
-        let shared = other[attribute].first { found in values.contains { $0.folded == found.folded } } ?? values[0]
-        let own = account.entry.attributes.filter { $0.values.contains { $0.folded == shared.folded } }.map(\.name)
-        let place = own.contains(attribute) ? nil : own.first
+        let shared = ([unique] + values.keys.filter { $0 != unique }).lazy.compactMap { name in
+            other[name].first { found in values[name]?.contains { $0.folded == found.folded } == true }
+                .map { (name: name, value: $0) }
+        }.first
+        let (name, value) = shared ?? (unique, values[unique]?.first ?? "")
+        let own = account.entry.attributes.filter { $0.values.contains { $0.folded == value.folded } }.map(\.name)
+        let place = own.contains(unique) ? unique : own.first ?? name
         throw ProvisioningFailure(
             .undefinedError,
             reason:
-                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared), which \(account.status.dn) names \(place.map { "as its \($0)" } ?? "as well")",
-            hint: "remove all but one, or give them different values; then write the request of that one again")
+                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(name) \(value), which \(account.status.dn) names \(place == name ? "as well" : "as its \(place)")",
+            hint: "remove all but one, or give them different values; then write the requests of those that stay again")
     }
 
     /// Whether no other entry has the same unique value, so that the request will not be refused for that; false if the search fails.

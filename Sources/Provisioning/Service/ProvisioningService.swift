@@ -11,8 +11,9 @@ public protocol ProvisioningService: Sendable {
 
     /// The attribute that names the resource of an account, such as its home: no two entries may have the same value. nil: there is none.
     var uniqueAttribute: AttributeName? { get }
-    /// The values of that attribute that only this entry may have: those that it has, and others that name the same resource.
-    func uniqueValues(of entry: Entry) -> [AttributeValue]
+    /// The values that no other entry may have while the operation is carried out, by attribute: that attribute, and others by which an entry gets at
+    /// the same resource. Each attribute needs an equality index. Entries without the unique attribute, such as those of groups, do not count.
+    func uniqueValues(of entry: Entry, for operation: Operation) -> [AttributeName: [AttributeValue]]
     /// Whether entries count as well that are not accounts of this daemon (HOST, SEARCH_FILTER), because they may name the same resource.
     var isUniqueAmongAll: Bool { get }
     /// The names of the resources that no other job may work on at the same time.
@@ -29,12 +30,16 @@ public protocol ProvisioningService: Sendable {
 extension ProvisioningService {
     /// No resource is shared between entries.
     public var uniqueAttribute: AttributeName? { nil }
-    /// The values that the entry has.
-    public func uniqueValues(of entry: Entry) -> [AttributeValue] { uniqueAttribute.map { entry[$0] } ?? [] }
+    /// The values of the unique attribute that the entry has.
+    public func uniqueValues(of entry: Entry, for operation: Operation) -> [AttributeName: [AttributeValue]] {
+        uniqueAttribute.map { [$0: entry[$0]] } ?? [:]
+    }
     /// Entries of other hosts count, too.
     public var isUniqueAmongAll: Bool { true }
-    /// The unique values.
-    public func exclusionNames(of entry: Entry) -> [String] { uniqueValues(of: entry).compactMap(\.text) }
+    /// The values of the unique attribute that the entry has.
+    public func exclusionNames(of entry: Entry) -> [String] {
+        uniqueAttribute.map { entry[$0].compactMap(\.text) } ?? []
+    }
     /// Nothing needs a lock.
     public func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? { () }
 }

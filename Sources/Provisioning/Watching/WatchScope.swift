@@ -133,6 +133,20 @@ public struct WatchScope: Hashable, Sendable {
         return .and([.equal(names.state, "0"), .or(modes(.claimed)), .present(returnValue)] + limits)
     }
 
+    /// Accounts whose mode and state are invalid: a requested or claimed mode with a state other than `0`, or state `0` with a mode that is none of the
+    /// protocol's. The server can answer it from its indexes on mode and state. ``AccountStatus/isInvalid(_:names:)`` also finds what no index
+    /// does: such a mode with another state.
+    public var invalid: Filter {
+        let (open, isZero) = (modes(.requested) + modes(.claimed), Filter.equal(names.state, "0"))
+        return .and(
+            [
+                .or([
+                    .and([.or(open), .present(names.state), .not(isZero)]),
+                    .and([isZero, .present(names.mode), .not(.or(open + modes(.done)))]),
+                ])
+            ] + limits)
+    }
+
     private func modes(_ stage: ProvisioningMode.Stage) -> [Filter] {
         Operation.allCases.map { .equal(names.mode, AttributeValue(ProvisioningMode($0, stage).description)) }
     }

@@ -16,7 +16,7 @@ struct AccountsCommand: AsyncParsableCommand {
 
         @OptionGroup var files: SettingsOptions
         @Flag(help: "Only those with a request that waits or is being processed.") var pending = false
-        @Flag(help: "Only those whose last request failed.") var failed = false
+        @Flag(help: "Only those whose last request failed, or whose mode or state is invalid.") var failed = false
         @OptionGroup var output: OutputOptions
 
         func validate() throws {
@@ -27,13 +27,14 @@ struct AccountsCommand: AsyncParsableCommand {
             let settings = try files.load()
             let accounts = try await AccountStore(settings)
             let scope = accounts.scope
-            let filter = pending ? scope.pending : failed ? try accounts.failed() : scope.accounts
+            let filter =
+                pending ? scope.pending : failed ? .or([try accounts.failed(), scope.invalid]) : scope.accounts
             let table = TextTable(AccountLine.headings, least: [10, 8, 16, 7, 5, 18])
             if !output.json { print(table.line(AccountLine.headings)) }
             let host = settings.backupJobs.host
-            try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, entry in
-                let line = AccountLine(
-                    uid: entry.accountName, status: status, lastBackup: BackupJobs.lastCopy(in: entry, host: host))
+            try await accounts.forEachEntry(filter, attributes: [BackupJobs.lastCopyAttribute]) { entry in
+                let lastBackup = BackupJobs.lastCopy(in: entry, host: host)
+                guard let line = AccountLine(entry, scope.names, lastBackup: lastBackup) else { return }
                 try output.show(line, table.line(line.cells))
             }
         }
@@ -191,15 +192,18 @@ struct AccountStore {
     }
 
     /// - Parameter attributes: in addition to those of the protocol and `uid`.
-    func forEach(
-        _ filter: Filter, attributes: [AttributeName] = [],
-        _ body: (AccountStatus, Entry) throws -> Void
+    func forEachEntry(
+        _ filter: Filter, attributes: [AttributeName] = [], _ body: (Entry) throws -> Void
     ) async throws {
         let request = SearchRequest(
             base: scope.base, scope: .subtree, filter: filter, attributes: requested + attributes)
-        for try await entry in connection.search(request) {
-            guard let status = AccountStatus(entry, names: scope.names) else { continue }
-            try body(status, entry)
+        for try await entry in connection.search(request) { try body(entry) }
+    }
+
+    /// Leaves out entries that take no part in provisioning.
+    func forEach(_ filter: Filter, _ body: (AccountStatus, Entry) throws -> Void) async throws {
+        try await forEachEntry(filter) { entry in
+            if let status = AccountStatus(entry, names: scope.names) { try body(status, entry) }
         }
     }
 
@@ -237,7 +241,7 @@ struct AccountStore {
         guard found.isEmpty else { return found }
         // Any attribute may be the relative name of an entry without a uid, so that no filter finds it.
         var named: [Entry] = []
-        try await forEach(scope.accounts, attributes: attributes) { _, entry in
+        try await forEachEntry(scope.accounts, attributes: attributes) { entry in
             if entry.accountName == account { named.append(entry) }
         }
         return named
@@ -338,16 +342,22 @@ struct AccountLine: Encodable {
     let lastBackup: Timestamp?
     let hosts: [String]
 
-    init(uid: String, status: AccountStatus, lastBackup: Timestamp?) {
-        self.uid = OneLine.value(uid)
-        dn = status.dn.description
-        phase = status.phase.rawValue
-        mode = OneLine.value(status.mode.description)
-        state = OneLine.value(status.state)
-        date = status.date.map(OneLine.value)
-        returnValue = status.returnValue.map(OneLine.value)
+    /// - Returns: nil when the entry takes no part in provisioning, unless that is because its mode is invalid.
+    init?(_ entry: Entry, _ names: AttributeNames, lastBackup: Timestamp?) {
+        let status = AccountStatus(entry, names: names)
+        guard status != nil || AccountStatus.isInvalid(entry, names: names) else { return nil }
+        func value(_ name: AttributeName) -> String? {
+            entry[name].first.map { OneLine.value($0.description.spaceFolded) }
+        }
+        uid = OneLine.value(entry.accountName)
+        dn = entry.dn.description
+        phase = (status?.phase ?? .idle).rawValue
+        mode = status?.mode.description ?? value(names.mode) ?? ""
+        state = value(names.state) ?? ""
+        date = names.dates.lazy.compactMap(value).first
+        returnValue = names.returnValue.flatMap(value)
         self.lastBackup = lastBackup
-        hosts = status.hosts.map(OneLine.value)
+        hosts = entry[names.host].compactMap(\.text).map(OneLine.value)
     }
 
     static let headings = ["UID", "MODE", "STATE", "DATE", "RETURN", "LAST BACKUP", "HOST"]

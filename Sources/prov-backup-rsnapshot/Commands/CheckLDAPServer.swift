@@ -153,16 +153,17 @@ extension Checklist {
             note("accounts", "there is none yet below \(scope.base), so the rights cannot be checked")
             return 0
         }
-        guard let status = AccountStatus(entry, names: scope.names) else {
+        let hidden = ([scope.names.mode, scope.names.state] + LDAPNeeds.operational).filter { entry[$0].isEmpty }
+        guard hidden.isEmpty else {
             add(
-                "accounts", "\(entry.dn) is visible, but its mode, state, entryUUID or entryCSN cannot be read",
+                "accounts", "\(entry.dn) is visible, but its \(names(hidden)) cannot be read",
                 hint: "permit the daemon to read them in the access rules (prov-backup-rsnapshot(8), LDAP SERVER)")
             return nil
         }
         if own == nil {
             note("accounts", "there is no account of this daemon yet below \(scope.base)")
         } else {
-            ok("accounts", "can be read, for instance \(status.dn)")
+            ok("accounts", "can be read, for instance \(entry.dn)")
         }
         let claimable = LDAPNeeds.claimClass
         let unclaimable = Filter.and([scope.accounts, .not(.equal("objectClass", AttributeValue(claimable)))])
@@ -171,30 +172,41 @@ extension Checklist {
                 "accounts", "\(account.dn) has not the class \(claimable), so that it cannot be claimed",
                 hint: "give every account the class (ldapmodify: add: objectClass)")
         }
-        try await rights(on: status.dn, needs, connection)
-        return try await count(scope, connection)
+        try await rights(on: entry.dn, needs, connection)
+        return try await count(needs, connection)
     }
 
-    private mutating func count(_ scope: WatchScope, _ connection: LDAPConnection) async throws -> Int? {
-        var (count, ofOtherGroup): (Int, Int) = (0, 0)
-        var example: DN?
-        let (number, group): (AttributeName, AttributeName) = ("uidNumber", "gidNumber")
+    private mutating func count(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws -> Int? {
+        let scope = needs.scope
+        var count = 0
+        let (uid, number, group): (AttributeName, AttributeName, AttributeName) = ("uid", "uidNumber", "gidNumber")
+        var invalid: AccountCount?
+        // With a group that may be another account's, by its number, and with any other group than their own.
+        var (ofAccount, ofGroup): ([AttributeValue: AccountCount], AccountCount?) = ([:], nil)
         do throws(LDAPError) {
-            let request = SearchRequest(base: scope.base, filter: scope.accounts, attributes: [number, group])
+            let request = SearchRequest(
+                base: scope.base, filter: scope.accounts,
+                attributes: [scope.names.mode, scope.names.state, uid, number, group])
             for try await entry in connection.search(request) {
                 count += 1
+                if AccountStatus.isInvalid(entry, names: scope.names) {
+                    invalid = AccountCount(count: 1, example: entry).added(to: invalid)
+                }
                 guard entry[number] != entry[group] else { continue }
-                ofOtherGroup += 1
-                example = example ?? entry.dn
+                let account = AccountCount(count: 1, example: entry)
+                let unique = needs.service.uniqueValues(of: entry, for: .modify)[uid] ?? []
+                if let other = unique.first(where: { !entry[uid].contains($0) }) {
+                    ofAccount[other] = account.added(to: ofAccount[other])
+                } else {
+                    ofGroup = account.added(to: ofGroup)
+                }
             }
-            if let example {
-                note(
-                    "groups",
-                    """
-                    \(HealthReport.accounts(ofOtherGroup)), such as \(example): \(group) is not \(number); accounts of one group can read files that are readable for \
-                    the group; give each its own number, unless this is intended
-                    """)
+            if let invalid {
+                add(
+                    "accounts", "\(invalid): mode or state is invalid, so that nothing is done for it",
+                    hint: "see: \(AccountCommand.explain.text(invalid.example.accountReference))")
             }
+            try await groups(ofAccount, others: ofGroup, scope, connection)
             return count
         } catch {
             guard [.sizeLimitExceeded, .adminLimitExceeded, .timeLimitExceeded].contains(error.code) else {
@@ -206,6 +218,42 @@ extension Checklist {
             return nil
         }
     }
+
+    /// Finds the accounts whose group is the uid of another one, as the uid of no account may be (``ProvisioningService/uniqueValues(of:for:)``).
+    /// - Parameters:
+    ///   - ofAccount: the accounts with a group that may be, by its number.
+    ///   - others: those with a group that cannot be.
+    private mutating func groups(
+        _ ofAccount: [AttributeValue: AccountCount], others: AccountCount?, _ scope: WatchScope,
+        _ connection: LDAPConnection
+    ) async throws(LDAPError) {
+        var unknown = ofAccount
+        var shared: AccountCount?
+        let (uid, values) = (Entry.nameAttribute, Array(ofAccount.keys))
+        for begin in stride(from: 0, to: values.count, by: Self.mostInFilter) {
+            let isMeant = values[begin...].prefix(Self.mostInFilter).map { Filter.equal(uid, $0) }
+            let request = SearchRequest(base: scope.base, filter: .or(isMeant), attributes: [uid], pageSize: 0)
+            for try await entry in connection.search(request) {
+                for value in entry[uid] {
+                    shared = unknown.removeValue(forKey: value)?.added(to: shared) ?? shared
+                }
+            }
+        }
+        if let shared {
+            add(
+                "groups", "\(shared): gidNumber is the uid of another account, whose files this group can read",
+                hint: "give each its own number, and request modify")
+        }
+        guard let others = unknown.values.reduce(others, { $1.added(to: $0) }) else { return }
+        note(
+            "groups",
+            """
+            \(others): gidNumber is not uidNumber; accounts of one group can read files that are readable for the group; give each its own \
+            number, unless this is intended
+            """)
+    }
+
+    private static let mostInFilter = 100
 
     // MARK: - Rights
 
@@ -331,6 +379,18 @@ extension Checklist {
     }
 }
 
+/// A number of accounts, and one of them: `2 accounts, such as uid=3724301,ou=accounts`.
+private struct AccountCount: CustomStringConvertible {
+    let count: Int
+    let example: Entry
+
+    func added(to other: Self?) -> Self {
+        Self(count: count + (other?.count ?? 0), example: other?.example ?? example)
+    }
+
+    var description: String { "\(HealthReport.accounts(count)), such as \(example.dn)" }
+}
+
 /// The attributes and classes that the service uses.
 private struct LDAPNeeds {
     /// Permits the attribute of CLAIM.
@@ -339,6 +399,7 @@ private struct LDAPNeeds {
     static let operational: [AttributeName] = ["entryUUID", "entryCSN"]
 
     let scope: WatchScope
+    let service: any ProvisioningService
     let written: [AttributeName]
     /// Searches use these attributes.
     let indexed: [AttributeName]
@@ -348,7 +409,7 @@ private struct LDAPNeeds {
     private let read: [AttributeName]
 
     init(_ configuration: DaemonConfiguration) {
-        scope = configuration.engine.scope
+        (scope, service) = (configuration.engine.scope, configuration.engine.service)
         let names = scope.names
         let backups = configuration.script == nil ? configuration.backupJobs : nil
         written =
@@ -359,8 +420,8 @@ private struct LDAPNeeds {
             names.requested.filter { !Self.operational.contains($0) && !names.dates.contains($0) }
             + (backups?.readAttributes ?? [Entry.nameAttribute] + (configuration.script?.attributes ?? []))
         indexed =
-            ["objectClass"] + Self.operational + [names.mode, names.state, Entry.nameAttribute]
-            + (scope.hosts == nil ? [] : [names.host])
+            ["objectClass"] + Self.operational + [names.mode, names.state]
+            + (backups?.searchedAttributes ?? [Entry.nameAttribute]) + (scope.hosts == nil ? [] : [names.host])
         // A site with other attribute names has its own classes.
         let isPublished = names.mode == AttributeNames().mode
         classes =

@@ -7,7 +7,7 @@ struct HealthCommand: AsyncParsableCommand {
         commandName: "health", abstract: "Print one line for monitoring.",
         discussion: """
             Asks the daemon, so it needs no password for the LDAP server. Exit status as of monitoring plug-ins: 0 OK; \
-            1 WARNING: backups failed or are overdue, accounts failed, the history of jobs cannot be written, event handlers cannot be called, or the settings could not be reloaded; 2 CRITICAL: no daemon runs or replies, the LDAP \
+            1 WARNING: backups failed or are overdue, accounts failed or have an invalid mode or state, the history of jobs cannot be written, event handlers cannot be called, or the settings could not be reloaded; 2 CRITICAL: no daemon runs or replies, the LDAP \
             server does not reply, or a shortage of the machine (disk, files, memory) or a refusal of the LDAP server delays \
             provisioning; 3 UNKNOWN: the daemon could not be asked.
             """)
@@ -82,6 +82,9 @@ struct HealthReport {
         if let failed = health.failedAccounts, failed > 0 {
             problems.append("provisioning failed for \(Self.accounts(failed))\(Self.list(health.failedUIDs))")
         }
+        if let invalid = health.invalidAccounts, invalid > 0 {
+            problems.append("mode or state is invalid for \(Self.accounts(invalid))\(Self.list(health.invalidUIDs))")
+        }
         if status.behindCount > 0 {
             problems.append("the LDAP server shows outdated entries of \(Self.accounts(status.behindCount))")
         }
@@ -94,7 +97,7 @@ struct HealthReport {
             )
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
-        let explain = health.failedUIDs.first.map(AccountCommand.explain.text)
+        let explain = (health.failedUIDs + health.invalidUIDs).first.map(AccountCommand.explain.text)
         let check = status.reloadError == nil ? nil : "prov-backup-rsnapshot check"
         let others = status.deletes != nil || status.behindCount > 0 ? "prov-backup-rsnapshot status" : nil
         if let command = backups.problems.first?.command ?? explain ?? check ?? others { text += "; run: \(command)" }
@@ -104,6 +107,7 @@ struct HealthReport {
                 "failed_accounts=\(health.failedAccounts.map(String.init) ?? "U");0;;0",
                 "failed_backups=\(backups.failed);0;;0", "overdue_backups=\(backups.overdue);0;;0",
                 "open_jobs=\(status.openJobs);;;0",
+                "invalid_accounts=\(health.invalidAccounts.map(String.init) ?? "U");0;;0",
             ])
     }
 

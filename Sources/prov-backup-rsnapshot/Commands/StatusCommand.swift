@@ -33,6 +33,8 @@ struct Overview: Encodable {
     let directory: UnfinishedAccounts.Counts?
     let directoryError: String?
     let failedUIDs: [String]
+    /// With an invalid mode or state.
+    let invalidUIDs: [String]
     /// `[Backup Jobs] SLOTS`.
     let backupSlots: Int?
 
@@ -61,6 +63,7 @@ struct Overview: Encodable {
         }
         (backupSlots, directory, directoryError) = (slots, accounts?.counts, error)
         failedUIDs = accounts?.failedUIDs ?? []
+        invalidUIDs = accounts?.invalidUIDs ?? []
     }
 
     private static func running(_ jobs: [Job]) -> [Job] {
@@ -79,15 +82,15 @@ struct Overview: Encodable {
                 "LDAP",
                 directory.map {
                     "\($0.wished) requested, \($0.claimed) claimed, \($0.failed) failed"
+                        + ($0.invalid > 0 ? ", \($0.invalid) with an invalid mode or state" : "")
                         + ($0.oldest.map { ", the oldest pending since \(Self.time(ofCSN: $0))" } ?? "")
                 }
             ), ("LDAP", directoryError),
         ]
-        if let first = failedUIDs.first {
-            let more = failedUIDs.count > 20 ? " …" : ""
-            rows.append(("failed", failedUIDs.prefix(20).joined(separator: " ") + more))
-            rows.append(("to do", AccountCommand.explain.text(first)))
+        for (heading, uids) in [("failed", failedUIDs), ("invalid", invalidUIDs)] where !uids.isEmpty {
+            rows.append((heading, uids.prefix(20).joined(separator: " ") + (uids.count > 20 ? " …" : "")))
         }
+        rows.append(("to do", (failedUIDs + invalidUIDs).first.map(AccountCommand.explain.text)))
         return fieldLines(rows, width: 11).joined(separator: "\n")
     }
 
@@ -203,8 +206,9 @@ extension UnfinishedAccounts {
     fileprivate init(_ accounts: AccountStore) async throws {
         self.init()
         try await accounts.forEach(accounts.scope.pending) { status, _ in add(pending: status) }
-        if let filter = accounts.scope.failed {
-            try await accounts.forEach(filter) { _, entry in add(failed: entry.accountReference) }
+        let scope = accounts.scope
+        try await accounts.forEachEntry(.or([scope.failed, scope.invalid].compactMap(\.self))) { entry in
+            add(failedOrInvalid: entry, names: scope.names)
         }
     }
 }

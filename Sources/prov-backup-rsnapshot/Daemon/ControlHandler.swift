@@ -122,10 +122,11 @@ import Synchronization
         guard health.status.isDirectoryAvailable else { return health }
         do {
             // Monitoring plug-ins usually have ten seconds.
-            guard let accounts = engine.failedAccounts(attributes: [Entry.nameAttribute]) else { return health }
-            let failed = try await Self.count([], failed: accounts, within: .seconds(5))
-            health.failedAccounts = failed.counts.failed
-            health.failedUIDs = Array(failed.failedUIDs.prefix(BackupHealth.listLimit))
+            let found = try await count([], within: .seconds(5))
+            health.failedAccounts = engine.names.returnValue == nil ? nil : found.counts.failed
+            health.failedUIDs = Array(found.failedUIDs.prefix(BackupHealth.listLimit))
+            health.invalidAccounts = found.counts.invalid
+            health.invalidUIDs = Array(found.invalidUIDs.prefix(BackupHealth.listLimit))
         } catch {
             health.searchError = "\(error)"
         }
@@ -133,9 +134,7 @@ import Synchronization
     }
 
     private func unfinishedAccounts() async throws -> UnfinishedAccounts {
-        try await Self.count(
-            [engine.pendingAccounts(attributes: [])], failed: engine.failedAccounts(attributes: [Entry.nameAttribute]),
-            within: .seconds(60))
+        try await count([engine.pendingAccounts(attributes: [])], within: .seconds(60))
     }
 
     /// Counts the results of a search.
@@ -145,11 +144,10 @@ import Synchronization
         func note() { found.add(1, ordering: .relaxed) }
     }
 
-    /// Fails if the search takes longer than the limit or finds nothing for ten seconds: searches wait for an unavailable LDAP server.
-    /// - Parameter failed: nil: RETURN_VALUE is empty.
-    private static func count(
-        _ pending: [AccountList], failed: AccountList?, within limit: Duration
-    ) async throws -> UnfinishedAccounts {
+    /// Counts these pending accounts, and those that have failed or are invalid. Fails if the search takes longer than the limit or finds nothing for
+    /// ten seconds: searches wait for an unavailable LDAP server.
+    private func count(_ pending: [AccountList], within limit: Duration) async throws -> UnfinishedAccounts {
+        let (troubled, names) = (engine.failedOrInvalid(attributes: [Entry.nameAttribute]), engine.names)
         let progress = Progress()
         return try await withThrowingTaskGroup(of: UnfinishedAccounts.self) { tasks in
             tasks.addTask {
@@ -160,9 +158,8 @@ import Synchronization
                         progress.note()
                     }
                 }
-                guard let failed else { return unfinished }
-                for try await account in failed {
-                    unfinished.add(failed: account.entry.accountReference)
+                for try await entry in troubled {
+                    unfinished.add(failedOrInvalid: entry, names: names)
                     progress.note()
                 }
                 return unfinished

@@ -10,7 +10,7 @@ enum DaemonRequest: Codable {
     case status(of: EntryUUID?)
     /// `DaemonHealth`
     case health
-    /// The accounts with a pending or failed request, from the LDAP server: `UnfinishedAccounts`
+    /// The accounts with a pending or failed request, or with an invalid mode or state, from the LDAP server: `UnfinishedAccounts`
     case unfinishedAccounts
     /// Reload the settings: `ReloadOutcome`
     case reload
@@ -46,19 +46,22 @@ struct ReloadOutcome: Codable, Sendable {
     var refusal: CommandFailure?
 }
 
-/// The accounts with a pending or failed request.
+/// The accounts with a pending or failed request, or with an invalid mode or state.
 struct UnfinishedAccounts: Codable {
     struct Counts: Codable {
         /// Pending requests. The name is in the JSON of `status` and must not change.
         var wished = 0
         var claimed = 0
         var failed = 0
+        /// Neither requested, claimed nor done, because mode or state is invalid.
+        var invalid = 0
         /// The entryCSN of the oldest pending request.
         var oldest: String?
     }
 
     private(set) var counts = Counts()
     private(set) var failedUIDs: [String] = []
+    private(set) var invalidUIDs: [String] = []
 
     mutating func add(pending status: AccountStatus) {
         if status.phase == .requested { counts.wished += 1 } else { counts.claimed += 1 }
@@ -66,9 +69,16 @@ struct UnfinishedAccounts: Codable {
         counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
     }
 
-    mutating func add(failed uid: String) {
-        counts.failed += 1
-        failedUIDs.append(OneLine.value(uid))
+    /// - Parameter entry: of an account that has failed, or whose mode or state is invalid.
+    mutating func add(failedOrInvalid entry: Entry, names: AttributeNames) {
+        let uid = OneLine.value(entry.accountReference)
+        if AccountStatus.isInvalid(entry, names: names) {
+            counts.invalid += 1
+            invalidUIDs.append(uid)
+        } else {
+            counts.failed += 1
+            failedUIDs.append(uid)
+        }
     }
 }
 
@@ -136,6 +146,10 @@ struct DaemonHealth: Codable {
     var failedAccounts: Int?
     /// The first of them.
     var failedUIDs: [String] = []
+    /// Accounts whose mode or state is invalid; nil: the LDAP server could not be asked.
+    var invalidAccounts: Int?
+    /// The first of them.
+    var invalidUIDs: [String] = []
     /// Why the LDAP server could not be asked for them.
     var searchError: String?
 }

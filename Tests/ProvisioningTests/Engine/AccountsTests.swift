@@ -47,6 +47,49 @@ import Testing
         }
     }
 
+    @Test(
+        "found besides the failed accounts are those of this host with a requested or claimed mode whose state is not 0, or with state 0 and a mode that is none"
+    )
+    func invalid() async throws {
+        try await EngineHarness.run { harness in
+            let time = "20260101T000000Z"
+            let rows: [(mode: String, state: String, isInvalid: Bool)] = [
+                ("add", "00", true), ("adding", time, true), ("modify", "-1", true), ("Modifying", time, true),
+                ("delete", time, true), ("deleting", time, true), ("modifed", "0", true), ("add", "0", false),
+                ("modifying", "0", false), ("DELETE", " 0", false), ("added", time, false), ("Modified", time, false),
+                ("deleted", "0", false),
+            ]
+            for (number, row) in rows.enumerated() {
+                try await harness.add("\(4_000_000 + number)", mode: row.mode, state: row.state, host: "one")
+            }
+            try await harness.add("4900000", mode: "modifed", host: "two")
+            try await harness.add(
+                "4900001", mode: "adding", host: "one", others: ["sstProvisioningReturnValue": "1"])
+            // Found by no index.
+            try await harness.add("4900002", mode: "modifed", state: time, host: "one")
+            let names = AttributeNames()
+            for (number, row) in rows.enumerated() {
+                let entry = try #require(try await harness.entry("\(4_000_000 + number)"))
+                #expect(AccountStatus.isInvalid(entry, names: names) == row.isInvalid, "\(row)")
+            }
+            #expect(AccountStatus.isInvalid(try #require(try await harness.entry("4900002")), names: names))
+            #expect(!AccountStatus.isInvalid(try #require(try await harness.entry("4900001")), names: names))
+            let invalid = rows.indices.filter { rows[$0].isInvalid }.map { "\(4_000_000 + $0)" }
+            for (returnValue, failed) in [(names.returnValue, ["4900001"]), (nil, [])] {
+                let engine = try await harness.engine {
+                    $0.scope.hosts = ["one"]
+                    $0.scope.names.returnValue = returnValue
+                }
+                var found: [String] = []
+                for try await entry in await engine.failedOrInvalid(attributes: ["uid"]) {
+                    found.append(entry.text("uid") ?? "")
+                }
+                #expect(found.sorted() == invalid + failed)
+                await engine.stop(grace: .zero)
+            }
+        }
+    }
+
     @Test("a write waits for an unreachable LDAP server, succeeds afterwards, and causes no reconcile")
     func write() async throws {
         try await EngineHarness.run { harness in

@@ -121,6 +121,61 @@ import Testing
     }
 
     @Test(
+        "an entry whose home another one has named before by another attribute is refused as well, with that attribute",
+        arguments: ["add", "modify"])
+    func namedBefore(mode: String) async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            harness.service.alsoUnique.withLock { $0 = "sstQuota" }
+            try await harness.running { _ in
+                try await harness.add("4000002", quota: "4000001")
+                try await harness.expectMode("added", of: "4000002")
+                try await harness.add("4000001", mode: mode)
+                try await eventually("it is refused") { try await harness.returnValue("4000001") == "1" }
+                let other = try EngineHarness.dn("4000002")
+                try await eventually("the other entry and its attribute are named") {
+                    harness.messages.contains { $0.contains("\(other) has the sstQuota 4000001") }
+                }
+                #expect(harness.service.asked.map(\.uid) == ["4000002"])
+                try await harness.request("4000002", "modify", quota: "5000000")
+                try await harness.expectMode("modified", of: "4000002")
+                try await harness.request("4000001", "add")
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+
+    @Test("neither of two entries of which one names the other's home by another attribute is kept from its deletion")
+    func namedByAnotherAttributeAndDeleted() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            harness.service.alsoUnique.withLock { $0 = "sstQuota" }
+            try await harness.running { _ in
+                try await harness.add("4000002", mode: "added", quota: "4000001")
+                try await harness.add("4000001", mode: "delete")
+                try await harness.expectMode("deleted", of: "4000001")
+                try await harness.request("4000002", "delete")
+                try await harness.expectMode("deleted", of: "4000002")
+            }
+        }
+    }
+
+    @Test("an entry without the unique attribute keeps none from its request, whatever its other attributes name")
+    func namedByNoAccount() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            harness.service.alsoUnique.withLock { $0 = "gidNumber" }
+            var group = Entry(dn: try EngineHarness.base.appending("cn", "4000001"))
+            (group["objectClass"], group["gidNumber"]) = (["top", "posixGroup"], ["4000001"])
+            try await harness.manager.add(group)
+            try await harness.running { _ in
+                try await harness.add("4000001")
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+
+    @Test(
         "one job at a time works on a home, also when its entry is removed and added again meanwhile"
     )
     func oneJobForAHome() async throws {
