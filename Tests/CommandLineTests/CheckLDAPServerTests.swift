@@ -300,6 +300,60 @@ import Testing
         }
     }
 
+    /// An access rule that hides an attribute of the accounts from the daemon.
+    private static func hiding(_ name: String) -> String {
+        "access to attrs=\(name) by dn.exact=\"\(SandboxTree.daemonDN)\" none by * break\n"
+    }
+
+    @Test(
+        "an attribute of the accounts that the daemon cannot see is NOT and named, also of the accounts of other hosts",
+        arguments: [
+            "sstProvisioningState", "sstProvisioningMode", "sstIsActive", "uid", "homeDirectory",
+            "sstBackupIntervalDaily",
+        ])
+    func hidden(name: String) async throws {
+        try await Self.withPieces({ $0 == "access.conf" ? Self.hiding(name) + $1 : $1 }) { harness in
+            try harness.settings(backup: Self.scheduled)
+            let empty = try await harness.command("check")
+            #expect(empty.status == 0, "\(empty.output)")
+            try await harness.add("3724300", ["host": "backup2"])
+            for service in ["", "HOST = backup1"] {
+                try harness.settings(service: service, backup: Self.scheduled)
+                let checked = try await harness.command("check")
+                #expect(checked.status == 1)
+                #expect(
+                    wrong(checked.output).contains { $0.hasPrefix("NOT   accounts: ") && $0.contains("\(name) of ") },
+                    "\(checked.output)")
+            }
+        }
+    }
+
+    @Test("an account whose sstIsActive the daemon cannot see is not deleted")
+    func hiddenActivity() async throws {
+        try await Self.withPieces({ $0 == "access.conf" ? Self.hiding("sstIsActive") + $1 : $1 }) { harness in
+            try harness.settings(backup: "ON_DELETE = remove\n" + Self.scheduled)
+            try await harness.add("3724300")
+            #expect(try await harness.command("run", "--once").status == 0)
+            try await harness.request("3724300", "delete")
+            let run = try await harness.command("run", "--once")
+            #expect(try await harness.text("3724300", "sstProvisioningMode") == "deleting", "\(run.output)")
+            #expect(try await harness.text("3724300", "sstProvisioningReturnValue") == "1", "\(run.output)")
+            #expect(FileManager.default.fileExists(atPath: harness.home("3724300").path))
+        }
+    }
+
+    @Test("a SEARCH_FILTER that selects none of the accounts is a warning")
+    func unselected() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(database: "SEARCH_FILTER = (cn=nobody)", backup: Self.scheduled)
+            try await harness.add("3724300")
+            let checked = try await harness.command("check")
+            #expect(
+                line("accounts", checked.output)?.hasPrefix("warn  accounts: SEARCH_FILTER ") == true,
+                "\(checked.output)")
+        }
+    }
+
     @Test("a wrong bind identity is NOT, also while there is no account")
     func identity() async throws {
         try await DaemonHarness.run { harness in

@@ -64,19 +64,43 @@ import Testing
         }
     }
 
-    @Test("`check` says that no account has an rsnapshot configuration, as on a rebuilt server")
-    func rebuilt() async throws {
+    @Test(
+        "`check` names accounts without a configuration or home, and configurations of accounts that are not listed; `explain` says what to do"
+    )
+    func disk() async throws {
         try await DaemonHarness.run { harness in
-            try harness.settings(backup: "HOME_SCRIPT =")
-            try await harness.add("3724300")
+            try harness.settings(
+                backup: "HOME_SCRIPT =\n[Backup Jobs]\nDAILY = 0 3 * * *\nWEEKLY = 0 3 * * 1\nMONTHLY = 0 3 1 * *")
+            let uids = ["3724300", "3724301", "3724302", "3724303"]
+            for uid in uids { try await harness.add(uid) }
             #expect(try await harness.command("run", "--once").status == 0)
-            let finding = "NOT   RSNAPSHOT_CONFIG_DIRECTORY: "
-            #expect(try await !harness.command("check").output.contains(finding))
-            try FileManager.default.removeItem(
-                at: harness.directory.appending(path: "rsnapshot.d/3724300.conf"))
+            func explained(_ uid: String) async throws -> String? {
+                let output = try await harness.command("accounts", "explain", uid, "--json").output
+                return try (JSONSerialization.jsonObject(with: Data(output.utf8)) as? [String: Any])?["cure"] as? String
+            }
+            let good = try await harness.command("check")
+            #expect(good.status == 0 && good.output.contains("ok    homes: "), "\(good.output)")
+            #expect(try await explained("3724301")?.contains("systemctl start") == true, "no daemon runs")
+
+            try FileManager.default.removeItem(at: harness.configuration("3724301"))
+            try FileManager.default.moveItem(at: harness.home("3724302"), to: harness.directory.appending(path: "away"))
+            try await harness.manager.delete(DaemonHarness.dn("3724303"))
             let check = try await harness.command("check")
-            #expect(check.status == 1 && check.output.contains(finding), "\(check.output)")
-            #expect(check.output.contains("account 3724300 is provisioned"), "\(check.output)")
+            #expect(check.status == 1, "\(check.output)")
+            for (beginning, uid) in [
+                ("NOT   RSNAPSHOT_CONFIG_DIRECTORY: ", "3724301"), ("NOT   homes: ", "3724302"),
+                ("warn  RSNAPSHOT_CONFIG_DIRECTORY: ", "3724303"),
+            ] {
+                let lines = check.output.split(separator: "\n").filter { $0.hasPrefix(beginning) }
+                #expect(lines.count == 1 && lines[0].contains("1 account (\(uid))"), "\(check.output)")
+            }
+            #expect(try await explained("3724301")?.contains("sstProvisioningMode: modify") == true)
+            #expect(try await explained("3724302")?.contains("mount its volume") == true)
+
+            // A request that waits makes it, and an account that is not in use needs none.
+            try await harness.request("3724301", "modify", ["sstProvisioningExecutionDate": "20991231"])
+            let waiting = try await harness.command("check")
+            #expect(!waiting.output.contains("NOT   RSNAPSHOT_CONFIG_DIRECTORY: "), "\(waiting.output)")
         }
     }
 

@@ -60,7 +60,9 @@ import Testing
             let settings = Engine.Configuration(
                 servers: [uri], connection: options,
                 policy: DecisionPolicy(
-                    scope: WatchScope(base: people.dn, condition: condition, names: AttributeNames())),
+                    scope: WatchScope(base: people.dn, condition: condition, names: AttributeNames()),
+                    // As in the shipped settings: these entries have no sstIsActive.
+                    deleteNeedsInactive: false),
                 jobRetry: retry, ldapRetry: retry,
                 service: ScriptService(configuration: configuration))
             let engine = await Engine(

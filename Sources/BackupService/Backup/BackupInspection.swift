@@ -35,6 +35,8 @@ package struct BackupInspection: Sendable {
     package fileprivate(set) var lastAttempt: SnapshotState.Attempt?
     /// What prevents a backup, one line each with the hint.
     package fileprivate(set) var obstacles: [String] = []
+    /// How to fix the first of them that can be fixed; nil: there is none.
+    package fileprivate(set) var hint: String?
     /// Differences from the settings that do not prevent a backup, one line each with the hint.
     package fileprivate(set) var notices: [String] = []
     /// What could not be examined, one line each with the reason.
@@ -127,7 +129,7 @@ extension BackupInspection {
         isProvisioned = SnapshotLevel.isProvisioned(account)
         if let refusal = first.refusal(of: account) {
             // The hint for an account without a home is that for its request.
-            obstacles.append(isProvisioned ? "\(refusal.reason); \(refusal.hint)" : refusal.reason)
+            block(refusal.reason, isProvisioned ? refusal.hint : nil)
         }
         var snapshots: [Snapshot] = []
         var state: SnapshotState?
@@ -174,11 +176,11 @@ extension BackupInspection {
             let missing = HomePath.missing(
                 at: home.map { "\($0.path)" } ?? configuration.places.rootList,
                 for: try isVacant && file.exists() ? file : nil)
-            if isProvisioned { obstacles.append("\(missing.reason); \(missing.hint)") }
+            if isProvisioned { block(missing.reason, missing.hint) }
             return nil
         case .unfinished(let objection):
             if isProvisioned, let home {
-                obstacles.append("\(home.path) \(objection); \(walk?.repair ?? ConfiguredSnapshots.provisionAgain)")
+                block("\(home.path) \(objection)", walk?.repair ?? ConfiguredSnapshots.provisionAgain)
             }
         case .whole: break
         }
@@ -188,7 +190,7 @@ extension BackupInspection {
     private mutating func inspectConfiguration(_ file: ConfigurationFile, _ home: HomePath, levels: [SnapshotLevel]) {
         attempt { found in
             guard try file.exists() else {
-                found.obstacles.append("\(file.path) does not exist; \(ConfiguredSnapshots.provisionAgain)")
+                found.block("\(file.path) does not exist", ConfiguredSnapshots.provisionAgain)
                 return
             }
             guard let text = try file.trustedText() else { return }
@@ -196,9 +198,15 @@ extension BackupInspection {
             try configured.demandSnapshots(in: HomeWalk(to: home), of: file)
             for level in levels { found.attempt { _ in try configured.demand(level, in: home, of: file) } }
             if let lock = configured.lockFile, let holder = AccountLock.holder(of: lock) {
-                found.obstacles.append("the account's lock \(lock) is held by \(holder); wait for its end")
+                found.block("the account's lock \(lock) is held by \(holder)", "wait for its end")
             }
         }
+    }
+
+    /// Adds an obstacle.
+    private mutating func block(_ reason: String, _ hint: String?) {
+        obstacles.append(hint.map { "\(reason); \($0)" } ?? reason)
+        self.hint = self.hint ?? hint
     }
 
     /// Runs a part of the inspection and reports its failure.
@@ -209,7 +217,7 @@ extension BackupInspection {
             // A failure of root's prevents a backup too; one of another user does not. Levels share the faults of their file.
             let text = "\(failure.reason); \(failure.hint)"
             if geteuid() == 0 {
-                if !obstacles.contains(text) { obstacles.append(text) }
+                if !obstacles.contains(text) { block(failure.reason, failure.hint) }
             } else {
                 let text = "\(text); or run this command as root"
                 if !unknown.contains(text) { unknown.append(text) }

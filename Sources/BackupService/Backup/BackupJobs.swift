@@ -377,7 +377,15 @@ extension SnapshotLevel {
                     "wait until it is added; if that takes long, run: \(explain(account))"
                 )
         case (.add, .done), (.modify, _):
-            account.status.isActive ? nil : ("it is not active", false, "set its sstIsActive to TRUE")
+            switch account.status.isActive {
+            case true?: nil
+            case false?: ("it is not active", false, "set its sstIsActive to TRUE")
+            case nil:
+                (
+                    "its sstIsActive is missing or not visible to the daemon", false,
+                    "run: prov-backup-rsnapshot check; or set its sstIsActive to TRUE"
+                )
+            }
         }
     }
 

@@ -224,6 +224,15 @@ package struct BackupJobsConfiguration: Hashable, Sendable {
     }
 }
 
+extension BackupConfiguration {
+    /// The attributes without which an account can be neither provisioned nor backed up, besides those of the protocol.
+    package var requiredAttributes: [AttributeName] {
+        [BackupAttribute.uid, BackupAttribute.uidNumber, BackupAttribute.gidNumber]
+            + (places.layout == .attribute ? [BackupAttribute.homeDirectory] : [])
+            + SnapshotLevel.allCases.map(\.intervalAttribute)
+    }
+}
+
 extension BackupJobsConfiguration: SettingsSection {
     package static let section = SectionName("Backup Jobs")
     package static let meaning = """

@@ -17,8 +17,8 @@ public struct AccountStatus: Hashable, Sendable {
     public var date: String?
     /// The code of the last attempt; nil when there is none.
     public var returnValue: String?
-    /// Whether the account is in use; without the attribute it is not.
-    public var isActive: Bool
+    /// Whether the account is in use; nil: the attribute is missing, is not visible to the daemon, or is neither `TRUE` nor `FALSE`.
+    public var isActive: Bool?
     /// The hosts that the entry names.
     public var hosts: [String]
     /// The holder of the claim, where daemons share accounts.
@@ -39,7 +39,12 @@ public struct AccountStatus: Hashable, Sendable {
         self.state = state
         date = names.dates.lazy.compactMap { entry.text($0)?.spaceFolded }.first
         returnValue = names.returnValue.flatMap { entry.text($0)?.spaceFolded }
-        isActive = entry[names.active].first?.folded == "true"
+        isActive =
+            switch entry[names.active].map(\.folded) {
+            case ["true"]: true
+            case ["false"]: false
+            default: nil
+            }
         hosts = entry[names.host].compactMap(\.text)
         claim = names.claim.flatMap { entry.text($0) }
     }
@@ -58,9 +63,16 @@ public struct AccountStatus: Hashable, Sendable {
         let missing = [names.mode, names.state].filter { entry[$0].isEmpty }
         let mode = entry[names.mode].first.map { $0.description.quotedValue } ?? ""
         if !missing.isEmpty {
+            let attributes = missing.map(\.description).joined(separator: " and ")
+            guard missing.count == 2 else {
+                return (
+                    "its \(attributes) is missing or not visible to the daemon",
+                    "run: prov-backup-rsnapshot check; if the entry has no \(attributes), write its request again"
+                )
+            }
             return (
-                "it lacks \(missing.map(\.description).joined(separator: " and "))",
-                "write \(names.mode): add and \(names.state): 0 to begin"
+                "its \(attributes) are missing or not visible to the daemon",
+                "run: prov-backup-rsnapshot check; if the entry has none, write \(names.mode): add and \(names.state): 0 to begin"
             )
         }
         if !hidden.isEmpty {

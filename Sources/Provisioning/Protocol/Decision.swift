@@ -55,7 +55,7 @@ public struct DecisionPolicy: Sendable {
     public var scope: WatchScope
     /// Whether a request is done whose date passed while the daemon did not run (setting `OVERDUE`).
     public var runsOverdue: Bool
-    /// Whether `delete` needs `sstIsActive: FALSE` (setting `REQUIRE_INACTIVE_FOR_DELETE`).
+    /// Whether `delete` needs `sstIsActive: FALSE`, which the daemon can see (setting `REQUIRE_INACTIVE_FOR_DELETE`).
     public var deleteNeedsInactive: Bool
     /// Our name in the claim attribute.
     public var claimHolder: String
@@ -138,14 +138,23 @@ public struct DecisionPolicy: Sendable {
         return others.isEmpty || names.claim != nil ? nil : .sharedHosts(status.hosts)
     }
 
-    /// A delete of an account that is still active may be a mistake.
+    /// A delete of an account that is still active may be a mistake. An account of which that cannot be seen may be active.
     private func liveAccountRefusal(_ status: AccountStatus) -> ProvisioningFailure? {
-        guard deleteNeedsInactive, status.mode.operation == .delete, status.isActive else { return nil }
+        guard deleteNeedsInactive, status.mode.operation == .delete, status.isActive != false else { return nil }
+        let (active, isVisible) = (names.active, status.isActive != nil)
+        // Accounts that are to be deleted get no backups.
+        let wayBack =
+            "if it is not to be deleted, write \(names.mode): modify and \(names.state): 0; until then no backups are made"
+        let next =
+            isVisible
+            ? "set \(active) to FALSE"
+            : "run prov-backup-rsnapshot check, which tells what the daemon cannot see, or set \(active) to FALSE"
         return ProvisioningFailure(
             .undefinedError,
-            reason: "\(status.dn) is to be deleted, and its \(names.active) is TRUE",
+            reason:
+                "\(status.dn) is to be deleted, and its \(active) is \(isVisible ? "TRUE" : "missing or not visible to the daemon")",
             hint:
-                "set \(names.active) to FALSE and write \(names.mode): delete again, or set REQUIRE_INACTIVE_FOR_DELETE = no"
+                "\(wayBack); else \(next), and write \(names.mode): delete again, or set REQUIRE_INACTIVE_FOR_DELETE = no"
         )
     }
 }

@@ -107,28 +107,12 @@ extension Checklist {
                 let (finding, hint) = level.hasNoSchedule(account: account)
                 add(subject, finding, hint: hint)
             }
-            try await configurations(configuration, connection)
         } catch {
             return note(subject, unknown)
         }
         for (level, schedule) in schedules.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             ok(subject, "\(level) snapshots are made at \(schedule)")
         }
-    }
-
-    /// Checks that the first of the provisioned accounts has an rsnapshot configuration: on a rebuilt server none has.
-    private mutating func configurations(_ configuration: DaemonConfiguration, _ connection: LDAPConnection)
-        async throws
-    {
-        let scope = configuration.engine.scope
-        let provisioned = Filter.or(["added", "modified"].map { .equal(scope.names.mode, AttributeValue($0)) })
-        guard let account = try await first(of: scope, provisioned, connection) else { return }
-        let file = configuration.backup.configurationDirectory.appending("\(account).conf")
-        guard access(file.string, F_OK) != 0, errno == ENOENT else { return }
-        add(
-            "RSNAPSHOT_CONFIG_DIRECTORY",
-            "account \(account) is provisioned, and \(OneLine.escaping(file.string)) does not exist: it gets no backups",
-            hint: "request modify for it, or for all accounts if this server was rebuilt")
     }
 
     /// - Returns: the uid of the first active account that meets the condition.

@@ -1,3 +1,4 @@
+import BackupService
 import Daemon
 import LDAP
 import Glibc
@@ -19,7 +20,7 @@ extension Checklist {
             guard try await base(configuration.engine.scope.base, connection) else { return isBound }
             let needs = LDAPNeeds(configuration)
             let schema = try await schema(needs, connection)
-            let listed = try await accounts(needs, connection)
+            let listed = try await accounts(needs, configuration, connection)
             try await server(configuration, identity: identity, schema: schema, listed: listed, connection)
         } catch let error as LDAPError {
             add(
@@ -142,15 +143,17 @@ extension Checklist {
 
     /// Lists the accounts as a backup run does, and checks the rights on the first one.
     /// - Returns: their number; nil: they could not be listed.
-    private mutating func accounts(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws -> Int? {
+    private mutating func accounts(
+        _ needs: LDAPNeeds, _ configuration: DaemonConfiguration, _ connection: LDAPConnection
+    ) async throws -> Int? {
         let scope = needs.scope
         func first(_ filter: Filter) async throws(LDAPError) -> Entry? {
-            try await connection.first(filter, below: scope.base, attributes: scope.names.requested)
+            try await connection.first(filter, below: scope.base, attributes: scope.names.requested + needs.required)
         }
         let own = try await first(scope.accounts)
         // Rights do not depend on the host.
         guard let entry = try await own == nil ? first(scope.ofAllHosts.accounts) : own else {
-            note("accounts", "there is none yet below \(scope.base), so the rights cannot be checked")
+            try await unfound(needs, connection)
             return 0
         }
         let hidden = ([scope.names.mode, scope.names.state] + LDAPNeeds.operational).filter { entry[$0].isEmpty }
@@ -162,6 +165,9 @@ extension Checklist {
         }
         if own == nil {
             note("accounts", "there is no account of this daemon yet below \(scope.base)")
+            var seen = MissingAttributes(needs.required)
+            seen.add(entry)
+            add(seen, needs)
         } else {
             ok("accounts", "can be read, for instance \(entry.dn)")
         }
@@ -173,11 +179,56 @@ extension Checklist {
                 hint: "give every account the class (ldapmodify: add: objectClass)")
         }
         try await rights(on: entry.dn, needs, connection)
-        return try await count(needs, connection)
+        return try await walk(needs, configuration, connection)
     }
 
-    private mutating func count(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws -> Int? {
-        let scope = needs.scope
+    /// No account was found: there is none, or the daemon may not see the attributes by which accounts are found.
+    private mutating func unfound(_ needs: LDAPNeeds, _ connection: LDAPConnection) async throws {
+        let (base, names) = (needs.scope.base, needs.scope.names)
+        let classes = needs.accountClasses.map { Filter.equal("objectClass", AttributeValue($0)) }
+        let found = [names.mode, names.state] + (classes.isEmpty ? [Entry.nameAttribute] : [])
+        guard
+            let entry = try await connection.first(
+                .or(classes + found.map { .present($0) }), below: base, attributes: [names.mode, names.state])
+        else { return note("accounts", "there is none yet below \(base), so the rights cannot be checked") }
+        let hidden = [names.mode, names.state].filter { entry[$0].isEmpty }
+        guard hidden.isEmpty else {
+            return add(
+                "accounts",
+                "no account is found: \(self.names(hidden)) of \(entry.dn) is missing or not visible to the daemon",
+                hint: Self.visibilityHint)
+        }
+        add(
+            Requirement(
+                "accounts", .warning, "SEARCH_FILTER selects no account below \(base), where there is \(entry.dn)",
+                hint:
+                    "correct SEARCH_FILTER, or permit the daemon to read its attributes, unless the accounts are to be added yet"
+            ))
+    }
+
+    private static let visibilityHint =
+        "permit the daemon to read it in the access rules (prov-backup-rsnapshot(8), LDAP SERVER), or correct the entry"
+
+    private static let inactiveHint = ", or, where entries have no such attribute, set REQUIRE_INACTIVE_FOR_DELETE = no"
+
+    private mutating func add(_ missing: MissingAttributes, _ needs: LDAPNeeds) {
+        for (attributes, accounts, example) in missing.findings {
+            add(
+                "accounts",
+                "\(names(attributes)) of \(HealthReport.accounts(accounts)), such as \(example), is missing or not visible to the daemon",
+                hint: Self.visibilityHint
+                    + (needs.isForScripts && attributes.contains(needs.scope.names.active) ? Self.inactiveHint : ""))
+        }
+    }
+
+    /// Reads all accounts of this daemon once, and compares them with the configurations and homes here.
+    /// - Returns: their number; nil: they could not be listed.
+    private mutating func walk(
+        _ needs: LDAPNeeds, _ configuration: DaemonConfiguration, _ connection: LDAPConnection
+    ) async throws -> Int? {
+        let (scope, names) = (needs.scope, needs.scope.names)
+        var missing = MissingAttributes(needs.required)
+        var listed = ListedAccounts()
         var count = 0
         let (uid, number, group): (AttributeName, AttributeName, AttributeName) = ("uid", "uidNumber", "gidNumber")
         var invalid: AccountCount?
@@ -186,12 +237,15 @@ extension Checklist {
         do throws(LDAPError) {
             let request = SearchRequest(
                 base: scope.base, filter: scope.accounts,
-                attributes: [scope.names.mode, scope.names.state, uid, number, group])
+                attributes: names.requested + needs.required + [Entry.nameAttribute, number, group])
             for try await entry in connection.search(request) {
                 count += 1
-                if AccountStatus.isInvalid(entry, names: scope.names) {
+                if AccountStatus.isInvalid(entry, names: names) {
                     invalid = AccountCount(count: 1, example: entry).added(to: invalid)
                 }
+                listed.add(entry, names: names)
+                // A deleted account may be stripped.
+                if AccountStatus(entry, names: names)?.mode != ProvisioningMode(.delete, .done) { missing.add(entry) }
                 guard entry[number] != entry[group] else { continue }
                 let account = AccountCount(count: 1, example: entry)
                 let unique = needs.service.uniqueValues(of: entry, for: .modify)[uid] ?? []
@@ -207,7 +261,6 @@ extension Checklist {
                     hint: "see: \(AccountCommand.explain.text(invalid.example.accountReference))")
             }
             try await groups(ofAccount, others: ofGroup, scope, connection)
-            return count
         } catch {
             guard [.sizeLimitExceeded, .adminLimitExceeded, .timeLimitExceeded].contains(error.code) else {
                 throw error
@@ -217,6 +270,11 @@ extension Checklist {
                 hint: Self.limitHint)
             return nil
         }
+        add(missing, needs)
+        if configuration.script == nil {
+            for requirement in try await listed.requirements(configuration.backup) { add(requirement) }
+        }
+        return count
     }
 
     /// Finds the accounts whose group is the uid of another one, as the uid of no account may be (``ProvisioningService/uniqueValues(of:for:)``).
@@ -406,6 +464,12 @@ private struct LDAPNeeds {
     /// One of them is sufficient.
     let dates: [AttributeName]
     let classes: [String]
+    /// Every account has these; empty: the site's own, which are unknown.
+    let accountClasses: [String]
+    /// Every account that is not deleted has these attributes.
+    let required: [AttributeName]
+    /// Whether scripts of the site provision, so that entries may be of any kind.
+    let isForScripts: Bool
     private let read: [AttributeName]
 
     init(_ configuration: DaemonConfiguration) {
@@ -424,8 +488,15 @@ private struct LDAPNeeds {
             + (backups?.searchedAttributes ?? [Entry.nameAttribute]) + (scope.hosts == nil ? [] : [names.host])
         // A site with other attribute names has its own classes.
         let isPublished = names.mode == AttributeNames().mode
+        isForScripts = backups == nil
+        accountClasses = isPublished ? ["sstProvisioning"] + (backups == nil ? [] : ["sstBackup"]) : []
+        // The scripts of a site need none but that which permits a delete.
+        let isActiveRequired = backups != nil || configuration.engine.policy.deleteNeedsInactive
+        required =
+            (isActiveRequired ? [names.active] : []) + (scope.hosts == nil ? [] : [names.host])
+            + (backups == nil ? [] : configuration.backup.requiredAttributes)
         classes =
-            (isPublished ? ["sstProvisioning"] + (backups == nil ? [] : ["sstBackup"]) : [])
+            accountClasses
             + (names.claim == "provisioningClaim" ? [Self.claimClass] : [])
     }
 
@@ -433,6 +504,34 @@ private struct LDAPNeeds {
     var all: [AttributeName] {
         var seen: Set<AttributeName> = []
         return (read + written).filter { seen.insert($0).inserted }
+    }
+}
+
+/// How many accounts lack attributes that every account has, or do not show them.
+private struct MissingAttributes {
+    private let required: [AttributeName]
+    private var missing: [AttributeName: (accounts: Int, example: DN)] = [:]
+
+    init(_ required: [AttributeName]) { self.required = required }
+
+    mutating func add(_ entry: Entry) {
+        for name in required where entry[name].isEmpty {
+            missing[name, default: (0, entry.dn)].accounts += 1
+        }
+    }
+
+    /// Attributes that the same number of accounts lack are together.
+    var findings: [(attributes: [AttributeName], accounts: Int, example: DN)] {
+        var findings: [(attributes: [AttributeName], accounts: Int, example: DN)] = []
+        for name in required {
+            guard let (accounts, example) = missing[name] else { continue }
+            if let index = findings.firstIndex(where: { $0.accounts == accounts && $0.example == example }) {
+                findings[index].attributes.append(name)
+            } else {
+                findings.append(([name], accounts, example))
+            }
+        }
+        return findings
     }
 }
 

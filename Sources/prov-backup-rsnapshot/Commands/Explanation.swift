@@ -117,9 +117,9 @@ struct Explanation: Encodable {
                 case .claimed: "wait for that daemon; if it no longer exists: \(AccountCommand.release.text(reference))"
                 case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 together with the mode"
-                case .done where status.isActive && status.mode.operation != .delete:
-                    backup?.failedAttempt.map { Self.hint(for: $0, name) } ?? "nothing"
-                case .done, .failed: "nothing"
+                case .done where status.isActive != false && status.mode.operation != .delete:
+                    backup?.failedAttempt.map { Self.hint(for: $0, name) } ?? backup?.hint ?? nothing
+                case .done, .failed: nothing
                 }
         }
     }
@@ -225,10 +225,16 @@ struct BackupExplanation: Encodable {
     let levels: [Level]
     /// Reasons why no backups are made, with hints.
     let inTheWay: [String]
+    /// How to fix the first of them that can be fixed; nil: there is none.
+    let hint: String?
     /// Differences from the settings that do not prevent backups, with hints.
     let notices: [String]
     /// Facts that could not be determined, with the reason.
     let unknown: [String]
+
+    private enum CodingKeys: String, CodingKey {
+        case lastGood, lastTry, size, increment, levels, inTheWay, notices, unknown
+    }
 
     /// Reads the snapshots' directories.
     /// - Parameter last: the newest jobs of the account in the history.
@@ -248,7 +254,7 @@ struct BackupExplanation: Encodable {
         size = inspection.size
         increment = inspection.increment
         lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
-        let isEligible = inspection.isProvisioned && account.status.isActive
+        let isEligible = inspection.isProvisioned && account.status.isActive == true
         let first = inspection.levels.first { $0.retain > 0 }?.level
         levels = inspection.levels.map { found in
             let schedule = found.retain > 0 ? settings.backupJobs.schedules[found.level] : nil
@@ -265,21 +271,22 @@ struct BackupExplanation: Encodable {
                 newest: found.snapshots.first.map(\.time), lastGood: found.lastSuccess, schedule: schedule?.description,
                 next: run.map { window?.opening(after: $0) ?? $0 }, overdue: due.flatMap { $0 < now ? $0 : nil })
         }
-        var obstacles = inspection.obstacles
+        var (obstacles, hint) = (inspection.obstacles, inspection.hint)
         if let lastJob, lastJob.isOpen {
             obstacles.append("job \(lastJob.id) (\(lastJob.level)) has not ended: \(lastJob.meaning)")
         }
         let unscheduled = levels.filter { $0.retain > 0 && $0.schedule == nil }.map(\.level)
         if isEligible, !unscheduled.isEmpty {
             let keys = unscheduled.map { $0.uppercased() }.joined(separator: ", ")
-            obstacles.append(
-                "no schedule makes \(unscheduled.joined(separator: ", ")) snapshots; set \(keys) in [Backup Jobs]")
+            let setting = "set \(keys) in [Backup Jobs]"
+            obstacles.append("no schedule makes \(unscheduled.joined(separator: ", ")) snapshots; \(setting)")
+            hint = hint ?? setting
         }
         if isEligible, let opening = window?.opening(after: now), opening > now {
             obstacles.append("outside WINDOW until \(opening.local)")
         }
         if !hasDaemon { obstacles.append("no daemon runs here; start it: systemctl start prov-backup-rsnapshot") }
-        inTheWay = obstacles
+        (inTheWay, self.hint) = (obstacles, hint)
         notices = inspection.notices
         unknown = inspection.unknown + [last.unknown].compactMap(\.self)
     }

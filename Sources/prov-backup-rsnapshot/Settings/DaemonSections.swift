@@ -115,7 +115,10 @@ struct ServiceSettings: SettingsSection {
             restart: true, meaning: "The time zone of dates and schedules, such as Europe/Zurich."),
         Setting(
             "REQUIRE_INACTIVE_FOR_DELETE", \.deleteNeedsInactive, .boolean,
-            meaning: "Whether an account that is still marked as active is protected from being deleted."),
+            meaning: """
+                Whether a delete is refused unless the account is marked as not active (sstIsActive: FALSE); also where the attribute is missing or \
+                not visible to the daemon.
+                """),
         Setting(
             "MAX_DELETES_PER_HOUR", \.deletesPerHour, .number(0...HourlyLimit.largest),
             meaning: """

@@ -66,7 +66,7 @@ import Testing
         "F2: adding is our own unfinished claim and is resumed; adding with a ReturnValue has failed and is left")
     func claimed() throws {
         #expect(policy.decide(try Fixture.status(mode: "adding"), now: now) == .resume(.add))
-        #expect(policy.decide(try Fixture.status(mode: "Deleting"), now: now) == .resume(.delete))
+        #expect(policy.decide(try Fixture.status(mode: "Deleting", active: "FALSE"), now: now) == .resume(.delete))
         let failed = try Fixture.status(mode: "adding", returnValue: "5")
         #expect(policy.decide(failed, now: now) == .leave(.failed(returnValue: "5")))
     }
@@ -79,28 +79,22 @@ import Testing
         #expect(policy.decide(idle, now: now) == .leave(.nothingAsked))
     }
 
-    @Test("delete of an active account is refused; absent counts as inactive; the setting switches it off")
-    func liveAccount() throws {
-        let active = try Fixture.status(mode: "delete", active: "TRUE")
+    @Test(
+        "a delete is refused unless the account is seen to be inactive; the setting switches it off",
+        arguments: [nil, "TRUE", "no"], ["delete", "deleting"])
+    func liveAccount(active: String?, mode: String) throws {
+        let active = try Fixture.status(mode: mode, active: active)
         guard case .refuse(let failure) = policy.decide(active, now: now) else {
             Issue.record("not refused")
             return
         }
         #expect(failure.reason.contains("sstIsActive"))
-        #expect(policy.decide(try Fixture.status(mode: "delete"), now: now) == .claim(.delete))
+        #expect(failure.hint.hasPrefix("if it is not to be deleted, write sstProvisioningMode: modify"))
+        #expect(failure.hint.contains("prov-backup-rsnapshot check") == (active.isActive == nil))
         #expect(policy.decide(try Fixture.status(mode: "delete", active: "FALSE"), now: now) == .claim(.delete))
         var lenient = policy
         lenient.deleteNeedsInactive = false
-        #expect(lenient.decide(active, now: now) == .claim(.delete))
-    }
-
-    @Test("a claimed delete is not resumed when the account has become active since")
-    func liveAccountResumed() throws {
-        let active = try Fixture.status(mode: "deleting", active: "TRUE")
-        guard case .refuse = policy.decide(active, now: now) else {
-            Issue.record("not refused")
-            return
-        }
+        #expect(lenient.decide(active, now: now) == (mode == "delete" ? .claim(.delete) : .resume(.delete)))
     }
 
     @Test("accounts of another host, or of none, are left alone; names are compared without regard to case")
@@ -170,8 +164,13 @@ import Testing
             return AccountStatus.absence(from: entry, names: names)
         }
         #expect(try absence("ad d", "0").reason.contains("\"ad d\", which is none of add, adding, added"))
-        #expect(try absence(nil, "0").reason == "it lacks sstProvisioningMode")
-        #expect(try absence("add", nil).reason == "it lacks sstProvisioningState")
+        for (mode, state) in [(nil, "0"), ("added", nil), (nil, nil)] as [(String?, String?)] {
+            let absence = try absence(mode, state)
+            #expect(absence.reason.contains("sstProvisioningMode") == (mode == nil))
+            #expect(absence.reason.contains("sstProvisioningState") == (state == nil))
+            #expect(absence.hint.contains("prov-backup-rsnapshot check"))
+            #expect(absence.hint.contains("sstProvisioningMode: add") == (mode == nil && state == nil))
+        }
         var hidden = try Fixture.entry(mode: "add")
         hidden["entryCSN"] = []
         let absence = AccountStatus.absence(from: hidden, names: names)
@@ -182,7 +181,7 @@ import Testing
     func doubtedClock() throws {
         func decide(date: String, ignoringDate: Bool = false) throws -> Decision {
             policy.decide(
-                try Fixture.status(mode: "delete", date: date), now: now, ignoringDate: ignoringDate,
+                try Fixture.status(mode: "delete", date: date, active: "FALSE"), now: now, ignoringDate: ignoringDate,
                 isClockDoubted: { true })
         }
         #expect(try decide(date: "20261120") == .waitForClock)
