@@ -85,9 +85,11 @@ static int end_in_cgroup(void *argument) {
 static int become_program(void *argument) {
     struct start *start = argument;
     const struct clinux_program *program = start->program;
-    const struct sigaction standard = {.sa_handler = SIG_DFL};
+    // Zero in all members of the kernel's structure is SIG_DFL. Not by sigaction(3): since glibc 2.41 that takes a lock for SIGABRT, which is in
+    // memory shared with the parent, or which a thread held that is not in this process (_Fork), and then it would wait for ever.
+    static const unsigned long standard[4];
     // Errors are ignored: SIGKILL and SIGSTOP cannot be changed.
-    for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
+    for (int number = 1; number < NSIG; number++) syscall(SYS_rt_sigaction, number, standard, NULL, (NSIG - 1) / 8);
     enter_cgroup(start);
     if (program->dies_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) refuse(start);
     if (setsid() < 0 || fchdir(program->directory) != 0) refuse(start);
