@@ -184,6 +184,7 @@ public import Logging
     public func snapshot(of account: EntryUUID? = nil, most: Int = .max) async -> EngineSnapshot {
         var snapshot = reconciler.snapshot(of: account, most: most)
         snapshot.isLDAPAvailable = availability.isAvailable
+        snapshot.ldapError = availability.lastError
         snapshot.deletes = context.deletes.summary
         snapshot.refusedCredentials = availability.refusal ?? availability.answer
         return snapshot
@@ -246,6 +247,14 @@ public import Logging
     public func failedOrInvalid(attributes: [AttributeName]) -> EntryList {
         let filters = [entries.scope.failed, entries.scope.invalid].compactMap(\.self)
         return EntryList(entries: entries, filter: .or(filters), attributes: attributes)
+    }
+
+    /// The accounts of this daemon with a request that some daemon has claimed; nil where daemons share none.
+    /// - Parameter attributes: besides those of the protocol.
+    public func claimedAccounts(attributes: [AttributeName]) -> AccountList? {
+        entries.scope.names.claim.map {
+            AccountList(entries: entries, filter: .and([entries.scope.pending, .present($0)]), attributes: attributes)
+        }
     }
 
     /// Whether other daemons may work on the same accounts (attribute CLAIM).
@@ -323,6 +332,8 @@ public struct EngineSnapshot: Sendable {
     public var nextDue: Timestamp?
     /// Accounts that wait after a failure, the next first.
     public var retrying: [RetrySummary] = []
+    /// Accounts that wait because another daemon holds a lock; those that have waited longest.
+    public var lockWaits: [LockWait] = []
     /// Accounts whose entries the LDAP server returns in older versions than were seen before; they are among ``troubled``.
     public var behind: [AccountKey] = []
     /// The number of all accounts in ``behind``, which lists only some.
@@ -339,6 +350,8 @@ public struct EngineSnapshot: Sendable {
     public var deletes: HourlyLimit.Summary?
     /// Whether an LDAP server answers.
     public var isLDAPAvailable = true
+    /// Why a connection to the LDAP server is lost or cannot be made; nil: all are made, or the credentials are refused.
+    public var ldapError: LDAPError?
     /// While the server refuses the credentials: its answer, and when they are tried again. While the accounts cannot be read: its answer.
     public var refusedCredentials: String?
 }
@@ -377,6 +390,24 @@ public struct RetrySummary: Hashable, Sendable, Codable {
     public var failure: String
     /// Since when a shortage of the machine delays it; nil: none does.
     public var shortageSince: Timestamp?
+}
+
+/// An account that is due, and waits because another daemon holds a lock that it needs, as the JSON of `status` has it.
+public struct LockWait: Hashable, Sendable, Codable {
+    /// The account.
+    public var uuid: EntryUUID
+    /// Where the account's entry was last seen.
+    public var dn: DN
+    /// Since when the lock could not be taken.
+    public var since: Timestamp
+    /// Which lock that is.
+    public var reason: String
+
+    /// So many are listed. The other daemons' jobs hold the locks, and few jobs run at once.
+    static let mostListed = 20
+    /// How to end the wait.
+    public static let hint =
+        "wait until that daemon has ended its work; if it hangs, end its process, on whose machine lslocks shows the lock"
 }
 
 /// The entry does not exist any more, or is no longer this daemon's, so it was not written.

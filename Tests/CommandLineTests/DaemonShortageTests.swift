@@ -54,6 +54,63 @@ import Testing
         }
     }
 
+    @Test(
+        "scheduled backups and scripts that get no job number on a full disk wait, health is critical, and with room again they are made up for",
+        .enabled(
+            if: geteuid() == 0 && FileManager.default.isExecutableFile(atPath: "/usr/bin/rsnapshot"),
+            "needs root and rsnapshot"))
+    func noJobNumbers() async throws {
+        try await DaemonHarness.run { harness in
+            let uid = "3724300"
+            try harness.settings()
+            let first = try await harness.running()
+            try await harness.add(uid)
+            try await harness.reached("added", uid)
+            await harness.stop(first)
+
+            // Without a file of its state this daemon is new: it purges nothing today, which would reserve numbers.
+            let state = harness.path("state")
+            #expect(mount("none", state, "tmpfs", 0, "size=8m,mode=0700") == 0)
+            defer { umount2(state, Int32(MNT_DETACH)) }
+            let filler = open("\(state)/filler", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+            let page = [UInt8](repeating: 1, count: 4_096)
+            while write(filler, page, page.count) > 0 {}
+            let cause = errno
+            close(filler)
+            #expect(cause == ENOSPC)
+            let script = try harness.script("tick.sh", "echo >> \(harness.path("ticks"))")
+            let schedule = "* * * * *"
+            try harness.settings(
+                backup:
+                    "HOME_SCRIPT =\n[Job tick]\nSCRIPT = \(script)\nSCHEDULE = \(schedule)\n[Backup Jobs]\nDAILY = \(schedule)"
+            )
+            let daemon = try await harness.running()
+            var delayed: [JSON] = []
+            try await eventually("both are delayed") {
+                delayed = try await harness.json("status").first?["daemon"]["delayedJobs"].array ?? []
+                return delayed.count == 2
+            }
+            #expect(delayed.map { $0["work"].string } == ["backup daily", "run tick"])
+            for delay in delayed {
+                #expect(delay["reason"].string?.contains("job-number") == true, "\(delay)")
+                #expect(delay["since"].string != nil)
+            }
+            let health = try await harness.command("health")
+            #expect(health.status == 2 && health.output.contains("backup daily is delayed"), "\(health.output)")
+            #expect(!harness.exists("ticks"))
+
+            #expect(unlink("\(state)/filler") == 0)
+            try await eventually("the script has run") { harness.exists("ticks") }
+            try await eventually("the backup has ended") {
+                try await harness.newest("Backup", of: uid)?.isGood == true
+            }
+            try await eventually("nothing is delayed") {
+                try await harness.json("status").first?["daemon"]["delayedJobs"] == .null
+            }
+            await harness.stop(daemon)
+        }
+    }
+
     private static func expectHeldUp(
         _ harness: DaemonHarness, _ daemon: RunningProgram, _ uids: [String], _ reason: String, _ hint: String
     ) async throws {

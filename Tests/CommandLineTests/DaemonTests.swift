@@ -1,6 +1,7 @@
 import Sandbox
 import Foundation
 import Glibc
+import Provisioning
 import TestSupport
 import Testing
 
@@ -93,6 +94,7 @@ import Testing
             for account in bad { try await harness.returned(account.code, account.uid) }
             let stateless = { (line: String) in
                 !line.hasPrefix("state") && !line.hasPrefix("run") && !line.hasPrefix("Rsnapshot")
+                    && !line.hasPrefix("rsnapshot.d ") && !line.contains(".accounts-lock")
             }
             #expect(try harness.tree(harness.directory).filter(stateless) == before.filter(stateless))
             try await harness.add("3724309")
@@ -251,6 +253,90 @@ import Testing
         }
     }
 
+    @Test(
+        "a daemon whose socket is gone is told from one that does not run: commands name its process, and do not say to start it"
+    )
+    func socketGone() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\n[Job nightly]\nSCRIPT = /bin/true")
+            try await harness.add("3724300", ["sstProvisioningExecutionDate": "20991231"])
+            let daemon = try await harness.running()
+            try FileManager.default.removeItem(atPath: harness.path("run"))
+            for (arguments, status) in [
+                (["status"], 75), (["reload"], 75), (["jobs", "run", "nightly"], 75), (["health"], 2),
+                (["jobs", "list"], 0),
+                (["accounts", "explain", "3724300"], 0),
+            ] {
+                let asked = try RunningProgram(
+                    DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
+                #expect(await asked.end() == status, "\(arguments): \(asked.output)")
+                #expect(asked.output.contains("process \(daemon.id) "), "\(arguments): \(asked.output)")
+                #expect(!asked.output.contains("systemctl start"), "\(arguments): \(asked.output)")
+            }
+            await harness.stop(daemon)
+            let none = try await harness.command("health")
+            #expect(none.status == 2 && none.output.contains("systemctl start"), "\(none.output)")
+        }
+    }
+
+    @Test("health and status say why there is no connection to the LDAP server")
+    func serverGone() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let daemon = try await harness.serving()
+            try await harness.sandbox.kill()
+            var error: String?
+            try await eventually("the loss is noticed, and the new connection is refused") {
+                error = try await harness.json("status").first?["daemon"]["ldapError"].string
+                return error?.contains("connectError (-11)") == true
+            }
+            #expect(error?.contains(harness.sandbox.uri) == true, "\(error ?? "")")
+            let health = try await harness.command("health")
+            #expect(health.status == 2 && health.output.contains("connectError (-11)"), "\(health.output)")
+            let status = try await harness.command("status")
+            #expect(status.output.contains("connectError (-11)"), "\(status.output)")
+            await harness.stop(daemon)
+        }
+    }
+
+    @Test(
+        "a request whose home another process has locked: status and explain say so, and it is done when the lock is released"
+    )
+    func lockedHome() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(
+                database: "[Attributes]\nCLAIM = provisioningClaim\n[Service]", backup: "HOME_SCRIPT =")
+            let locks = harness.homes.appending(path: ".locks").path
+            #expect(mkdir(locks, 0o700) == 0)
+            let lock = open("\(locks)/3724300", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+            defer { close(lock) }
+            #expect(flock(lock, LOCK_EX) == 0)
+            let daemon = try await harness.running()
+            try await harness.add("3724300", claimedBy: "gone.example.org 17", ["sstProvisioningMode": "adding"])
+            #expect(try await harness.command("accounts", "release", "3724300").status == 0)
+            var waits: [JSON] = []
+            try await eventually("it waits for the lock") {
+                waits = try await harness.json("status").first?["daemon"]["lockWaits"].array ?? []
+                return !waits.isEmpty
+            }
+            #expect(waits.map { $0["dn"].string } == ["\(try DaemonHarness.dn("3724300"))"])
+            // The daemon tries each second; the time is that of the first.
+            let since = waits.first?["since"]
+            let explained = try await harness.json("accounts", "explain", "3724300").first
+            #expect(explained?["daemon"].string?.hasPrefix("waits since ") == true, "\(explained ?? .null)")
+            #expect(explained?["cure"].string == LockWait.hint)
+            #expect(try await harness.json("status").first?["daemon"]["lockWaits"].array.first?["since"] == since)
+            // It has not waited for long.
+            #expect(try await harness.command("health").status == 0)
+            #expect(flock(lock, LOCK_UN) == 0)
+            try await harness.reached("added", "3724300")
+            try await eventually("nothing waits") {
+                try await harness.json("status").first?["daemon"]["lockWaits"] == .null
+            }
+            await harness.stop(daemon)
+        }
+    }
+
     @Test("a claim whose holder no longer exists is explained and released, and the request is processed here")
     func release() async throws {
         try await DaemonHarness.run { harness in
@@ -262,6 +348,10 @@ import Testing
             try await daemon.says("another daemon holds the claim: \"gone.example.org 17\"")
             let explained = try await harness.command("accounts", "explain", "3724300").output
             #expect(explained.contains("accounts release 3724300"), "\(explained)")
+            let claims = try await harness.json("status").first?["othersClaims"].array ?? []
+            #expect(claims.map { $0["uid"].string } == ["3724300"])
+            #expect(claims.map { $0["holder"].string } == ["gone.example.org 17"])
+            #expect(claims.first?["since"].string != nil)
             let released = try await harness.command("accounts", "release", "3724300")
             #expect(released.status == 0 && released.output.contains("gone.example.org 17"), "\(released.output)")
             try await harness.reached("added", "3724300")

@@ -3,7 +3,7 @@ import LDAP
 import Foundation
 import Glibc
 import JobCore
-import Provisioning
+@testable import Provisioning
 import TestSupport
 import Testing
 
@@ -30,11 +30,40 @@ import Testing
     }
 
     @Test("0, 1, 2: in order, accounts with problems, LDAP or the daemon down; each as one line with figures")
-    func states() {
+    func states() throws {
+        let uuid = try #require(EntryUUID(text: "6d4f2a9e-1c3b-4c8d-9a57-0b1c2d3e4f50"))
+        let dn = try DN(parsing: "uid=7")
         let rows: [(DaemonHealth?, HealthReport.State, [String])] = [
             (Self.health(), .ok, ["BACKUP OK - ", " | failed_accounts=0;0;;0 ", "open_jobs=3;;;0"]),
             (nil, .critical, ["BACKUP CRITICAL - ", "start it"]),
             (Self.health { $0.status.isDirectoryAvailable = false }, .critical, ["LDAP", "failed_accounts=0"]),
+            (
+                Self.health {
+                    $0.status.isDirectoryAvailable = false
+                    $0.status.ldapError = "connect at ldaps://a: connectError (-11)"
+                }, .critical, ["the LDAP server cannot be used: connect at ldaps://a: connectError (-11)"]
+            ),
+            (
+                Self.health {
+                    $0.status.delayedJobs = [
+                        JobDelay(
+                            work: "backup daily", since: Timestamp(secondsSince1970: 0), reason: "no room; df /var")
+                    ]
+                }, .critical, ["backup daily is delayed: no room; df /var"]
+            ),
+            (
+                Self.health {
+                    $0.othersClaims = [UnfinishedAccounts.OthersClaim(uid: "7", holder: "hosta 17")]
+                }, .warning, ["1 account waits for other daemons (7 for hosta 17)", "explain 7"]
+            ),
+            (
+                Self.health {
+                    $0.status.lockWaits = [
+                        LockWait(uuid: uuid, dn: dn, since: Timestamp(secondsSince1970: 0), reason: "locked")
+                    ]
+                }, .warning,
+                ["1 account waits for other daemons (uid=7 for a lock)", "run: prov-backup-rsnapshot status"]
+            ),
             (
                 Self.health {
                     $0.status.isDirectoryAvailable = false
@@ -103,6 +132,21 @@ import Testing
             for part in parts { #expect(report.line.contains(part), "\(part): \(report.line)") }
             #expect(report.line.count(where: { $0 == "|" }) <= 1 && !report.line.contains("\n"))
         }
+    }
+
+    @Test(
+        "a request that another daemon has claimed is old after a quarter of an hour by its entryCSN; of an unknown age it is not"
+    )
+    func oldClaims() {
+        func claim(_ csn: String) -> UnfinishedAccounts.OthersClaim {
+            UnfinishedAccounts.OthersClaim(uid: "7", holder: "hosta 17", since: Timestamp(ofCSN: csn))
+        }
+        let claimed = claim("20261128120000.123456Z#000000#001#000000")
+        #expect(claimed.since?.text == "20261128T120000Z")
+        for (seconds, isOld) in [(0, false), (900, false), (901, true)] {
+            #expect(claimed.isOld(at: Timestamp(secondsSince1970: 1_795_867_200) + .seconds(seconds)) == isOld)
+        }
+        #expect(!claim("none").isOld(at: .distantFuture))
     }
 
     private static func job(_ id: UInt64, _ status: JobStatus, began: Int64?, type: JobType = .backup)

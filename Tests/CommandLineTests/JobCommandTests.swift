@@ -218,10 +218,14 @@ import Testing
     func withoutDaemon() async throws {
         try await Self.run(["bad": "echo why >&2; exit 1"]) { harness in
             #expect(try await harness.command("jobs", "run", "bad", "--wait").status == 1)
-            // Another runtime directory: no daemon there.
+            // Other directories than the daemon's, and its history.
             let moved = harness.directory.appending(path: "moved.conf")
-            let text = try String(contentsOf: harness.settingsFile, encoding: .utf8)
+            let text =
+                try String(contentsOf: harness.settingsFile, encoding: .utf8)
                 .replacing("\(harness.directory.path)/run", with: "\(harness.directory.path)/none")
+                .replacing(
+                    "STATE_DIRECTORY = \(harness.path("state"))", with: "STATE_DIRECTORY = \(harness.path("none"))")
+                + "\n[History]\nFILE = \(harness.path("state/history.sqlite"))\n"
             try text.write(to: moved, atomically: true, encoding: .utf8)
             chmod(moved.path, 0o600)
             func alone(_ arguments: String...) async throws -> (status: Int32, output: String) {

@@ -31,7 +31,7 @@ import Testing
         if serverIsAway {
             try await eventually("health says that the server is away", sourceLocation: sourceLocation) {
                 let health = try await DaemonHarness.outcome(["health", "-c", harness.settingsFile.path])
-                return health.status == 2 && health.output.contains("does not answer")
+                return health.status == 2 && health.output.contains("the LDAP server")
             }
         }
         #expect(try await harness.json("status").first?["daemon"]["pid"].number != nil, sourceLocation: sourceLocation)

@@ -29,6 +29,16 @@ struct InstanceLockTests {
         #expect(error?.description.contains("try again; else stop that instance") == true)
     }
 
+    @Test func `the holder of a lock is told without touching the lock, and none when it has ended`() throws {
+        #expect(InstanceLock.holder(in: directory.path) == nil)
+        let child = try holder()
+        #expect(InstanceLock.holder(in: directory.path) == child.id)
+        child.kill(SIGKILL)
+        child.wait()
+        #expect(FileManager.default.fileExists(atPath: file.string))
+        #expect(InstanceLock.holder(in: directory.path) == nil)
+    }
+
     @Test func `the lock of a killed process can be taken`() throws {
         let child = try holder()
         child.kill(SIGKILL)

@@ -97,7 +97,8 @@ struct ConnectionTests {
         #expect(empty?.code == .paramError)
     }
 
-    @Test func `a replica that is the first of the servers is left for the next one, and tried after it`() async throws {
+    @Test func `a replica that is the first of the servers is left for the next one, and tried after it`() async throws
+    {
         try await withSandbox { sandbox, _ in
             let options = try sandbox.options()
             let replica = try ServerAddress(parsing: sandbox.uri)

@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import JobCore
 package import SystemPackage
@@ -8,6 +9,9 @@ package import SystemPackage
 /// users cannot open the file and therefore cannot lock it. The file is never removed: another process may be about to lock it. Child processes
 /// do not inherit the lock, but one that a killed process was starting has it until it becomes its program.
 package final class InstanceLock: Sendable {
+    /// The name of the lock in STATE_DIRECTORY; another one than in RUNTIME_DIRECTORY, because both may be the same directory.
+    package static let stateName = "state-lock"
+
     /// The locked file. It contains the process ID, for messages and to recognise a holder that has ended.
     package let path: FilePath
     private let descriptor: Int32
@@ -72,6 +76,27 @@ package final class InstanceLock: Sendable {
             renewals += 1
         }
         throw unusable(.noSuchFileOrDirectory)
+    }
+
+    /// The process that holds a lock; nil: none does, or the file may not be read. The lock itself is not touched, which could keep a daemon from its
+    /// start.
+    package static func holder(in directory: FilePath, name: String = "lock") -> Int32? {
+        let descriptor = open(
+            directory.appending(name).string, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, let holder = readPID(descriptor),
+            let locks = try? FilePath("/proc/locks").reading(
+                [], { file throws(Errno) in try file.bytes(atMost: 1 << 20) })
+        else { return nil }
+        // `1: FLOCK  ADVISORY  WRITE 4711 08:01:131074 0 EOF`. On btrfs the device is another one than that of stat(2).
+        let isHeld = String(decoding: locks, as: UTF8.self).split(separator: "\n").contains { line in
+            let words = line.split(separator: " ")
+            return words.count > 5 && words[1] == "FLOCK" && words[4] == "\(holder)"
+                && words[5].hasSuffix(":\(status.st_ino)")
+        }
+        return isHeld ? holder : nil
     }
 
     private static func isFile(_ descriptor: Int32, at path: FilePath) -> Bool {

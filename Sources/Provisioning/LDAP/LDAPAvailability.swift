@@ -7,6 +7,8 @@ import Logging
     /// Failed attempts of each connection that is down, by its name.
     private var failures: [String: Int] = [:]
     private var announcedError = false
+    /// The last error of a connection that is down; nil: none is.
+    private(set) var lastError: LDAPError?
     /// What the server answers that refuses what the daemon needs, such as that SERVICE_SUBTREE does not exist; nil: none refuses it.
     private(set) var answer: String?
     private var wasReached = false
@@ -42,6 +44,7 @@ import Logging
         let isOther = !isFirst && (answer == nil) != (self.answer == nil)
         if isOther { announcedError = false }
         self.answer = answer
+        lastError = error
         let state = error.isBusy ? "too busy" : "unreachable"
         let isMany = !announcedError && (failures[connection] ?? 0) >= most
         announcedError = announcedError || isMany
@@ -67,7 +70,7 @@ import Logging
     func recovered(_ connection: String) {
         guard let tries = failures.removeValue(forKey: connection), failures.isEmpty else { return }
         let wasAnswer = answer != nil
-        (announcedError, answer) = (false, nil)
+        (announcedError, answer, lastError) = (false, nil, nil)
         logger.notice(
             "the LDAP server is \(wasAnswer ? "usable" : "reachable") again after \(tries) failed \(tries == 1 ? "attempt" : "attempts")"
         )
@@ -78,12 +81,10 @@ import Logging
     func credentialsRefused(_ error: LDAPError, nextTry: Timestamp) {
         let refusal =
             "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.text)"
-        (self.refusal, wereRefused) = (refusal, true)
         let remedy =
-            configuration().password.map {
-                "correct \($0) or ADMIN_USER, or set the password at the server and reload the daemon"
-            }
-            ?? "correct the settings and reload the daemon"
+            (configuration().password.map { "correct \($0) or ADMIN_USER, or set the password at the server, then: " }
+                ?? "correct the settings, then: ") + "systemctl reload prov-backup-rsnapshot"
+        (self.refusal, wereRefused) = ("\(refusal); to try at once, \(remedy)", true)
         logger.error("\(refusal), so that no password policy locks the account; to try at once, \(remedy)")
         refused.yield()
     }

@@ -88,11 +88,7 @@ public struct DecisionPolicy: Sendable {
     ) -> Decision {
         if let reason = notOurs(status) { return .leave(reason) }
         // Also for a new request: the holder may still work on the previous one.
-        if status.phase == .requested || status.phase == .claimed, names.claim != nil, let claim = status.claim,
-            !isOwn(claim)
-        {
-            return .leave(.claimed(by: claim))
-        }
+        if let claim = othersClaim(of: status) { return .leave(.claimed(by: claim)) }
         switch status.phase {
         case .idle: return .leave(.nothingAsked)
         case .done: return .leave(.done)
@@ -125,6 +121,12 @@ public struct DecisionPolicy: Sendable {
         }
         if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
         return .claim(status.mode.operation)
+    }
+
+    /// The claim of another daemon that a request waits for; nil: there is none.
+    package func othersClaim(of status: AccountStatus) -> String? {
+        guard status.phase == .requested || status.phase == .claimed, names.claim != nil else { return nil }
+        return status.claim.flatMap { isOwn($0) ? nil : $0 }
     }
 
     /// Whether a claim is from this daemon, of this run or a previous one.

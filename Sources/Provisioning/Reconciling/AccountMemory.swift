@@ -35,8 +35,10 @@ struct AccountMemory: Sendable {
     var csn: AttributeValue?
     /// The server returned an older version of the entry than was seen before.
     var isStale = false
-    /// It is due, and waits for another daemon or the clock.
+    /// It is due, and waits for the clock.
     var isDelayed = false
+    /// It is due, and another daemon holds a lock that it needs; nil: none does.
+    var lockWait: (since: Timestamp, reason: String)?
     /// Reconciles in a row that ended without a result.
     var requeues = 0
     /// The shortage of the machine, or the refusal of the LDAP server, that prevented an attempt or its outcome.
@@ -58,7 +60,7 @@ struct AccountMemory: Sendable {
     /// Whether the account is due, and something outside of it delays its work or its outcome.
     var isTroubled: Bool {
         if case .unwritten = lastJob { return true }
-        return requeues > 0 || isDelayed
+        return requeues > 0 || isDelayed || lockWait != nil
     }
 
     /// The shortage of the machine, or the refusal of the LDAP server, that the account waits for.
@@ -73,8 +75,10 @@ struct AccountMemory: Sendable {
 enum ReconcileResult: Sendable {
     /// The entry asks for nothing more. The next reconcile follows a change of the entry.
     case done
-    /// - Parameter isDue: it is due, and another daemon holds a lock that the entry needs, or the clock cannot be relied on.
+    /// - Parameter isDue: it is due, and the clock cannot be relied on.
     case wait(until: Timestamp, isDue: Bool = false)
+    /// Another daemon holds a lock that the entry needs: the lock is tried again.
+    case locked(String, again: Timestamp)
     /// A compare-and-set was lost: again at once, and with a growing delay when it is lost again.
     case conflict
     /// Something outside the account failed: again after a growing delay.
@@ -98,7 +102,7 @@ enum ReconcileResult: Sendable {
     /// Whether callers wait for the next reconcile.
     var isRepeated: Bool {
         switch self {
-        case .wait(_, isDue: true), .conflict, .contended, .stale: true
+        case .wait(_, isDue: true), .locked, .conflict, .contended, .stale: true
         default: false
         }
     }
@@ -113,14 +117,17 @@ extension AccountMemory {
     mutating func reconciled(
         _ result: ReconcileResult?, now: Timestamp, delay: (_ requeues: Int) -> Duration
     ) -> Timestamp? {
-        let former = obstacle
-        (isStale, isDelayed, obstacle) = (false, false, nil)
+        let (former, formerLock) = (obstacle, lockWait)
+        (isStale, isDelayed, obstacle, lockWait) = (false, false, nil, nil)
         switch result {
         case .done, nil:
             self = AccountMemory()
             return nil
         case .wait(let time, let isDue):
             (requeues, isDelayed) = (0, isDue)
+            return time
+        case .locked(let reason, let time):
+            (requeues, lockWait) = (0, (since: formerLock?.since ?? now, reason: reason))
             return time
         case .retry(let record):
             self = AccountMemory(lastJob: .retrying(record))

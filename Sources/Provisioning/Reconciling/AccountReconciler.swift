@@ -317,7 +317,8 @@ import Logging
         do {
             guard let held = names.claim == nil ? () : try await service.lock(account.entry) else {
                 logger.debug("\(account.status.dn) waits for another daemon that works on its \(attribute)")
-                return .wait(until: clock.now + Self.lockRetryInterval, isDue: true)
+                return .locked(
+                    "another daemon holds the lock of its \(attribute)", again: clock.now + Self.lockRetryInterval)
             }
             lock = held
         } catch {

@@ -149,7 +149,10 @@ import Logging
     /// - Parameter step: negative: back.
     func clockWasSet(by step: Duration) {
         start = start + step
-        for (uuid, memory) in memories { memories[uuid]?.lastJob = memory.lastJob.afterClockWasSet(by: step) }
+        for (uuid, memory) in memories {
+            memories[uuid]?.lastJob = memory.lastJob.afterClockWasSet(by: step)
+            memories[uuid]?.lockWait = memory.lockWait.map { ($0.since + step, $0.reason) }
+        }
     }
 
     /// With other settings accounts may have to wait no longer: each that a list shows is reconciled.
@@ -205,9 +208,19 @@ import Logging
                     job: record.job, uuid: uuid, dn: key.dn, attempt: record.attempt, next: record.notBefore,
                     failure: "\(record.failure)", shortageSince: record.failures.shortageBegan)
             },
-            behind: behind.filter(isMeant).prefix(most).compactMap(dns.key), behindCount: behind.count,
+            lockWaits: lockWaits(isMeant), behind: behind.filter(isMeant).prefix(most).compactMap(dns.key),
+            behindCount: behind.count,
             troubled: memories.values.count { $0.isTroubled }, shortages: shortages.list(of: account),
             succeeded: totals.succeeded, failed: totals.failed)
+    }
+
+    private func lockWaits(_ isMeant: (EntryUUID) -> Bool) -> [LockWait] {
+        let waits = memories.compactMap { uuid, memory in
+            isMeant(uuid) ? memory.lockWait.map { (uuid: uuid, since: $0.since, reason: $0.reason) } : nil
+        }
+        return waits.sorted { $0.since < $1.since }.prefix(LockWait.mostListed).compactMap { wait in
+            dns.key(of: wait.uuid).map { LockWait(uuid: wait.uuid, dn: $0.dn, since: wait.since, reason: wait.reason) }
+        }
     }
 
     // MARK: - Interrupting another job of the account

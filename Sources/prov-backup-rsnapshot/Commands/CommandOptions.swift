@@ -44,7 +44,8 @@ struct SettingsOptions: ParsableArguments {
     /// - Throws: `CommandFailure` if the files cannot be read or RUNTIME_DIRECTORY is wrong.
     func control() throws -> DaemonControl {
         DaemonControl(
-            runtimeDirectory: try value(of: \ServiceSettings.runtimeDirectory), configFile: config, globalFile: global)
+            runtimeDirectory: try value(of: \ServiceSettings.runtimeDirectory),
+            stateDirectory: try? value(of: \ServiceSettings.stateDirectory), configFile: config, globalFile: global)
     }
 
     /// A single setting, regardless of errors in other settings.

@@ -127,6 +127,7 @@ struct Explanation: Encodable {
     /// What the account waits for; nil: for nothing outside of it.
     private static func delay(_ daemon: DaemonStatus?) -> String? {
         daemon?.shortages.first.map { "fix what delays provisioning; the daemon continues by itself: \($0.reason)" }
+            ?? daemon?.lockWaits.map { _ in LockWait.hint }
     }
 
     private static func hint(for failed: BackupExplanation.Attempt, _ uid: String) -> String {
@@ -152,6 +153,9 @@ struct Explanation: Encodable {
             }
             return
                 "retries it at \(retry.next.local): attempt \(retry.attempt) failed: \(retry.failure)\(shortage ?? "")"
+        }
+        if let wait = daemon.lockWaits?.first(where: { $0.uuid == uuid }) {
+            return "waits since \(wait.since.local): \(wait.reason)"
         }
         return "runs (process \(daemon.pid)) and does not process it now"
     }

@@ -7,9 +7,9 @@ struct HealthCommand: AsyncParsableCommand {
         commandName: "health", abstract: "Print one line for monitoring.",
         discussion: """
             Asks the daemon, so it needs no password for the LDAP server. Exit status as of monitoring plug-ins: 0 OK; \
-            1 WARNING: backups failed or are overdue, accounts failed or have an invalid mode or state, the history of jobs cannot be written, event handlers cannot be called, or the settings could not be reloaded; 2 CRITICAL: no daemon runs or replies, the LDAP \
+            1 WARNING: backups failed or are overdue, accounts failed or have an invalid mode or state, requests have waited for another daemon for more than 15 minutes, the history of jobs cannot be written, event handlers cannot be called, or the settings could not be reloaded; 2 CRITICAL: no daemon runs or replies, the LDAP \
             server does not reply, or a shortage of the machine (disk, files, memory) or a refusal of the LDAP server delays \
-            provisioning; 3 UNKNOWN: the daemon could not be asked.
+            provisioning or scheduled jobs; 3 UNKNOWN: the daemon could not be asked.
             """)
 
     @OptionGroup var files: SettingsOptions
@@ -28,6 +28,9 @@ struct HealthReport {
 
         var name: String { "\(self)".uppercased() }
     }
+
+    /// How long a request may wait for another daemon that has claimed it, or that holds a lock.
+    static let longestWait = Duration.seconds(900)
 
     let state: State
     /// The problems and the next command.
@@ -64,11 +67,13 @@ struct HealthReport {
         if let error = health.searchError ?? status.refusedCredentials {
             problems.append(error)
         } else if !status.isDirectoryAvailable {
-            problems.append("the LDAP server does not answer")
+            problems.append(
+                status.ldapError.map { "the LDAP server cannot be used: \($0)" } ?? "the LDAP server does not answer")
         }
         problems += status.shortages.map {
             "provisioning of \(Self.accounts($0.accounts)) is delayed: \($0.reason)"
         }
+        problems += (status.delayedJobs ?? []).map(\.text)
         let isCritical = !problems.isEmpty
         func names(_ isMeant: (BackupHealth.Problem) -> Bool) -> String {
             Self.list(backups.problems.filter(isMeant).map { "\($0.account) \($0.level)" })
@@ -85,6 +90,13 @@ struct HealthReport {
         if let invalid = health.invalidAccounts, invalid > 0 {
             problems.append("mode or state is invalid for \(Self.accounts(invalid))\(Self.list(health.invalidUIDs))")
         }
+        let held = (health.othersClaims ?? []).map { "\($0.uid) for \($0.holder)" }
+        let locked = (status.lockWaits ?? []).map { "\($0.dn) for a lock" }
+        if !held.isEmpty || !locked.isEmpty {
+            let count = held.count + locked.count
+            problems.append(
+                "\(Self.accounts(count)) \(count == 1 ? "waits" : "wait") for other daemons\(Self.list(held + locked))")
+        }
         if status.behindCount > 0 {
             problems.append("the LDAP server shows outdated entries of \(Self.accounts(status.behindCount))")
         }
@@ -97,9 +109,11 @@ struct HealthReport {
             )
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
-        let explain = (health.failedUIDs + health.invalidUIDs).first.map(AccountCommand.explain.text)
+        let explain = (health.failedUIDs + health.invalidUIDs + (health.othersClaims ?? []).map(\.uid)).first
+            .map(AccountCommand.explain.text)
         let check = status.reloadError == nil ? nil : "prov-backup-rsnapshot check"
-        let others = status.deletes != nil || status.behindCount > 0 ? "prov-backup-rsnapshot status" : nil
+        let others =
+            status.deletes != nil || status.behindCount > 0 || !locked.isEmpty ? "prov-backup-rsnapshot status" : nil
         if let command = backups.problems.first?.command ?? explain ?? check ?? others { text += "; run: \(command)" }
         self.init(
             isCritical ? .critical : problems.isEmpty ? .ok : .warning, text,

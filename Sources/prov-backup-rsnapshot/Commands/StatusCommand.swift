@@ -35,6 +35,8 @@ struct Overview: Encodable {
     let failedUIDs: [String]
     /// With an invalid mode or state.
     let invalidUIDs: [String]
+    /// Requests that other daemons have claimed; nil: none is, or they are unknown.
+    let othersClaims: [UnfinishedAccounts.OthersClaim]?
     /// `[Backup Jobs] SLOTS`.
     let backupSlots: Int?
 
@@ -55,7 +57,8 @@ struct Overview: Encodable {
             } else {
                 let configuration = try files.load()
                 slots = configuration.backupJobs.slots
-                accounts = try await UnfinishedAccounts(AccountStore(configuration))
+                accounts = try await UnfinishedAccounts(
+                    AccountStore(configuration), configuration.engine.policy)
             }
         } catch let thrown {
             guard let failure = CommandFailure(thrown) else { throw thrown }
@@ -64,6 +67,7 @@ struct Overview: Encodable {
         (backupSlots, directory, directoryError) = (slots, accounts?.counts, error)
         failedUIDs = accounts?.failedUIDs ?? []
         invalidUIDs = accounts?.invalidUIDs ?? []
+        othersClaims = accounts.flatMap { $0.othersClaims.isEmpty ? nil : $0.othersClaims }
     }
 
     private static func running(_ jobs: [Job]) -> [Job] {
@@ -87,6 +91,14 @@ struct Overview: Encodable {
                 }
             ), ("LDAP", directoryError),
         ]
+        if let othersClaims,
+            let first = othersClaims.min(by: { ($0.since ?? .distantPast) < ($1.since ?? .distantPast) })
+        {
+            let since = first.since.map { " since \($0.local)" } ?? ""
+            rows.append(
+                ("claimed", "\(othersClaims.count) by other daemons, such as \(first.uid) by \(first.holder)\(since)"))
+            if first.isOld(at: SystemWallClock().now) { rows.append(("to do", AccountCommand.explain.text(first.uid))) }
+        }
         for (heading, uids) in [("failed", failedUIDs), ("invalid", invalidUIDs)] where !uids.isEmpty {
             rows.append((heading, uids.prefix(20).joined(separator: " ") + (uids.count > 20 ? " …" : "")))
         }
@@ -94,10 +106,7 @@ struct Overview: Encodable {
         return fieldLines(rows, width: 11).joined(separator: "\n")
     }
 
-    /// An entryCSN begins with its time in UTC, as `YYYYMMDDhhmmss`.
-    private static func time(ofCSN csn: String) -> String {
-        Timestamp(text: "\(csn.prefix(8))T\(csn.dropFirst(8).prefix(6))Z")?.local ?? csn
-    }
+    private static func time(ofCSN csn: String) -> String { Timestamp(ofCSN: csn)?.local ?? csn }
 
     private func rows(_ daemon: DaemonStatus) -> [(String, String?)] {
         var rows: [(String, String?)] = [
@@ -151,13 +160,20 @@ struct Overview: Encodable {
         rows += daemon.shortages.map {
             ("delayed", "\(HealthReport.accounts($0.accounts)) since \($0.since.local): \($0.reason)")
         }
+        if let waits = daemon.lockWaits {
+            rows += waits.map { ("delayed", "\($0.dn) since \($0.since.local): \($0.reason)") }
+            rows.append(("to do", LockWait.hint))
+        }
+        rows += (daemon.delayedJobs ?? []).map { ("delayed", "\($0.work) since \($0.since.local): \($0.reason)") }
         rows += backupRows(daemon)
         if let error = daemon.reloadError {
             rows += [("settings", "were not reloaded: \(error)"), ("to do", "prov-backup-rsnapshot check")]
         }
         rows.append(("handlers", daemon.scriptingError.map { "are not called: \($0)" }))
         rows.append(("history", daemon.historyError.map { "is not recorded: \($0)" }))
-        let isAway = daemon.isDirectoryAvailable ? nil : "not connected; the daemon keeps trying"
+        let isAway =
+            daemon.isDirectoryAvailable
+            ? nil : "not connected; the daemon keeps trying" + (daemon.ldapError.map { ": \($0)" } ?? "")
         rows.append(("LDAP", daemon.refusedCredentials ?? isAway))
         return rows
     }
@@ -203,9 +219,11 @@ struct Overview: Encodable {
 }
 
 extension UnfinishedAccounts {
-    fileprivate init(_ accounts: AccountStore) async throws {
+    fileprivate init(_ accounts: AccountStore, _ policy: DecisionPolicy) async throws {
         self.init()
-        try await accounts.forEach(accounts.scope.pending) { status, _ in add(pending: status) }
+        try await accounts.forEach(accounts.scope.pending) { status, entry in
+            add(pending: status, uid: entry.accountReference, policy)
+        }
         let scope = accounts.scope
         try await accounts.forEachEntry(.or([scope.failed, scope.invalid].compactMap(\.self))) { entry in
             add(failedOrInvalid: entry, names: scope.names)

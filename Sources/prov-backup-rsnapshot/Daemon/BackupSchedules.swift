@@ -58,15 +58,18 @@ extension DaemonJobs {
         case .backup(let name, _):
             if let level = SnapshotLevel(rawValue: name) { beginRun(of: level, since: nil) }
         case .run(let name):
+            guard delays["\(command)"] == nil else { return }
             // In the background, so that slow submissions do not delay other schedules.
             Task {
                 let openJobs = OpenJobFilter(registry)
                 let mail = parts.reports.mail
                 let run = mail.open("\(command)")
                 do {
-                    let request = request(try script(name))
-                    if openJobs.admits(request) {
-                        _ = try await submit(request, to: scripts) { mail.add($0, to: run) }
+                    try await withJobNumbers("\(command)") {
+                        let request = request(try script(name))
+                        if openJobs.admits(request) {
+                            _ = try await submit(request, to: scripts) { mail.add($0, to: run) }
+                        }
                     }
                 } catch { logged(error, of: command) }
                 mail.close(run)
@@ -124,18 +127,21 @@ extension DaemonJobs {
         let run = mail.open("backup \(level)")
         let openJobs = OpenJobFilter(registry, since: clock.now)
         var count = 0
-        // Accounts whose last copy exceeded its time limit are last, so that they do not take slots from others every night.
-        var late: [AccountKey] = []
         let opened: @Sendable (JobID) -> Void = { mail.add($0, to: run) }
         do {
-            try await selection.accounts(of: [level]) { account, state in
-                note(account, level, state, isFirst: BackupJobs.levels(of: account).first == level)
-                guard state?.copyHitTimeLimit != true else { return late.append(account.key) }
-                count += try await submitDue(level, account, since: since, openJobs, opened: opened)
-            }
-            for key in late {
-                guard let account = try await selection.account(key) else { continue }
-                count += try await submitDue(level, account, since: since, openJobs, opened: opened)
+            // A run that begins again submits no job twice: those that are open are skipped, and accounts that had theirs are not due.
+            try await withJobNumbers("backup \(level)") {
+                // Accounts whose last copy exceeded its time limit are last, so that they do not take slots from others every night.
+                var late: [AccountKey] = []
+                try await selection.accounts(of: [level]) { account, state in
+                    note(account, level, state, isFirst: BackupJobs.levels(of: account).first == level)
+                    guard state?.copyHitTimeLimit != true else { return late.append(account.key) }
+                    count += try await submitDue(level, account, since: since, openJobs, opened: opened)
+                }
+                for key in late {
+                    guard let account = try await selection.account(key) else { continue }
+                    count += try await submitDue(level, account, since: since, openJobs, opened: opened)
+                }
             }
             logger.info("backup \(level): the run over all accounts has ended; submitted jobs: \(count)")
         } catch is CancellationError {
@@ -207,11 +213,39 @@ extension DaemonJobs {
             client: "all accounts", retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero),
             work: { _ in outcome })
         do {
-            _ = try await submit(request, to: backups, opened: opened)
+            try await withJobNumbers("backup \(level)") { _ = try await submit(request, to: backups, opened: opened) }
         } catch {
             logger.error("backup \(level): \(reason); this cannot be recorded as a job: \(error)")
         }
     }
+
+    // MARK: - Without job numbers
+
+    /// Does work that submits jobs, and begins it again after a growing delay as long as no job number can be reserved, such as on a full or
+    /// read-only disk. That cannot be recorded as a job, so health reports it.
+    /// - Parameter name: such as `backup daily`.
+    /// - Throws: other errors of the work, or `CancellationError`.
+    func withJobNumbers<Value>(_ name: String, _ work: () async throws -> Value) async throws -> Value {
+        defer { delays[name] = nil }
+        var tries = 0
+        while true {
+            do {
+                let value = try await work()
+                if tries > 0 { logger.notice("\(name) goes on: job numbers can be reserved again") }
+                return value
+            } catch let error as StateFileError {
+                tries += 1
+                if tries == 1 { logger.error("\(name) is delayed, and begins again by itself: \(error)") }
+                delays[name] = JobDelay(work: name, since: delays[name]?.since ?? clock.now, reason: "\(error)")
+                var generator = SystemRandomNumberGenerator()
+                let delay = configuration.engine.jobRetry.endlessDelay(afterAttempt: tries, using: &generator)
+                try await clock.sleep(for: min(delay, Self.longestRetryDelay))
+            }
+        }
+    }
+
+    /// What prevents the work is fixed elsewhere, which nothing tells.
+    private static let longestRetryDelay = Duration.seconds(300)
 
     // MARK: - The daily review
 

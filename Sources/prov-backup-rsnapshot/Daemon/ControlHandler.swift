@@ -107,8 +107,13 @@ import Synchronization
         return DaemonStatus(
             pid: getpid(), version: Version.description, since: started,
             isDirectoryAvailable: snapshot.isLDAPAvailable, refusedCredentials: snapshot.refusedCredentials,
+            ldapError: snapshot.ldapError.map {
+                "\($0)" + ($0.hint == nil ? "; run: prov-backup-rsnapshot check" : "")
+            },
             running: snapshot.running, retrying: snapshot.retrying,
-            shortages: snapshot.shortages, jobs: jobs.registry.live(most: mostJobs).map { JobLine($0.seen(at: now)) },
+            shortages: snapshot.shortages, lockWaits: snapshot.lockWaits.isEmpty ? nil : snapshot.lockWaits,
+            delayedJobs: jobs.delays.isEmpty ? nil : jobs.delays.values.sorted { $0.work < $1.work },
+            jobs: jobs.registry.live(most: mostJobs).map { JobLine($0.seen(at: now)) },
             openJobs: jobs.registry.count, waiting: snapshot.waiting, nextDue: snapshot.nextDue,
             behind: snapshot.behind, behindCount: snapshot.behindCount, deletes: snapshot.deletes,
             clockDoubtedUntil: jobs.clockDoubtedUntil, succeeded: snapshot.succeeded, failed: snapshot.failed,
@@ -119,14 +124,20 @@ import Synchronization
 
     private func health() async -> DaemonHealth {
         var health = DaemonHealth(status: await status(jobs: 0, accounts: 0))
+        let now = SystemWallClock().now
+        let lockWaits = (health.status.lockWaits ?? []).filter { now - $0.since > HealthReport.longestWait }
+        health.status.lockWaits = lockWaits.isEmpty ? nil : lockWaits
         guard health.status.isDirectoryAvailable else { return health }
+        let claimed = engine.claimedAccounts(attributes: [Entry.nameAttribute])
         do {
             // Monitoring plug-ins usually have ten seconds.
-            let found = try await count([], within: .seconds(5))
+            let found = try await count([claimed].compactMap(\.self), within: .seconds(5))
             health.failedAccounts = engine.names.returnValue == nil ? nil : found.counts.failed
             health.failedUIDs = Array(found.failedUIDs.prefix(BackupHealth.listLimit))
             health.invalidAccounts = found.counts.invalid
             health.invalidUIDs = Array(found.invalidUIDs.prefix(BackupHealth.listLimit))
+            let old = found.othersClaims.filter { $0.isOld(at: now) }
+            health.othersClaims = old.isEmpty ? nil : old
         } catch {
             health.searchError = "\(error)"
         }
@@ -134,7 +145,7 @@ import Synchronization
     }
 
     private func unfinishedAccounts() async throws -> UnfinishedAccounts {
-        try await count([engine.pendingAccounts(attributes: [])], within: .seconds(60))
+        try await count([engine.pendingAccounts(attributes: [Entry.nameAttribute])], within: .seconds(60))
     }
 
     /// Counts the results of a search.
@@ -149,12 +160,13 @@ import Synchronization
     private func count(_ pending: [AccountList], within limit: Duration) async throws -> UnfinishedAccounts {
         let (troubled, names) = (engine.failedOrInvalid(attributes: [Entry.nameAttribute]), engine.names)
         let progress = Progress()
+        let policy = jobs.configuration.engine.policy
         return try await withThrowingTaskGroup(of: UnfinishedAccounts.self) { tasks in
             tasks.addTask {
                 var unfinished = UnfinishedAccounts()
                 for list in pending {
                     for try await account in list {
-                        unfinished.add(pending: account.status)
+                        unfinished.add(pending: account.status, uid: account.entry.accountReference, policy)
                         progress.note()
                     }
                 }

@@ -59,11 +59,29 @@ struct UnfinishedAccounts: Codable {
         var oldest: String?
     }
 
+    /// A request that another daemon has claimed.
+    struct OthersClaim: Codable {
+        var uid: String
+        /// The claim, which names the daemon.
+        var holder: String
+        /// When the entry was last changed; nil: unknown.
+        var since: Timestamp?
+
+        /// Whether the request has waited for so long that the daemon may be gone.
+        func isOld(at now: Timestamp) -> Bool { since.map { now - $0 > HealthReport.longestWait } ?? false }
+    }
+
     private(set) var counts = Counts()
     private(set) var failedUIDs: [String] = []
     private(set) var invalidUIDs: [String] = []
+    private(set) var othersClaims: [OthersClaim] = []
 
-    mutating func add(pending status: AccountStatus) {
+    /// - Parameter uid: what to call the account in commands.
+    mutating func add(pending status: AccountStatus, uid: String, _ policy: DecisionPolicy) {
+        if let holder = policy.othersClaim(of: status) {
+            let since = status.csn.text.flatMap(Timestamp.init(ofCSN:))
+            othersClaims.append(OthersClaim(uid: OneLine.value(uid), holder: OneLine.value(holder), since: since))
+        }
         if status.phase == .requested { counts.wished += 1 } else { counts.claimed += 1 }
         let csn = status.csn.text ?? ""
         counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
@@ -98,6 +116,18 @@ struct CanceledJob: Codable {
     var unrecorded: String?
 }
 
+/// Scheduled work that waits because its jobs get no numbers.
+struct JobDelay: Codable {
+    /// `backup daily`, `run NAME` or `purge`.
+    var work: String
+    var since: Timestamp
+    /// What failed, where, and how to fix it.
+    var reason: String
+
+    /// A part of a line.
+    var text: String { "\(work) is delayed: \(reason)" }
+}
+
 /// The state of the daemon.
 struct DaemonStatus: Codable {
     var pid: Int32
@@ -106,11 +136,17 @@ struct DaemonStatus: Codable {
     var isDirectoryAvailable: Bool
     /// The error and the next attempt if the LDAP server refuses the credentials.
     var refusedCredentials: String?
+    /// Why a connection to the LDAP server is lost or cannot be made, with the hint; nil: all are made.
+    var ldapError: String?
     var running: [JobSummary]
     /// The next ones.
     var retrying: [RetrySummary]
     /// What delays accounts.
     var shortages: [ProvisioningDelay]
+    /// Accounts that wait because another daemon holds a lock; nil: none does.
+    var lockWaits: [LockWait]?
+    /// What scheduled work waits for; nil: none waits.
+    var delayedJobs: [JobDelay]?
     /// Open jobs of all types, first those that run.
     var jobs: [JobLine]
     var openJobs: Int
@@ -150,8 +186,15 @@ struct DaemonHealth: Codable {
     var invalidAccounts: Int?
     /// The first of them.
     var invalidUIDs: [String] = []
+    /// Requests that have waited long for other daemons that have claimed them; nil: none has.
+    var othersClaims: [UnfinishedAccounts.OthersClaim]?
     /// Why the LDAP server could not be asked for them.
     var searchError: String?
+}
+
+extension Timestamp {
+    /// An entryCSN begins with its time in UTC, as `YYYYMMDDhhmmss`.
+    init?(ofCSN csn: String) { self.init(text: "\(csn.prefix(8))T\(csn.dropFirst(8).prefix(6))Z") }
 }
 
 /// Deletes that wait because of MAX_DELETES_PER_HOUR: the texts for the log, mails and commands.
@@ -167,6 +210,8 @@ extension HourlyLimit.Summary {
 /// Sends requests to the daemon with the same settings.
 struct DaemonControl {
     let runtimeDirectory: FilePath
+    /// nil: its setting is wrong.
+    let stateDirectory: FilePath?
     let configFile: String
     /// nil: the usual one, if it exists.
     let globalFile: String?
@@ -256,14 +301,26 @@ struct DaemonControl {
                 + (globalFile.map { " -g \($0.shellWord)" } ?? ""), status: .unavailable)
     }
 
+    /// The error if nothing listens, and a process has the daemon's state nevertheless; nil: none has.
+    private var unheard: CommandFailure? {
+        guard let stateDirectory,
+            let process = InstanceLock.holder(in: stateDirectory, name: InstanceLock.stateName)
+        else { return nil }
+        return CommandFailure(
+            "process \(process) holds the lock of STATE_DIRECTORY (\(stateDirectory)) and does not listen at "
+                + "\(ControlServer.socketPath(in: runtimeDirectory)): it starts or ends, or its socket is gone",
+            hint: "try again; if that does not help: systemctl restart prov-backup-rsnapshot", status: .tryAgain)
+    }
+
     /// - Returns: nil: no daemon runs here.
     private func ask<Value: Codable & Sendable>(
         _ request: DaemonRequest, timeout: Duration = .seconds(30)
     ) async throws -> Value? {
         let client = ControlClient(socket: ControlServer.socketPath(in: runtimeDirectory), timeout: timeout)
         do throws(ControlClientError) { return try await client.ask(request, for: Value.self) } catch {
-            if case .notListening = error { return nil }
-            throw error.failure
+            guard case .notListening = error else { throw error.failure }
+            if let unheard { throw unheard }
+            return nil
         }
     }
 }
@@ -271,7 +328,8 @@ struct DaemonControl {
 extension DaemonControl {
     init(_ configuration: DaemonConfiguration) {
         self.init(
-            runtimeDirectory: configuration.service.runtimeDirectory, configFile: configuration.configFile,
+            runtimeDirectory: configuration.service.runtimeDirectory,
+            stateDirectory: configuration.service.stateDirectory, configFile: configuration.configFile,
             globalFile: configuration.globalFile)
     }
 }

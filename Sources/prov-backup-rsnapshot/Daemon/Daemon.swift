@@ -240,7 +240,8 @@ import SystemPackage
             && access(accounts.string, F_OK) == 0
         // With other names, because all may be the same directory.
         return (
-            try InstanceLock(in: runtime), try InstanceLock(in: state, name: "state-lock", setting: "STATE_DIRECTORY"),
+            try InstanceLock(in: runtime),
+            try InstanceLock(in: state, name: InstanceLock.stateName, setting: "STATE_DIRECTORY"),
             needsLock
                 ? try InstanceLock(in: accounts, name: ".accounts-lock", setting: "RSNAPSHOT_CONFIG_DIRECTORY") : nil
         )

@@ -34,6 +34,8 @@ import SystemPackage
     let submissions = WorkInOrder()
     /// Backup runs in progress.
     var runs: [SnapshotLevel: BackupRun] = [:]
+    /// Scheduled work that waits because no job number can be reserved, by its name.
+    var delays: [String: JobDelay] = [:]
     /// The submissions of all accounts that operators and event handlers ask for.
     private let allAccounts = WorkInOrder()
     /// Those that wait or are in progress.
@@ -365,20 +367,20 @@ import SystemPackage
     /// none.
     func purge() async throws {
         guard configuration.script == nil else { return }
-        let job = try await submit(
-            JobRequest(
-                type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
-                retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
-            ) { [clock, logger, current, handlers = parts.handlers] attempt in
-                let problems = try await ArchivePurge.run(current.value.backup, now: clock.now) { path, volume in
-                    attempt.write("the archived home \(path) has been removed")
-                    logger.notice("the archived home \(path) has been removed")
-                    await handlers.volumePurged("\(volume)", of: attempt.job)
-                }
-                guard !problems.isEmpty else { return .success }
-                return JobOutcome(
-                    .warnings, message: "archived homes were not removed: \(problems.joined(separator: "; "))")
-            }, to: scripts)
+        let request = JobRequest(
+            type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
+            retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
+        ) { [clock, logger, current, handlers = parts.handlers] attempt in
+            let problems = try await ArchivePurge.run(current.value.backup, now: clock.now) { path, volume in
+                attempt.write("the archived home \(path) has been removed")
+                logger.notice("the archived home \(path) has been removed")
+                await handlers.volumePurged("\(volume)", of: attempt.job)
+            }
+            guard !problems.isEmpty else { return .success }
+            return JobOutcome(
+                .warnings, message: "archived homes were not removed: \(problems.joined(separator: "; "))")
+        }
+        let job = try await withJobNumbers("purge") { try await submit(request, to: scripts) }
         _ = await job.outcome()
     }
 

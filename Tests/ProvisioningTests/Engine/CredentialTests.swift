@@ -86,6 +86,7 @@ import Testing
                     let snapshot = await engine.snapshot()
                     #expect(!snapshot.isLDAPAvailable)
                     #expect(snapshot.refusedCredentials?.contains("\(next.text)") == true)
+                    #expect(snapshot.refusedCredentials?.contains("systemctl reload prov-backup-rsnapshot") == true)
                     await #expect(throws: LDAPError.self) { try await engine.reachLDAP() }
                     try await eventually("it waits") { clock.deadlines.contains(next) }
                     clock.advance(to: next + .seconds(-1))

@@ -283,11 +283,14 @@ import Testing
                 try await eventually("it has been said loudly") {
                     harness.messages.contains { $0.hasPrefix("error") && $0.contains("still unreachable") }
                 }
-                #expect(await !engine.snapshot().isLDAPAvailable)
+                let snapshot = await engine.snapshot()
+                #expect(!snapshot.isLDAPAvailable)
+                #expect(snapshot.ldapError?.code == .connectError)
                 try await harness.sandbox.restart()
                 try await harness.reconnect()
                 try await harness.expectMode("added", of: "4000001")
                 try await eventually("it is back") { await engine.snapshot().isLDAPAvailable }
+                #expect(await engine.snapshot().ldapError == nil)
             }
             #expect(harness.messages.filter { $0.hasPrefix("error") }.count == 1)
         }

@@ -397,7 +397,9 @@ import Testing
                 $0.policy.claimHolder = "one"
             }
             try await engine.runOnce()
-            #expect(await engine.snapshot().troubled == 1)
+            let snapshot = await engine.snapshot()
+            #expect(snapshot.troubled == 1)
+            #expect(snapshot.lockWaits.map(\.uuid) == [try await harness.key("4000001").uuid])
             await engine.stop(grace: .zero)
         }
     }

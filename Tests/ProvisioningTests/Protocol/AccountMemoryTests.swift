@@ -49,6 +49,19 @@ import Testing
         }
     }
 
+    @Test("an account that waits for the lock of another daemon knows since when, until the lock is free")
+    func locked() {
+        let again = Self.now + .seconds(1)
+        var memory = AccountMemory(requeues: 5, obstacle: Self.cause)
+        #expect(end(&memory, .locked("the home", again: again)) == .seconds(1))
+        #expect(memory.lockWait?.since == Self.now && memory.lockWait?.reason == "the home")
+        #expect(memory.requeues == 0 && memory.shortage == nil && memory.isTroubled)
+        let later = memory.reconciled(.locked("the home", again: again), now: again) { .seconds($0) }
+        #expect(later == again && memory.lockWait?.since == Self.now)
+        #expect(end(&memory, .conflict) == .zero)
+        #expect(memory.lockWait == nil)
+    }
+
     @Test("an older version of the entry is told apart, and only until the next reconcile")
     func stale() {
         var memory = AccountMemory()
