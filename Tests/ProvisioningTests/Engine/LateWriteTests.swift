@@ -160,7 +160,7 @@ import Testing
         }
     }
 
-    @Test("an entry without the unique attribute keeps none from its request, whatever its other attributes name")
+    @Test("an entry without the unique attribute keeps none from its request, also if another attribute has the value")
     func namedByNoAccount() async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
